@@ -1,0 +1,3 @@
+"""The version of modelport."""
+
+__version__ = "0.1.0"
