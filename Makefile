@@ -1,0 +1,54 @@
+# One command per task, the same for a person and for CI. `make` alone lists them.
+#
+# PYTHON=/path/to/python3.11   the interpreter for .venv (default: the first Python 3.10 to 3.12 that is found)
+# PIP_ARGS="..."               passed on to pip. torch's ordinary build brings several GB of CUDA libraries; on a
+#                              machine without a GPU, name the index of PyTorch's CPU builds instead:
+#                              make demo PIP_ARGS="--extra-index-url ADDRESS"
+# PYTEST_ARGS="..."            passed on to pytest: make test PYTEST_ARGS="-k layers"
+
+SHELL := /bin/bash
+VENV  := .venv
+BIN   := $(VENV)/bin
+export PYTHON PIP_ARGS PYTEST_ARGS VENV
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test serve bench lint format docs lock clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: ## Make .venv with the locked dependencies (done by the other targets too)
+	@scripts/setup.sh
+
+demo: setup ## Build the sample models, serve them, check every answer; rows in build/demo.json
+	@$(BIN)/modelport demo
+
+test: ## Lint, type check and the whole test suite
+	@scripts/test.sh
+
+serve: setup ## Serve model_repository/ until Ctrl-C (builds the samples first when there are none)
+	@ls model_repository/*/*/manifest.json >/dev/null 2>&1 || $(BIN)/modelport demo
+	@$(BIN)/modelport serve
+
+bench: setup ## Embedded Triton against FastAPI + ONNX Runtime; results in benchmarks/results/
+	@scripts/debian.sh wrk
+	@$(BIN)/python benchmarks/embedded_vs_fastapi.py
+
+lint: setup ## ruff and mypy only
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: setup ## Let ruff rewrite what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+docs: setup ## Write docs/cli.md anew from the commands' own help
+	@$(BIN)/python scripts/cli_docs.py
+
+lock: ## Resolve pyproject.toml anew into requirements.lock
+	@scripts/lock.sh
+
+clean: ## Remove .venv, build/ and caches; the model repository stays
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	find src tests export clients benchmarks scripts -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

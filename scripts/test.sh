@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Everything that must hold: lint, types, tests. Works in a fresh clone, without a terminal, and in CI.
+# With CI=true a test that lacks something fails; without it, it is skipped and says why.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=${VENV:-.venv}
+step() {
+    local name=$1 from=$SECONDS
+    shift
+    echo "== $name"
+    "$@" </dev/null
+    echo "== $name: $((SECONDS - from)) s"
+}
+
+packages() {
+    scripts/debian.sh wrk curl && scripts/libpython.sh "$venv/bin/python" && return
+    [ "${CI:-}" != true ] || exit 1
+    echo "   going on: the tests that need them will be skipped"
+}
+
+step "set-up" scripts/setup.sh
+step "Debian packages for the tests" packages
+step "ruff check" "$venv/bin/ruff" check .
+step "ruff format" "$venv/bin/ruff" format --check .
+step "mypy" "$venv/bin/mypy"
+# The fast ones first.
+step "pytest" "$venv/bin/pytest" --durations=15 tests/unit tests/integration tests/scripts ${PYTEST_ARGS:-}
