@@ -210,9 +210,16 @@ class EnvironmentUnfitError(ServerError):
 
 
 class ClientError(ModelportError):
-    """A request that got no answer."""
+    """A request that got no answer.
+
+    Attributes:
+        retryable: Whether the same request may succeed when it is sent again.
+        retry_after_s: Seconds after which the server wants to be asked again, where it said so.
+    """
 
     exit_code = 50
+    retryable: bool = False
+    retry_after_s: float | None = None
 
 
 class UnreachableError(ClientError):
