@@ -22,7 +22,7 @@ make_venv() {
 # pip's output goes to a log; a line for each large download and each stage goes to the screen.
 pip_install() {
     local log=build/setup.log
-    if ! "$venv/bin/python" -m pip install --no-input $PIP_ARGS "$@" 2>>"$log" | tee -a "$log" | awk '
+    if ! "$venv/bin/python" -m pip install --no-input --no-compile $PIP_ARGS "$@" 2>>"$log" | tee -a "$log" | awk '
         /^Collecting/ { if (++seen % 25 == 0) print "   " seen " packages looked up" }
         / (Downloading|Using cached) .*[.0-9]+ [MG]B\)/ { sub(/^ */, ""); if ($0 ~ /\(([0-9][0-9]+[.0-9]* MB|.* GB)\)/) print "   " $0 }
         /^Installing collected/ { print "   unpacking " NF - 3 " packages" }
