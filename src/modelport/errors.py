@@ -56,7 +56,7 @@ class ModelportError(Exception):
         self.why = why
         self.fix = fix
         for name, value in facts.items():
-            if name not in type(self).__annotations__:
+            if not hasattr(type(self), name):
                 raise TypeError(f"{type(self).__name__} has no field {name!r}")
             setattr(self, name, value)
 

@@ -1,0 +1,143 @@
+"""Format `torchscript`: traced or scripted by torch, served by Triton's `pytorch` backend.
+
+TorchScript is deprecated upstream, but it is what that backend fully serves. The arguments of `forward` carry the
+tensor names, which is how the backend finds them; outputs are given in the order of `config.pbtxt`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import keyword
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils import _pytree
+
+from modelport.convert.source_torch import TorchSource
+from modelport.convert.types import Array, Arrays, Declaration, Source, take
+from modelport.errors import ConversionError, VerificationError
+
+BACKEND = "pytorch"
+FILENAME = "model.pt"
+
+
+def write(source: Source, declaration: Declaration, folder: Path) -> None:
+    """Write `model.pt`: the script itself when the source is TorchScript, else a trace of the module.
+
+    Raises:
+        ConversionError: The source is no torch model, cannot be traced, or its flow depends on tensor values
+            (a trace would silently keep one branch).
+    """
+    if not isinstance(source, TorchSource):
+        raise ConversionError(
+            f"{declaration.name!r} cannot be written as TorchScript from {source.framework}",
+            why="only torch and Keras models are torch modules",
+            fix="use --format onnx",
+            model=declaration.name,
+        )
+    script = _renamed(source.script, declaration) if source.script is not None else _trace(source, declaration)
+    torch.jit.save(script, str(folder / FILENAME))
+
+
+def load(folder: Path, inputs: Sequence[str], outputs: Sequence[str]) -> TorchScriptRunner:
+    """Load `model.pt` from a version folder on the CPU."""
+    return TorchScriptRunner(folder / FILENAME, inputs, outputs)
+
+
+class TorchScriptRunner:
+    """A TorchScript file in this process, on the CPU."""
+
+    def __init__(self, path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        try:
+            self._module = torch.jit.load(str(path), map_location="cpu").eval()
+        except (RuntimeError, ValueError) as exc:
+            raise ConversionError(
+                f"torch does not load {path.name}", why=str(exc).splitlines()[0], fix="export the model again"
+            ) from exc
+        self._inputs = tuple(inputs)
+        self._outputs = tuple(outputs)
+
+    def run(self, inputs: Mapping[str, Array]) -> Arrays:
+        """One run; arrays by output name."""
+        tensors = [torch.from_numpy(inputs[name]) for name in self._inputs]
+        try:
+            with torch.inference_mode():
+                answers = _pytree.tree_leaves(self._module(*tensors))
+        except RuntimeError as exc:
+            shapes = {name: array.shape for name, array in inputs.items()}
+            raise VerificationError(
+                f"the TorchScript fails on inputs of shapes {shapes}",
+                why=str(exc).strip().splitlines()[-1],
+                fix="the trace is narrower than the model; export torch.jit.script(model) instead",
+            ) from exc
+        return {name: answer.numpy() for name, answer in zip(self._outputs, answers, strict=True)}
+
+
+class _Named(torch.nn.Module):
+    """`flat` behind a forward whose signature shows the tensor names; torch.jit.trace reads the signature."""
+
+    def __init__(self, flat: torch.nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.flat = flat
+
+        def forward(*tensors: torch.Tensor) -> Any:
+            answers = self.flat(*tensors)
+            return answers[0] if len(answers) == 1 else answers
+
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        forward.__signature__ = inspect.Signature([inspect.Parameter(n, kind) for n in names])  # type: ignore[attr-defined]
+        self.forward = forward
+
+
+def _renamed(script: torch.jit.ScriptModule, declaration: Declaration) -> torch.jit.ScriptModule:
+    arguments = [a.name for a in script.forward.schema.arguments[1:]]
+    names = list(declaration.example_inputs)
+    if arguments[: len(names)] != names:
+        raise ConversionError(
+            f"the inputs of {declaration.name!r} are named {names}, and the TorchScript's are {arguments}",
+            why="Triton finds the inputs of a TorchScript by the names of forward's arguments",
+            fix=f"name the inputs {arguments}, in this order",
+            model=declaration.name,
+        )
+    return script
+
+
+def _trace(source: TorchSource, declaration: Declaration) -> Any:
+    inputs = declaration.example_inputs
+    module = _with_argument_names(source.flat, tuple(inputs))
+    example = source.tensors(take(inputs, [0, 0]) if declaration.batched else inputs)
+    try:
+        with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            traced = torch.jit.trace(module, example, check_trace=False)
+    except Exception as exc:
+        raise ConversionError(
+            f"{declaration.name!r} cannot be traced for TorchScript",
+            why=f"{type(exc).__name__}: {str(exc).strip().splitlines()[0] if str(exc).strip() else 'no message'}",
+            fix="export torch.jit.script(model) instead, or use --format onnx",
+            model=declaration.name,
+        ) from exc
+    branches = [w for w in caught if issubclass(w.category, torch.jit.TracerWarning) and "boolean" in str(w.message)]
+    if branches:
+        raise ConversionError(
+            f"{declaration.name!r} decides by tensor values, which a trace cannot follow",
+            why=str(branches[0].message).split(". ")[0],
+            fix="export torch.jit.script(model) instead",
+            model=declaration.name,
+        )
+    return traced
+
+
+def _with_argument_names(flat: torch.nn.Module, names: tuple[str, ...]) -> torch.nn.Module:
+    """A module whose forward has the tensor names as parameters; a trace keeps them as argument names."""
+    bad = [name for name in names if not name.isidentifier() or keyword.iskeyword(name)]
+    if bad:
+        raise ConversionError(
+            f"the input names {bad} cannot be arguments of a TorchScript",
+            why="Triton's pytorch backend finds inputs by the names of forward's arguments",
+            fix="use names of letters, digits and _ only, or --format onnx",
+        )
+    return _Named(flat, names).eval()

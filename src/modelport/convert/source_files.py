@@ -1,0 +1,129 @@
+"""Sources from TorchScript and torch.export files, and from `package.module:factory`.
+
+Files were checked by `sniff` and `hostile` before they get here. A factory is the user's own code, run because
+the user named it; weights are read without ever running code from the file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from modelport.convert.inputs import BATCH, InputDeclaration
+from modelport.errors import ConversionError, SourceFormatError, UnsafeSourceError, UsageError
+from modelport.spec import dtype_of
+
+
+def load_torchscript(path: Path) -> torch.jit.ScriptModule:
+    """The module in a checked TorchScript file."""
+    try:
+        return torch.jit.load(str(path), map_location="cpu")
+    except (RuntimeError, ValueError) as exc:
+        raise _unreadable(path, exc, "save it again with torch.jit.save") from exc
+
+
+def load_program(path: Path) -> tuple[torch.nn.Module, tuple[InputDeclaration, ...]]:
+    """The module in a checked `torch.export` file (.pt2), and its inputs as the program states them."""
+    try:
+        program = torch.export.load(str(path))
+        module = program.module()
+    except Exception as exc:
+        raise _unreadable(path, exc, "save it again with torch.export.save") from exc
+    values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    return module, tuple(_declared(name, values[name]) for name in program.graph_signature.user_inputs)
+
+
+def _declared(name: str, value: torch.Tensor) -> InputDeclaration:
+    sizes: list[int | str] = [size if isinstance(size, int) else str(size) for size in value.shape]
+    if sizes and isinstance(sizes[0], str):
+        sizes[0] = BATCH
+    return InputDeclaration(name=name, dtype=dtype_of(str(value.dtype)), sizes=tuple(sizes))
+
+
+def make(factory: str, weights: Path | None) -> Any:
+    """Call `package.module:factory` and load the weights into what it gives.
+
+    Args:
+        factory: `package.module:function`; the function takes no arguments and returns a model.
+        weights: safetensors, or a state dict that torch reads with `weights_only=True`.
+
+    Raises:
+        UsageError: The module or the function does not exist, or raises.
+        UnsafeSourceError: The weights hold more than tensors.
+        ConversionError: Names or shapes of the weights do not fit the model.
+    """
+    module_name, _, function = factory.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        model = getattr(importlib.import_module(module_name), function)()
+    except Exception as exc:
+        raise UsageError(
+            f"{factory!r} gave no model",
+            why=f"{type(exc).__name__}: {exc}",
+            fix="name an importable function without arguments, such as 'mypackage.models:make_net'",
+        ) from exc
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+def load_weights(model: Any, path: Path) -> None:
+    """Load a checked weights file into a torch module, all names and shapes matching."""
+    state = read_weights(path)
+    if not isinstance(model, torch.nn.Module):
+        raise UsageError(
+            f"{path.name} cannot be loaded into a {type(model).__name__}",
+            why="--weights is for torch modules",
+            fix="let the factory load the weights itself",
+        )
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as exc:
+        lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+        raise ConversionError(
+            f"the weights in {path.name} do not fit the model",
+            why=" ".join(lines[1:4])[:600] or lines[0],
+            fix="use the factory that the weights were trained with",
+        ) from exc
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file or of a state dict."""
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(str(path))
+        state = torch.load(str(path), map_location="cpu", weights_only=True)
+    except Exception as exc:
+        kind = UnsafeSourceError if "weights_only" in str(exc) or "Weights only" in str(exc) else SourceFormatError
+        raise kind(
+            f"{path.name} holds no plain weights",
+            why=f"{type(exc).__name__}: {str(exc).strip().splitlines()[0][:300] if str(exc).strip() else 'no message'}",
+            fix="save them with safetensors.torch.save_file(model.state_dict(), ...)",
+            path=str(path),
+        ) from exc
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise SourceFormatError(
+            f"{path.name} holds no state dict",
+            why=f"it holds a {type(state).__name__}",
+            fix="save model.state_dict()",
+            path=str(path),
+        )
+    return state
+
+
+def _unreadable(path: Path, exc: Exception, fix: str) -> SourceFormatError:
+    text = str(exc).strip()
+    return SourceFormatError(
+        f"torch cannot read {path.name}",
+        why=f"{type(exc).__name__}: {text.splitlines()[0][:300] if text else 'no message'}",
+        fix=fix,
+        path=str(path),
+    )

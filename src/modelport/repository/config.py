@@ -1,0 +1,155 @@
+"""`config.pbtxt`: built, read and printed through Triton's own protobuf message, never glued from strings.
+
+What is written is complete: nothing is left to defaults that differ between servers, or to auto-completion. The
+version policy always names the versions; a version folder that is not named is inert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from modelport.errors import ManifestError
+from modelport.spec import ModelSpec, TensorSpec, dtype_of
+
+CONFIG_FILE = "config.pbtxt"
+DEFAULT_MAX_BATCH_SIZE = 32
+
+ModelConfig = model_config_pb2.ModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleStep:
+    """One step of an ensemble.
+
+    Attributes:
+        model: The model that runs.
+        inputs: The model's input name to the ensemble's tensor name.
+        outputs: The model's output name to the ensemble's tensor name.
+    """
+
+    model: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+def build(
+    spec: ModelSpec,
+    *,
+    backend: str,
+    filename: str,
+    versions: Sequence[int],
+    label_files: Mapping[str, str] | None = None,
+    instance_count: int = 1,
+    parameters: Mapping[str, str] | None = None,
+) -> ModelConfig:
+    """The complete configuration of a model.
+
+    Args:
+        spec: Name, tensors, largest batch.
+        backend: Triton backend, such as `onnxruntime`.
+        filename: The artefact's name in the version folder.
+        versions: The versions to serve.
+        label_files: Output name to the name of its label file in the model's folder.
+        instance_count: Copies of the model that answer side by side.
+        parameters: Backend parameters, as strings.
+    """
+    config = ModelConfig(
+        name=spec.name, backend=backend, max_batch_size=spec.max_batch_size, default_model_filename=filename
+    )
+    for tensor in spec.inputs:
+        config.input.add(name=tensor.name, data_type=_type(tensor), dims=tensor.dims or [1])
+        _scalar(config.input[-1], tensor, spec)
+    for tensor in spec.outputs:
+        label_file = (label_files or {}).get(tensor.name, "")
+        config.output.add(
+            name=tensor.name, data_type=_type(tensor), dims=tensor.dims or [1], label_filename=label_file
+        )
+        _scalar(config.output[-1], tensor, spec)
+    config.instance_group.add(kind=model_config_pb2.ModelInstanceGroup.KIND_AUTO, count=instance_count)
+    if spec.batched:
+        config.dynamic_batching.SetInParent()
+    for key, value in sorted((parameters or {}).items()):
+        config.parameters[key].string_value = value
+    set_versions(config, versions)
+    return config
+
+
+def build_ensemble(spec: ModelSpec, steps: Sequence[EnsembleStep], *, versions: Sequence[int]) -> ModelConfig:
+    """The configuration of an ensemble: Triton passes tensors from step to step, nothing else runs."""
+    config = ModelConfig(name=spec.name, platform="ensemble", max_batch_size=spec.max_batch_size)
+    for tensor in spec.inputs:
+        config.input.add(name=tensor.name, data_type=_type(tensor), dims=tensor.dims)
+    for tensor in spec.outputs:
+        config.output.add(name=tensor.name, data_type=_type(tensor), dims=tensor.dims)
+    for step in steps:
+        entry = config.ensemble_scheduling.step.add(model_name=step.model, model_version=-1)
+        entry.input_map.update(step.inputs)
+        entry.output_map.update(step.outputs)
+    set_versions(config, versions)
+    return config
+
+
+def set_versions(config: ModelConfig, versions: Sequence[int]) -> None:
+    """Make the policy name exactly these versions."""
+    config.version_policy.specific.versions[:] = sorted(versions)
+
+
+def versions_of(config: ModelConfig) -> tuple[int, ...]:
+    """The versions that the policy names; empty for another policy than `specific`."""
+    return tuple(config.version_policy.specific.versions)
+
+
+def read(path: Path) -> ModelConfig:
+    """Read a `config.pbtxt`.
+
+    Raises:
+        ManifestError: It is missing, or no model configuration.
+    """
+    try:
+        return text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
+    except (OSError, UnicodeDecodeError, text_format.ParseError) as exc:
+        raise ManifestError(
+            f"{path.parent.name}/{path.name} cannot be read",
+            why=f"{type(exc).__name__}: {exc}",
+            fix="correct the file, or export the model again",
+            path=str(path),
+        ) from exc
+
+
+def text(config: ModelConfig) -> str:
+    """The configuration as Triton reads it."""
+    printed: str = text_format.MessageToString(config, use_index_order=True)
+    return printed
+
+
+def spec_of(config: ModelConfig) -> ModelSpec:
+    """The tensors that a configuration describes."""
+    return ModelSpec(
+        name=config.name,
+        inputs=tuple(_tensor(t) for t in config.input),
+        outputs=tuple(_tensor(t) for t in config.output),
+        max_batch_size=config.max_batch_size,
+    )
+
+
+def _type(tensor: TensorSpec) -> int:
+    number: int = model_config_pb2.DataType.Value(tensor.dtype.config)
+    return number
+
+
+def _scalar(entry: object, tensor: TensorSpec, spec: ModelSpec) -> None:
+    """Triton has no tensors without axes: a scalar per sample is `[1]` outside and reshaped to `[]` for the model."""
+    if not tensor.dims and spec.batched:
+        entry.reshape.SetInParent()  # type: ignore[attr-defined]
+
+
+def _tensor(entry: object) -> TensorSpec:
+    name: str = entry.name  # type: ignore[attr-defined]
+    number: int = entry.data_type  # type: ignore[attr-defined]
+    dims: list[int] = entry.dims  # type: ignore[attr-defined]
+    return TensorSpec(name=name, dtype=dtype_of(model_config_pb2.DataType.Name(number)), dims=tuple(dims))

@@ -1,0 +1,104 @@
+"""Where things are in a model repository, and which models and versions it holds.
+
+    model_repository/<model>/config.pbtxt, <labels>.txt
+    model_repository/<model>/<version>/<artefact>, manifest.json, evidence.json, golden.npz, card.md
+    model_repository.state/          staging, lock, logs: beside the repository, never inside it
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modelport.errors import InvalidNameError, ModelNotFoundError, RepositoryError, VersionNotFoundError
+from modelport.repository.config import CONFIG_FILE
+from modelport.spec import check_model_name, parse_version
+
+DEFAULT_REPOSITORY = Path("model_repository")
+
+
+def state_folder(repository: Path) -> Path:
+    """The folder for everything that is not the repository itself; on the same file system."""
+    absolute = repository.absolute()
+    return absolute.parent / f"{absolute.name}.state"
+
+
+def model_names(repository: Path) -> list[str]:
+    """The models, sorted: folders with a model's name.
+
+    Raises:
+        RepositoryError: There is no such folder.
+    """
+    if not repository.is_dir():
+        raise RepositoryError(
+            f"there is no model repository at {repository}",
+            why="the folder does not exist",
+            fix="export a model first, or name the repository with --repository",
+            path=str(repository),
+        )
+    return sorted(path.name for path in repository.iterdir() if path.is_dir() and _is_model(path.name))
+
+
+def version_numbers(repository: Path, model: str) -> list[int]:
+    """The versions of a model for which a folder exists, ascending.
+
+    Raises:
+        ModelNotFoundError: The repository has no such model.
+    """
+    folder = repository / check_model_name(model)
+    if not folder.is_dir():
+        names = model_names(repository)
+        raise ModelNotFoundError(
+            f"there is no model {model!r} in {repository}",
+            why=f"it holds {', '.join(names) if names else 'no model'}",
+            fix="check the name; 'modelport list' shows what there is",
+            model=model,
+        )
+    return sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and _is_version(path.name))
+
+
+def version_folder(repository: Path, model: str, version: int | None = None) -> Path:
+    """The folder of a version; the highest one when none is named.
+
+    Raises:
+        ModelNotFoundError: The repository has no such model.
+        VersionNotFoundError: The model has no such version, or none at all.
+    """
+    numbers = version_numbers(repository, model)
+    if not numbers or (version is not None and version not in numbers):
+        raise VersionNotFoundError(
+            f"model {model!r} has no version{'' if version is None else f' {version}'}",
+            why=f"its versions are {', '.join(map(str, numbers))}" if numbers else "nothing was published yet",
+            fix="name one of these" if numbers else "export the model",
+            model=model,
+            version=version or 0,
+        )
+    return repository / model / str(version if version is not None else numbers[-1])
+
+
+def config_path(repository: Path, model: str) -> Path:
+    """The model's `config.pbtxt`."""
+    return repository / model / CONFIG_FILE
+
+
+def parse_reference(text: str) -> tuple[str, int | None]:
+    """`NAME` or `NAME/VERSION`.
+
+    Raises:
+        InvalidNameError: The name or the version breaks its rule.
+    """
+    name, slash, version = text.partition("/")
+    return check_model_name(name), parse_version(version) if slash else None
+
+
+def _is_model(name: str) -> bool:
+    try:
+        return bool(check_model_name(name))
+    except InvalidNameError:
+        return False
+
+
+def _is_version(name: str) -> bool:
+    try:
+        return bool(parse_version(name))
+    except InvalidNameError:
+        return False

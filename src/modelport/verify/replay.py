@@ -1,0 +1,72 @@
+"""Replay a version's evidence: its golden inputs through something that answers, compared with the source's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from modelport.convert.types import Array, Arrays, rows, take
+from modelport.verify.compare import Comparison, compare, require_ok
+from modelport.verify.evidence import Evidence, Golden
+
+Answer = Callable[[Mapping[str, Array]], Arrays]
+CONCURRENT_REQUESTS = 48
+THREADS = 8
+
+
+def replay(answer: Answer, evidence: Evidence, golden: Golden, *, model: str, where: str) -> dict[str, Comparison]:
+    """Single rows and one batch (the whole example where there is no batch axis).
+
+    Args:
+        answer: Takes inputs with the batch axis, gives outputs by name.
+        evidence: Of the version.
+        golden: Of the version.
+        model: Model name, for messages.
+        where: What answers, for messages.
+
+    Raises:
+        VerificationError: An answer is not within its tolerance.
+    """
+    results = [compare(golden.outputs, answer(golden.inputs), evidence.tolerances, batched=evidence.batched)]
+    if evidence.batched:
+        for row in range(rows(golden.inputs)):
+            single = answer(take(golden.inputs, [row]))
+            results.append(compare(take(golden.outputs, [row]), single, evidence.tolerances, batched=True))
+    return _merge(results, model, where)
+
+
+def replay_concurrently(
+    answer: Answer, evidence: Evidence, golden: Golden, *, model: str, where: str
+) -> dict[str, Comparison]:
+    """Random rows from several threads at once, one to three a request, so that a dynamic batcher mixes them."""
+    if not evidence.batched:
+        return replay(answer, evidence, golden, model=model, where=where)
+    random = np.random.default_rng(0)
+    count = rows(golden.inputs)
+    picks = [random.integers(0, count, size=random.integers(1, 4)) for _ in range(CONCURRENT_REQUESTS)]
+
+    def one(pick: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> dict[str, Comparison]:
+        got = answer(take(golden.inputs, pick))
+        return compare(take(golden.outputs, pick), got, evidence.tolerances, batched=True)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        results = list(pool.map(one, picks))
+    return _merge(results, model, where)
+
+
+def _merge(results: list[dict[str, Comparison]], model: str, where: str) -> dict[str, Comparison]:
+    merged: dict[str, Comparison] = {}
+    for name in results[0]:
+        all_of_one = [result[name] for result in results]
+        worst = max(all_of_one, key=lambda c: (not c.ok, c.max_abs_error))
+        merged[name] = Comparison(
+            tensor=name,
+            samples=sum(c.samples for c in all_of_one),
+            max_abs_error=worst.max_abs_error,
+            allowed=worst.allowed,
+            argmax_agreement=min((c.argmax_agreement for c in all_of_one if c.argmax_agreement is not None), default=None),
+        )
+    require_ok(merged, model=model, where=where)
+    return merged
