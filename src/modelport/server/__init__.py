@@ -1,0 +1,8 @@
+"""Start and control a Triton server: the embedded one, a child process on loopback."""
+
+from __future__ import annotations
+
+from modelport.server.control import VersionState
+from modelport.server.embedded import EmbeddedServer
+
+__all__ = ["EmbeddedServer", "VersionState"]

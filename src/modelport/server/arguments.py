@@ -1,0 +1,71 @@
+"""The command line of the embedded `tritonserver`: the few options that modelport owns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from modelport.server.secret import HTTP_HEADER
+from modelport.server.toolchain import Toolchain
+
+# What a caller never needs. Health, metadata, inference stay open, and so does model-config: a client learns the
+# largest batch from it.
+RESTRICTED_APIS = ("model-repository", "shared-memory", "statistics", "trace", "logging")
+
+# Bytes of shared memory per model instance at first and per step of growth.
+SHM_DEFAULT_BYTES = 4 * 2**20
+SHM_GROWTH_BYTES = 16 * 2**20
+
+EXIT_TIMEOUT_S = 20  # seconds that requests in flight have to finish after SIGTERM
+
+
+def command(
+    toolchain: Toolchain,
+    repository: Path,
+    *,
+    models: Iterable[str],
+    host: str,
+    ports: Mapping[str, int],
+    secret: str,
+    shm_prefix: str,
+    log_verbose: int = 0,
+    extra: Iterable[str] = (),
+) -> list[str]:
+    """The command that starts the server.
+
+    Args:
+        toolchain: Program and backend directory.
+        repository: Full path of the model repository.
+        models: Models to load at once.
+        host: Loopback address for all three listeners.
+        ports: `HTTP`, `gRPC` and `metrics`.
+        secret: Value of the header that opens the restricted APIs.
+        shm_prefix: What the names of its shared-memory regions begin with.
+        log_verbose: Triton's verbosity.
+        extra: Further options, passed through untouched; a later option wins.
+    """
+    apis = ",".join(RESTRICTED_APIS)
+    return [
+        str(toolchain.server),
+        f"--model-repository={repository}",
+        f"--backend-directory={toolchain.backends}",
+        "--model-control-mode=explicit",
+        *(f"--load-model={model}" for model in models),
+        "--disable-auto-complete-config",
+        "--exit-on-error=false",
+        "--strict-readiness=false",
+        f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+        f"--http-address={host}",
+        f"--http-port={ports['HTTP']}",
+        f"--grpc-address={host}",
+        f"--grpc-port={ports['gRPC']}",
+        f"--metrics-address={host}",
+        f"--metrics-port={ports['metrics']}",
+        f"--http-restricted-api={apis}:{HTTP_HEADER}={secret}",
+        f"--grpc-restricted-protocol={apis}:{HTTP_HEADER}={secret}",
+        f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+        f"--backend-config=python,shm-default-byte-size={SHM_DEFAULT_BYTES}",
+        f"--backend-config=python,shm-growth-byte-size={SHM_GROWTH_BYTES}",
+        f"--log-verbose={log_verbose}",
+        *extra,
+    ]

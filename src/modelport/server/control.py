@@ -1,0 +1,142 @@
+"""The server's own HTTP API for readiness, the model index, and loading and unloading.
+
+It uses the standard library: the calls carry a line of JSON, and tritonclient's HTTP client takes as long to import as
+the server takes to start.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelport.errors import ServerError, ServerTimeoutError
+
+READY = "READY"
+UNAVAILABLE = "UNAVAILABLE"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionState:
+    """One line of the model index.
+
+    Attributes:
+        model: Model name.
+        version: Version number; None for a model that was never asked for.
+        state: `READY`, `LOADING`, `UNLOADING`, `UNAVAILABLE`; empty for a model that was never asked for.
+        reason: Why it is in that state; empty when Triton says nothing.
+    """
+
+    model: str
+    version: int | None
+    state: str
+    reason: str
+
+    @property
+    def ready(self) -> bool:
+        """Whether this version answers requests."""
+        return self.state == READY
+
+
+class RefusedError(Exception):
+    """The server answered a control call with an error status.
+
+    Attributes:
+        status: HTTP status.
+        reason: The server's text.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class Control:
+    """Calls the control API of one server.
+
+    Args:
+        host: Loopback address.
+        port: HTTP port.
+        headers: The header that opens the restricted APIs.
+    """
+
+    def __init__(self, host: str, port: int, headers: Mapping[str, str]) -> None:
+        self._host = host
+        self._port = port
+        self._headers = dict(headers)
+
+    def live(self) -> bool:
+        """Whether the server answers; it does so only when the models it starts with have been tried."""
+        try:
+            self._call("GET", "/v2/health/live", timeout_s=2.0)
+        except (RefusedError, ServerError):
+            return False
+        return True
+
+    def index(self, *, timeout_s: float = 10.0) -> tuple[VersionState, ...]:
+        """Every version of every model that the server knows of."""
+        entries = self._call("POST", "/v2/repository/index", {}, timeout_s=timeout_s) or []
+        return tuple(
+            VersionState(
+                model=entry["name"],
+                version=int(entry["version"]) if entry.get("version") else None,
+                state=entry.get("state", ""),
+                reason=tidy(entry.get("reason", "")),
+            )
+            for entry in entries
+        )
+
+    def load(self, model: str, *, timeout_s: float) -> None:
+        """Ask for a load. The answer proves nothing: compare the index afterwards."""
+        self._call("POST", f"/v2/repository/models/{model}/load", {}, timeout_s=timeout_s)
+
+    def unload(self, model: str, *, timeout_s: float) -> None:
+        """Ask for an unload; it goes on after the answer."""
+        self._call("POST", f"/v2/repository/models/{model}/unload", {}, timeout_s=timeout_s)
+
+    def policy(self, model: str) -> tuple[int, ...]:
+        """The versions that the loaded configuration names; empty where its policy names none."""
+        config = self._call("GET", f"/v2/models/{model}/config", timeout_s=10.0) or {}
+        specific = (config.get("version_policy") or {}).get("specific") or {}
+        return tuple(int(version) for version in specific.get("versions", ()))
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float) -> Any:
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
+        try:
+            payload = None if body is None else json.dumps(body)
+            connection.request(method, path, body=payload, headers=self._headers)
+            response = connection.getresponse()
+            text = response.read().decode("utf-8", "replace")
+        except TimeoutError as exc:
+            raise ServerTimeoutError(
+                f"the server did not answer {method} {path} within {timeout_s:g} s",
+                why="it is busy, or it hangs",
+                fix="look into its log; give it more time",
+                timeout_s=timeout_s,
+            ) from exc
+        except (OSError, http.client.HTTPException) as exc:
+            raise ServerError(
+                f"the server does not answer at {self._host}:{self._port}",
+                why=str(exc) or type(exc).__name__,
+                fix="look into its log",
+            ) from exc
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise RefusedError(response.status, tidy(_error_text(text)))
+        return json.loads(text) if text else None
+
+
+def tidy(reason: str) -> str:
+    """Triton's reason without the Python stub's source locations."""
+    return reason.partition("\n\nAt:\n")[0].strip()
+
+
+def _error_text(text: str) -> str:
+    try:
+        return str(json.loads(text)["error"])
+    except (ValueError, KeyError, TypeError):
+        return text

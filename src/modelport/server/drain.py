@@ -1,0 +1,63 @@
+"""Close a stopping server's idle connections, so that it does not wait for clients that keep them open.
+
+After SIGTERM Triton waits until every HTTP connection is gone, up to its exit timeout, also for those that only wait
+for another request. The kernel tells for each whether the last bytes went in (a request is being answered) or out; those
+that went out last are shut down through a copy of the server's socket.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+
+import psutil
+
+_PIDFD_GETFD = 438  # the same number on every architecture
+_LAST_SENT, _LAST_RECEIVED, _BYTES_RECEIVED = 44, 52, 128  # offsets in Linux's struct tcp_info
+
+
+def close_idle(pid: int, port: int) -> int:
+    """Shut down the connections to `port` on which the server in process `pid` answers nothing.
+
+    Returns:
+        How many were shut down; 0 where the kernel does not let us.
+    """
+    try:
+        found = [
+            connection.fd
+            for connection in psutil.Process(pid).net_connections(kind="tcp")
+            if connection.status == psutil.CONN_ESTABLISHED and connection.laddr.port == port
+        ]
+        handle = os.pidfd_open(pid)
+    except (psutil.Error, OSError):
+        return 0
+    try:
+        return sum(_close_if_idle(handle, number) for number in found)
+    finally:
+        os.close(handle)
+
+
+def _close_if_idle(handle: int, number: int) -> bool:
+    copy = ctypes.CDLL(None, use_errno=True).syscall(_PIDFD_GETFD, handle, number, 0)
+    if copy < 0:
+        return False
+    with socket.socket(fileno=copy) as connection:
+        try:
+            idle = _idle(connection)
+            if idle:
+                connection.shutdown(socket.SHUT_RDWR)
+            return idle
+        except OSError:
+            return False
+
+
+def _idle(connection: socket.socket) -> bool:
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    if len(info) < _BYTES_RECEIVED + 8:
+        return False
+    if struct.unpack_from("Q", info, _BYTES_RECEIVED)[0] == 0:
+        return True
+    since_sent, since_received = (struct.unpack_from("I", info, at)[0] for at in (_LAST_SENT, _LAST_RECEIVED))
+    return bool(since_sent < since_received)

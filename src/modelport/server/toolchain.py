@@ -1,0 +1,210 @@
+"""The backend directory of the embedded server, built once and kept in the cache folder.
+
+The package nvidia-pytriton ships the server, Triton's Python backend, and one stub per Python version. Triton wants the
+stub beside the backend's library, and our own backends in folders next to it. That directory is built under a temporary
+name and renamed, so that two processes may do it at once; its name is a digest of its contents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelport.errors import EnvironmentUnfitError
+
+BACKENDS = Path(__file__).with_name("triton_backends")
+OWN_BACKENDS = ("onnxruntime", "pytorch")
+PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """The files of nvidia-pytriton for the running Python.
+
+    Attributes:
+        server: The `tritonserver` program.
+        backend: Folder with `libtriton_python.so` and its utilities.
+        stub: The Python stub for this Python's minor version.
+        libraries: Folder with the shared libraries of all of them.
+    """
+
+    server: Path
+    backend: Path
+    stub: Path
+    libraries: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toolchain:
+    """What a server is started with.
+
+    Attributes:
+        server: The `tritonserver` program.
+        backends: Backend directory.
+        libraries: Folders for `LD_LIBRARY_PATH`.
+        empty: An empty folder to run in. The stub puts its working directory first on Python's path.
+    """
+
+    server: Path
+    backends: Path
+    libraries: tuple[Path, ...]
+    empty: Path
+
+    def environment(self, inherited: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Environment variables for the server and its stubs.
+
+        The stub finds Python through `PATH`, so the running environment's folder comes first. It writes no
+        bytecode: a version folder must not change when it is loaded.
+
+        Args:
+            inherited: The variables to start from; by default those of this process.
+        """
+        env = dict(os.environ if inherited is None else inherited)
+        env["PATH"] = _joined(Path(sys.executable).parent, env.get("PATH"))
+        env["LD_LIBRARY_PATH"] = _joined(*self.libraries, env.get("LD_LIBRARY_PATH"))
+        env["PYTHONDONTWRITEBYTECODE"] = "1"
+        return env
+
+
+def package_folder() -> Path | None:
+    """The installed package nvidia-pytriton; None where it is missing. The package is not imported."""
+    spec = importlib.util.find_spec("pytriton")
+    return Path(spec.origin).parent if spec is not None and spec.origin else None
+
+
+def package_files(folder: Path, python: str = PYTHON_VERSION) -> Package:
+    """Where the package's files are; they may be missing.
+
+    Args:
+        folder: Folder of the package `pytriton`.
+        python: Python version such as `3.11`.
+    """
+    triton = folder / "tritonserver"
+    return Package(
+        server=triton / "bin" / "tritonserver",
+        backend=triton / "backends" / "python",
+        stub=triton / "python_backend_stubs" / python / "triton_python_backend_stub",
+        libraries=folder.with_name("nvidia_pytriton.libs"),
+    )
+
+
+def libpython_folders() -> list[Path]:
+    """Folders in which a shared libpython of the running Python may be."""
+    bases = [sysconfig.get_config_var("LIBDIR"), Path(sys.base_prefix, "lib")]
+    multiarch = sysconfig.get_config_var("MULTIARCH")
+    if multiarch:
+        bases += [Path("/usr/lib", multiarch), Path("/lib", multiarch)]
+    bases += ["/usr/lib64", "/usr/lib", "/usr/local/lib"]
+    return list(dict.fromkeys(Path(base) for base in bases if base))
+
+
+def find_libpython(folders: list[Path] | None = None, python: str = PYTHON_VERSION) -> Path | None:
+    """The shared libpython that the stub links; None where there is none.
+
+    Args:
+        folders: Where to look; by default `libpython_folders()`.
+        python: Python version such as `3.11`.
+    """
+    for folder in libpython_folders() if folders is None else folders:
+        path = folder / f"libpython{python}.so.1.0"
+        if path.is_file():
+            return path
+    return None
+
+
+def cache_folder() -> Path:
+    """Where modelport keeps what it can build again: `$XDG_CACHE_HOME/modelport`, or `~/.cache/modelport`."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "modelport"
+
+
+def build(package: Package, libpython: Path, cache: Path | None = None) -> Toolchain:
+    """The toolchain for the running Python; built on the first call, found on later ones.
+
+    Args:
+        package: Files of nvidia-pytriton.
+        libpython: The shared libpython.
+        cache: Cache folder; by default `cache_folder()`.
+
+    Raises:
+        EnvironmentUnfitError: The cache folder cannot be written.
+    """
+    files = _plan(package)
+    parent = (cache_folder() if cache is None else cache) / "triton"
+    target = parent / f"py{PYTHON_VERSION}-{_digest(files, libpython)}"
+    try:
+        if not _complete(target, files):
+            parent.mkdir(parents=True, exist_ok=True)
+            _build(parent, target, files, libpython)
+    except OSError as exc:
+        raise EnvironmentUnfitError(
+            f"the backend directory {target} cannot be built",
+            why=str(exc),
+            fix="make the folder writable, or set XDG_CACHE_HOME to one that is",
+        ) from exc
+    return Toolchain(
+        server=package.server,
+        backends=target / "backends",
+        libraries=(target / "lib", package.libraries),
+        empty=target / "empty",
+    )
+
+
+def _plan(package: Package) -> dict[str, Path]:
+    """Path in the toolchain -> file to copy."""
+    files = {
+        f"backends/python/{name}": package.backend / name
+        for name in ("libtriton_python.so", "triton_python_backend_utils.py")
+    }
+    files["backends/python/triton_python_backend_stub"] = package.stub
+    for name in OWN_BACKENDS:
+        files[f"backends/{name}/model.py"] = BACKENDS / name / "model.py"
+        files[f"backends/{name}/modelport_serving.py"] = BACKENDS / "modelport_serving.py"
+    return files
+
+
+def _digest(files: Mapping[str, Path], libpython: Path) -> str:
+    digest = hashlib.sha256(str(libpython).encode())
+    for name, source in sorted(files.items()):
+        digest.update(name.encode() + b"\0" + hashlib.sha256(source.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _complete(target: Path, files: Mapping[str, Path]) -> bool:
+    """Whether the toolchain is there and nobody took a part of it away."""
+    parts = (target / "lib", target / "empty")
+    return all(part.is_dir() for part in parts) and all(
+        (target / name).is_file() and (target / name).stat().st_size == source.stat().st_size
+        for name, source in files.items()
+    )
+
+
+def _build(parent: Path, target: Path, files: Mapping[str, Path], libpython: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=parent) as scratch:
+        new = Path(scratch, "new")
+        for name, source in files.items():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, new / name)
+        (new / "backends/python/triton_python_backend_stub").chmod(0o755)
+        (new / "empty").mkdir()
+        (new / "lib").mkdir()
+        (new / "lib" / libpython.name).symlink_to(libpython)
+        if target.exists() and not _complete(target, files):
+            target.rename(Path(scratch, "damaged"))
+        try:
+            new.rename(target)
+        except OSError:
+            if not _complete(target, files):  # otherwise another process was faster
+                raise
+
+
+def _joined(*parts: Path | str | None) -> str:
+    return os.pathsep.join(str(part) for part in parts if part)

@@ -1,0 +1,1 @@
+"""The backend `onnxruntime`, served by the Python package onnxruntime."""

@@ -1,0 +1,1 @@
+"""The backend `pytorch`, served by the Python package torch."""
