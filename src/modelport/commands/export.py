@@ -214,7 +214,7 @@ def _export(source: Source, declaration: Declaration, plan: _Plan, staging: Path
             facts=plan.facts,
             note=note,
         ),
-        labels={filename: plan.labels or () for filename in label_files.values()},
+        labels=dict.fromkeys(label_files.values(), plan.labels or ()),
     )
     return Exported(
         model=published.model, version=published.version, folder=published.folder, spec=spec, evidence=proof

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -91,9 +92,7 @@ def _export(source: TorchSource, declaration: Declaration) -> onnx.ModelProto:
     inputs = declaration.example_inputs
     if declaration.batched and rows(inputs) < 2:  # torch takes a size of 1 for a constant
         inputs = take(inputs, [0, 0])
-    shapes = tuple(
-        {axis: Dim.DYNAMIC for axis in _labels(declaration, name)} for name in inputs
-    )
+    shapes = tuple(dict.fromkeys(_labels(declaration, name), Dim.DYNAMIC) for name in inputs)
     with _quiet():
         try:
             program = torch.onnx.export(
@@ -143,8 +142,8 @@ def _fixed_axis(declaration: Declaration, tensor: str, axis: int, label: str, si
         return _no_batch(declaration, f"axis 0 of {tensor!r} came out with the fixed size {size}")
     return ConversionError(
         f"axis {axis} ({label!r}) of input {tensor!r} does not vary: its size is fixed to {size}",
-        why="the model computes with that size as a constant while it is traced",
-        fix="use tensor operations instead of Python numbers for that size, or declare the size as fixed",
+        why="the model computes with that size as a constant while it is traced, as Keras's recurrent layers do",
+        fix="use tensor operations instead of Python numbers for that size, or declare it as a number",
         model=declaration.name,
     )
 
@@ -158,18 +157,25 @@ def _no_batch(declaration: Declaration, why: str) -> BatchAxisError:
     )
 
 
+FIXED_AXIS = re.compile(r"(?:\['tensors'\]|\['args'\]|tensors|args)\[(\d+)\]\.(?:size\(\)|shape)\[(\d+)\].*")
+FIXED_SIZE = re.compile(r"(?:static shape of|constant \()\s*(\d+)")
+
+
 def _translated(exc: Exception, declaration: Declaration) -> Exception:
+    """torch's error as ours: an axis that came out fixed, or else the first line of the innermost cause."""
     chain = [exc, *_causes(exc)]
-    texts = "\n".join(str(e) for e in chain)
-    why = next(
-        (line.strip(" -") for line in texts.splitlines() if "specialized" in line or "Could not guard" in line),
-        next((line.strip() for line in str(chain[-1]).splitlines() if line.strip()), "no message"),
-    )
-    if "specialized" in why and ".size()[0]" in why and declaration.batched:
-        return _no_batch(declaration, why)
+    for line in "\n".join(map(str, chain)).splitlines():
+        axis, size = FIXED_AXIS.search(line), FIXED_SIZE.search(line)
+        if axis and size:
+            name = list(declaration.example_inputs)[int(axis.group(1))]
+            number = int(axis.group(2))
+            label = _labels(declaration, name).get(number, "")
+            return _fixed_axis(declaration, name, number, label, int(size.group(1)))
+    innermost = chain[-1]
+    why = next((line.strip() for line in str(innermost).splitlines() if line.strip()), "no message")
     return ConversionError(
         f"{declaration.name!r} cannot be traced for ONNX",
-        why=f"{type(chain[-1]).__name__}: {why[:600]}",
+        why=f"{type(innermost).__name__}: {why[:600]}",
         fix="make the control flow in forward independent of tensor values, or try --format torchscript",
         model=declaration.name,
     )
@@ -212,12 +218,19 @@ def _save(model: onnx.ModelProto, folder: Path) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """torch warns, prints and logs at length about its own deprecations; a failure is raised and reported anyway."""
-    loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "torch._guards", "torch._dynamo", "onnxscript", "onnx_ir")]
+    loggers = [
+        logging.getLogger(name)
+        for name in ("torch", "torch.onnx", "torch._guards", "torch._dynamo", "onnxscript", "onnx_ir")
+    ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

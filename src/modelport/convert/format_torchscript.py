@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree
 
-from modelport.convert.source_torch import TorchSource
+from modelport.convert.source_torch import TorchSource, argument_names
 from modelport.convert.types import Array, Arrays, Declaration, Source, take
 from modelport.errors import ConversionError, VerificationError
 
@@ -52,7 +52,7 @@ class TorchScriptRunner:
 
     def __init__(self, path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         try:
-            self._module = torch.jit.load(str(path), map_location="cpu").eval()
+            self._module = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
         except (RuntimeError, ValueError) as exc:
             raise ConversionError(
                 f"torch does not load {path.name}", why=str(exc).splitlines()[0], fix="export the model again"
@@ -93,7 +93,7 @@ class _Named(torch.nn.Module):
 
 
 def _renamed(script: torch.jit.ScriptModule, declaration: Declaration) -> torch.jit.ScriptModule:
-    arguments = [a.name for a in script.forward.schema.arguments[1:]]
+    arguments = argument_names(script)
     names = list(declaration.example_inputs)
     if arguments[: len(names)] != names:
         raise ConversionError(
@@ -112,7 +112,7 @@ def _trace(source: TorchSource, declaration: Declaration) -> Any:
     try:
         with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            traced = torch.jit.trace(module, example, check_trace=False)
+            traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
     except Exception as exc:
         raise ConversionError(
             f"{declaration.name!r} cannot be traced for TorchScript",
@@ -120,7 +120,9 @@ def _trace(source: TorchSource, declaration: Declaration) -> Any:
             fix="export torch.jit.script(model) instead, or use --format onnx",
             model=declaration.name,
         ) from exc
-    branches = [w for w in caught if issubclass(w.category, torch.jit.TracerWarning) and "boolean" in str(w.message)]
+    branches = [
+        w for w in caught if issubclass(w.category, torch.jit._trace.TracerWarning) and "boolean" in str(w.message)
+    ]
     if branches:
         raise ConversionError(
             f"{declaration.name!r} decides by tensor values, which a trace cannot follow",

@@ -164,6 +164,30 @@ def _axis_problems(declaration: Declaration) -> list[str]:
     return problems
 
 
+def check_declared(declared: Sequence[InputDeclaration], examples: Mapping[str, Array]) -> None:
+    """Check that example inputs are what the declarations say: names, types, fixed sizes.
+
+    Raises:
+        ExampleInputError: Naming every difference.
+    """
+    problems: list[str] = []
+    if sorted(d.name for d in declared) != sorted(examples):
+        problems.append(f"the inputs {sorted(d.name for d in declared)} are declared, {sorted(examples)} are given")
+    for d in (d for d in declared if d.name in examples):
+        array = examples[d.name]
+        sizes = [size if isinstance(size, int) else None for size in d.sizes]
+        fits = len(sizes) == array.ndim and all(s in (None, got) for s, got in zip(sizes, array.shape, strict=True))
+        if not fits or dtype_of(array) != d.dtype:
+            wanted = f"{d.dtype.numpy}[{','.join(map(str, d.sizes))}]"
+            problems.append(f"{d.name!r} is declared as {wanted} and given as {array.dtype}{list(array.shape)}")
+    if problems:
+        raise ExampleInputError(
+            "the example inputs are not what was declared: " + "; ".join(problems),
+            why="samples and --input options describe the same tensors and must agree",
+            fix="leave out the --input options, or correct them",
+        )
+
+
 def more_rows(inputs: Mapping[str, Array], count: int, *, seed: int = 0) -> Arrays:
     """At least `count` rows: the given ones, then random mixtures that stay within each input's range.
 
@@ -180,9 +204,11 @@ def more_rows(inputs: Mapping[str, Array], count: int, *, seed: int = 0) -> Arra
         if array.dtype.kind == "f":
             spread = float(array.std(dtype=np.float64)) or float(np.abs(array).max(initial=0)) or 1.0
             noise = random.uniform(-0.1, 0.1, size=extra.shape) * spread
-            extra = np.clip(extra + noise, array.min(), array.max()).astype(array.dtype) if have > 1 else (
-                extra + noise
-            ).astype(array.dtype)
+            extra = (
+                np.clip(extra + noise, array.min(), array.max()).astype(array.dtype)
+                if have > 1
+                else (extra + noise).astype(array.dtype)
+            )
         else:
             extra = random.choice(np.unique(array.astype(object) if array.dtype.kind == "O" else array), extra.shape)
         made[name] = np.concatenate([array, extra.astype(array.dtype)])

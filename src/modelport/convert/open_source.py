@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from modelport.convert import hostile, sniff
-from modelport.convert.inputs import InputDeclaration, check_examples, made_up
+from modelport.convert.inputs import InputDeclaration, check_declared, check_examples, made_up
 from modelport.convert.types import Arrays, Declaration, Source
 from modelport.errors import ExampleInputError, UsageError
 
@@ -106,6 +106,8 @@ def _declare(request: Request, own: Sequence[InputDeclaration] = ()) -> Declarat
             fix="give --input NAME:DTYPE:batch,... or --samples FILE.npz (example_inputs= in Python)",
         )
     examples = made_up(known) if request.example_inputs is None else request.example_inputs
+    if request.declared:
+        check_declared(request.declared, examples)
     declaration = Declaration(
         name=request.name,
         example_inputs=examples,

@@ -14,6 +14,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from modelport.convert.hostile import weights
 from modelport.convert.inputs import BATCH, InputDeclaration
 from modelport.errors import ConversionError, SourceFormatError, UnsafeSourceError, UsageError
 from modelport.spec import dtype_of
@@ -22,9 +23,10 @@ from modelport.spec import dtype_of
 def load_torchscript(path: Path) -> torch.jit.ScriptModule:
     """The module in a checked TorchScript file."""
     try:
-        return torch.jit.load(str(path), map_location="cpu")
+        script: torch.jit.ScriptModule = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as exc:
         raise _unreadable(path, exc, "save it again with torch.jit.save") from exc
+    return script
 
 
 def load_program(path: Path) -> tuple[torch.nn.Module, tuple[InputDeclaration, ...]]:
@@ -45,12 +47,12 @@ def _declared(name: str, value: torch.Tensor) -> InputDeclaration:
     return InputDeclaration(name=name, dtype=dtype_of(str(value.dtype)), sizes=tuple(sizes))
 
 
-def make(factory: str, weights: Path | None) -> Any:
+def make(factory: str, weights_file: Path | None) -> Any:
     """Call `package.module:factory` and load the weights into what it gives.
 
     Args:
         factory: `package.module:function`; the function takes no arguments and returns a model.
-        weights: safetensors, or a state dict that torch reads with `weights_only=True`.
+        weights_file: safetensors, or a state dict that torch reads with `weights_only=True`.
 
     Raises:
         UsageError: The module or the function does not exist, or raises.
@@ -68,8 +70,8 @@ def make(factory: str, weights: Path | None) -> Any:
             why=f"{type(exc).__name__}: {exc}",
             fix="name an importable function without arguments, such as 'mypackage.models:make_net'",
         ) from exc
-    if weights is not None:
-        load_weights(model, weights)
+    if weights_file is not None:
+        load_weights(model, weights_file)
     return model
 
 
@@ -95,13 +97,14 @@ def load_weights(model: Any, path: Path) -> None:
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file or of a state dict."""
+    kind = weights.check_weights(path)
     try:
-        if path.suffix == ".safetensors":
+        if kind == "safetensors":
             return safetensors.torch.load_file(str(path))
         state = torch.load(str(path), map_location="cpu", weights_only=True)
     except Exception as exc:
-        kind = UnsafeSourceError if "weights_only" in str(exc) or "Weights only" in str(exc) else SourceFormatError
-        raise kind(
+        unsafe = "weights_only" in str(exc) or "Weights only" in str(exc)
+        raise (UnsafeSourceError if unsafe else SourceFormatError)(
             f"{path.name} holds no plain weights",
             why=f"{type(exc).__name__}: {str(exc).strip().splitlines()[0][:300] if str(exc).strip() else 'no message'}",
             fix="save them with safetensors.torch.save_file(model.state_dict(), ...)",

@@ -33,7 +33,7 @@ class KerasCall(torch.nn.Module):
     def forward(self, *tensors: torch.Tensor) -> Any:
         """Call the model with one tensor, a list, or a dict, as its input structure wants."""
         if self.structure is not None:
-            return self.model(dict(zip(self.structure, tensors)), training=False)
+            return self.model(dict(zip(self.structure, tensors, strict=True)), training=False)
         return self.model(tensors[0] if len(tensors) == 1 else list(tensors), training=False)
 
 

@@ -122,8 +122,7 @@ def declared(model: onnx.ModelProto) -> tuple[InputDeclaration, ...]:
     """What the graph says of its inputs. A free axis 0 of every input is taken for the batch axis."""
     values = _inputs(model)
     free = [
-        bool(v.type.tensor_type.shape.dim) and not v.type.tensor_type.shape.dim[0].HasField("dim_value")
-        for v in values
+        bool(v.type.tensor_type.shape.dim) and not v.type.tensor_type.shape.dim[0].HasField("dim_value") for v in values
     ]
     found: list[InputDeclaration] = []
     for value in values:

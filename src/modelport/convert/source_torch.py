@@ -35,7 +35,7 @@ class Flat(torch.nn.Module):
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Call the model and flatten what it gives."""
-        answer = self.model(**dict(zip(self.names, tensors))) if self.keywords else self.model(*tensors)
+        answer = self.model(**dict(zip(self.names, tensors, strict=True))) if self.keywords else self.model(*tensors)
         return tuple(
             leaf.float() if leaf.dtype == torch.bfloat16 else leaf
             for leaf in _pytree.tree_leaves(answer)
@@ -149,9 +149,15 @@ def _in_inference_mode(module: torch.nn.Module) -> torch.nn.Module:
         return module
 
 
+def argument_names(script: torch.jit.ScriptModule) -> list[str]:
+    """The names of the arguments of a script's forward."""
+    forward: Any = script.forward
+    return [argument.name for argument in forward.schema.arguments[1:]]
+
+
 def _by_keyword(model: torch.nn.Module, names: tuple[str, ...]) -> bool:
     if isinstance(model, torch.jit.ScriptModule):
-        parameters = [a.name for a in model.forward.schema.arguments[1:]]
+        parameters = argument_names(model)
     else:
         parameters = list(inspect.signature(model.forward).parameters)
     return set(names) <= set(parameters)
@@ -163,7 +169,7 @@ def _dict_keys(own: torch.nn.Module, keywords: bool, declaration: Declaration) -
     tensors = [_tensor(name, array) for name, array in declaration.example_inputs.items()]
     try:
         with torch.no_grad():
-            answer: Any = own(**dict(zip(names, tensors))) if keywords else own(*tensors)
+            answer: Any = own(**dict(zip(names, tensors, strict=True))) if keywords else own(*tensors)
     except Exception:
         return ()  # TorchSource runs it again and reports
     if isinstance(answer, Mapping) and all(isinstance(v, torch.Tensor) for v in answer.values()):
@@ -183,7 +189,7 @@ def _output_names(count: int, declaration: Declaration, own: tuple[str, ...]) ->
     taken = set(names) & set(declaration.example_inputs)
     if taken or len(set(names)) != len(names):
         raise UsageError(
-            f"the tensor names of {declaration.name!r} are not unique: {', '.join([*declaration.example_inputs, *names])}",
+            f"the tensor names of {declaration.name!r} are not unique: {[*declaration.example_inputs, *names]}",
             why="inputs and outputs of one model need different names",
             fix="name the outputs with --output NAME (output_names= in Python)",
         )

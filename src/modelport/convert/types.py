@@ -90,3 +90,8 @@ def rows(inputs: Mapping[str, Array]) -> int:
 def take(inputs: Mapping[str, Array], index: Sequence[int] | NDArray[np.int64]) -> Arrays:
     """The rows with these numbers, of every array."""
     return {name: array[np.asarray(index, dtype=np.int64)] for name, array in inputs.items()}
+
+
+def first_row(inputs: Mapping[str, Array]) -> Arrays:
+    """The first row of every array, the batch axis kept."""
+    return take(inputs, [0])

@@ -44,12 +44,16 @@ def render(card: Card, spec: ModelSpec, facts: Mapping[str, str]) -> str:
     said = {"source": card.source, "data": card.data, "licence": card.licence, **facts}
     rows = [f"| {key} | {value} |" for key, value in said.items() if value]
     metrics = [f"| {name} | {value:.4g} |" for name, value in card.metrics.items()]
-    tensors = [f"- {kind} `{tensor}`" for kind, group in (("input", spec.inputs), ("output", spec.outputs)) for tensor in group]
+    tensors = [
+        f"- {kind} `{tensor}`" for kind, group in (("input", spec.inputs), ("output", spec.outputs)) for tensor in group
+    ]
     batch = f"up to {spec.max_batch_size} samples a request" if spec.batched else "no batch axis"
     parts = [f"# {card.title}", card.description, *(["\n".join(["| | |", "| --- | --- |", *rows])] if rows else [])]
     parts.append("## Tensors\n\n" + "\n".join(tensors) + f"\n\n{batch[0].upper()}{batch[1:]}.")
     if metrics:
-        parts.append("## Metrics of the source model\n\n" + "\n".join(["| metric | value |", "| --- | --- |", *metrics]))
+        parts.append(
+            "## Metrics of the source model\n\n" + "\n".join(["| metric | value |", "| --- | --- |", *metrics])
+        )
     if card.notes:
         parts.append(f"## Notes\n\n{card.notes}")
     return "\n\n".join(parts) + "\n"

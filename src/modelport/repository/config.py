@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
@@ -19,7 +20,7 @@ from modelport.spec import ModelSpec, TensorSpec, dtype_of
 CONFIG_FILE = "config.pbtxt"
 DEFAULT_MAX_BATCH_SIZE = 32
 
-ModelConfig = model_config_pb2.ModelConfig
+ModelConfig: TypeAlias = Any  # inference.ModelConfig; protobuf makes the class at run time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ def build(
         instance_count: Copies of the model that answer side by side.
         parameters: Backend parameters, as strings.
     """
-    config = ModelConfig(
+    config = model_config_pb2.ModelConfig(
         name=spec.name, backend=backend, max_batch_size=spec.max_batch_size, default_model_filename=filename
     )
     for tensor in spec.inputs:
@@ -66,9 +67,7 @@ def build(
         _scalar(config.input[-1], tensor, spec)
     for tensor in spec.outputs:
         label_file = (label_files or {}).get(tensor.name, "")
-        config.output.add(
-            name=tensor.name, data_type=_type(tensor), dims=tensor.dims or [1], label_filename=label_file
-        )
+        config.output.add(name=tensor.name, data_type=_type(tensor), dims=tensor.dims or [1], label_filename=label_file)
         _scalar(config.output[-1], tensor, spec)
     config.instance_group.add(kind=model_config_pb2.ModelInstanceGroup.KIND_AUTO, count=instance_count)
     if spec.batched:
@@ -81,7 +80,7 @@ def build(
 
 def build_ensemble(spec: ModelSpec, steps: Sequence[EnsembleStep], *, versions: Sequence[int]) -> ModelConfig:
     """The configuration of an ensemble: Triton passes tensors from step to step, nothing else runs."""
-    config = ModelConfig(name=spec.name, platform="ensemble", max_batch_size=spec.max_batch_size)
+    config = model_config_pb2.ModelConfig(name=spec.name, platform="ensemble", max_batch_size=spec.max_batch_size)
     for tensor in spec.inputs:
         config.input.add(name=tensor.name, data_type=_type(tensor), dims=tensor.dims)
     for tensor in spec.outputs:
@@ -111,7 +110,7 @@ def read(path: Path) -> ModelConfig:
         ManifestError: It is missing, or no model configuration.
     """
     try:
-        return text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
+        return text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as exc:
         raise ManifestError(
             f"{path.parent.name}/{path.name} cannot be read",
@@ -142,14 +141,14 @@ def _type(tensor: TensorSpec) -> int:
     return number
 
 
-def _scalar(entry: object, tensor: TensorSpec, spec: ModelSpec) -> None:
+def _scalar(entry: Any, tensor: TensorSpec, spec: ModelSpec) -> None:
     """Triton has no tensors without axes: a scalar per sample is `[1]` outside and reshaped to `[]` for the model."""
     if not tensor.dims and spec.batched:
-        entry.reshape.SetInParent()  # type: ignore[attr-defined]
+        entry.reshape.SetInParent()
 
 
-def _tensor(entry: object) -> TensorSpec:
-    name: str = entry.name  # type: ignore[attr-defined]
-    number: int = entry.data_type  # type: ignore[attr-defined]
-    dims: list[int] = entry.dims  # type: ignore[attr-defined]
+def _tensor(entry: Any) -> TensorSpec:
+    name: str = entry.name
+    number: int = entry.data_type
+    dims: list[int] = entry.dims
     return TensorSpec(name=name, dtype=dtype_of(model_config_pb2.DataType.Name(number)), dims=tuple(dims))

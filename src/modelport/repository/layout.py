@@ -1,8 +1,8 @@
 """Where things are in a model repository, and which models and versions it holds.
 
-    model_repository/<model>/config.pbtxt, <labels>.txt
-    model_repository/<model>/<version>/<artefact>, manifest.json, evidence.json, golden.npz, card.md
-    model_repository.state/          staging, lock, logs: beside the repository, never inside it
+model_repository/<model>/config.pbtxt, <labels>.txt
+model_repository/<model>/<version>/<artefact>, manifest.json, evidence.json, golden.npz, card.md
+model_repository.state/          staging, lock, logs: beside the repository, never inside it
 """
 
 from __future__ import annotations

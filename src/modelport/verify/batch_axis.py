@@ -64,9 +64,13 @@ def prove(runner: Runner, inputs: Mapping[str, Array], tolerances: Mapping[str, 
                 results = compare(alone, together, tolerances, batched=True)
                 worst = max([worst, *(c.max_abs_error for c in results.values())])
                 bad = next((c for c in results.values() if not c.ok), None)
-                problem = "" if bad is None else (
-                    f"rows of {bad.tensor!r} change with their neighbours: {bad.max_abs_error:.3g} in a batch of "
-                    f"{len(order)}, allowed is {bad.allowed:.3g}"
+                problem = (
+                    ""
+                    if bad is None
+                    else (
+                        f"rows of {bad.tensor!r} change with their neighbours: {bad.max_abs_error:.3g} in a batch of "
+                        f"{len(order)}, allowed is {bad.allowed:.3g}"
+                    )
                 )
         except ModelportError as exc:
             problem = f"a batch of {len(order)} fails: {exc.what}"

@@ -71,7 +71,9 @@ def require_ok(comparisons: Mapping[str, Comparison], *, model: str, where: str)
     if not bad:
         return
     worst = max(bad, key=lambda c: c.max_abs_error / c.allowed if c.allowed else c.max_abs_error)
-    classes = "" if worst.argmax_agreement in (None, 1.0) else f", classes agree in {worst.argmax_agreement:.1%} of rows"
+    classes = (
+        "" if worst.argmax_agreement in (None, 1.0) else f", classes agree in {worst.argmax_agreement:.1%} of rows"
+    )
     raise VerificationError(
         f"{model!r} is not equal to its source: largest error of {worst.tensor!r} is {worst.max_abs_error:.3g}, "
         f"allowed is {worst.allowed:.3g}{classes} ({where})",
@@ -93,8 +95,8 @@ def require_finite(answers: Mapping[str, Array], *, model: str, where: str) -> N
     for name, answer in answers.items():
         if answer.dtype.kind == "f" and np.isnan(answer).any():
             raise NotFiniteError(
-                f"output {name!r} of {model!r} holds NaN ({int(np.isnan(answer).sum())} of {answer.size} elements, {where})",
-                why="the weights hold NaN, the training diverged, or the inputs are outside what the model was made for",
+                f"output {name!r} of {model!r} holds NaN: {np.isnan(answer).sum()} of {answer.size} ({where})",
+                why="the weights hold NaN, the training diverged, or the inputs are not what the model was made for",
                 fix="check the weights and the example inputs",
                 model=model,
                 tensor=name,

@@ -61,12 +61,13 @@ def _merge(results: list[dict[str, Comparison]], model: str, where: str) -> dict
     for name in results[0]:
         all_of_one = [result[name] for result in results]
         worst = max(all_of_one, key=lambda c: (not c.ok, c.max_abs_error))
+        agreements = [c.argmax_agreement for c in all_of_one if c.argmax_agreement is not None]
         merged[name] = Comparison(
             tensor=name,
             samples=sum(c.samples for c in all_of_one),
             max_abs_error=worst.max_abs_error,
             allowed=worst.allowed,
-            argmax_agreement=min((c.argmax_agreement for c in all_of_one if c.argmax_agreement is not None), default=None),
+            argmax_agreement=min(agreements, default=None),
         )
     require_ok(merged, model=model, where=where)
     return merged

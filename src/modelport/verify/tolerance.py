@@ -45,7 +45,8 @@ class Tolerance:
     def how(self) -> str:
         """The derivation in words."""
         if self.kind == "noise_floor":
-            return f"{MULTIPLE} x max(noise floor {self.noise_floor:.3g}, one unit in the last place of the largest answer)"
+            last_place = "one unit in the last place of the largest answer"
+            return f"{MULTIPLE} x max(noise floor {self.noise_floor:.3g}, {last_place})"
         if self.kind == "fixed":
             return "fixed share of the largest answer: the source does not run in float64"
         return "every element equal" if not self.mismatches else f"up to {self.mismatches:.2%} of the elements differ"
@@ -71,5 +72,5 @@ def _one(own: Array, double: Array | None) -> Tolerance:
         share = FALLBACK_RELATIVE[own.dtype.name]
         return Tolerance(kind="fixed", max_abs=share * max(largest, 1e-3), largest=largest)
     noise = float(np.abs(own[finite].astype(np.float64) - double[finite].astype(np.float64)).max(initial=0.0))
-    last_place = float(np.finfo(own.dtype).eps) * largest
+    last_place = float(np.finfo(own.dtype.name).eps) * largest
     return Tolerance(kind="noise_floor", max_abs=MULTIPLE * max(noise, last_place), noise_floor=noise, largest=largest)

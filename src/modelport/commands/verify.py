@@ -1,0 +1,128 @@
+"""The verb `verify`: replay a version's evidence, in this process or through a running server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelport import convert
+from modelport.client import Client
+from modelport.convert.types import Array, Arrays
+from modelport.errors import UsageError
+from modelport.repository import config as configs
+from modelport.repository import manifest as manifests
+from modelport.repository.layout import DEFAULT_REPOSITORY, config_path, parse_reference, version_folder
+from modelport.verify import evidence as evidences
+from modelport.verify.batch_axis import prove
+from modelport.verify.compare import Comparison, require_ok
+from modelport.verify.evidence import Evidence, Golden
+from modelport.verify.replay import replay, replay_concurrently
+
+IN_PROCESS = ("onnx", "torchscript")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """One replay.
+
+    Attributes:
+        model: Model name.
+        version: Version number.
+        where: What answered: `in process`, or the server's URL.
+        how: `single and batch`, or `concurrent`.
+        comparisons: By output.
+    """
+
+    model: str
+    version: int
+    where: str
+    how: str
+    comparisons: Mapping[str, Comparison]
+
+
+def verify(
+    reference: str,
+    *,
+    repository: str | os.PathLike[str] = DEFAULT_REPOSITORY,
+    urls: tuple[str, ...] = (),
+    timeout_s: float = 30.0,
+    token: str | None = None,
+) -> list[Verified]:
+    """Replay the evidence of a version and compare with the source's answers.
+
+    Args:
+        reference: `NAME` or `NAME/VERSION`; without a version the one that `config.pbtxt` serves.
+        repository: Folder of the model repository.
+        urls: Servers to ask, such as `http://127.0.0.1:8000` and `grpc://127.0.0.1:8001`; none: run the artefact here.
+        timeout_s: Seconds for one request.
+        token: Bearer token for the servers.
+
+    Returns:
+        One result for each replay, all of them within tolerance.
+
+    Raises:
+        VerificationError: An answer is not within its tolerance.
+        ManifestError: The folder is not what was published.
+        ModelNotFoundError, VersionNotFoundError: There is no such version.
+        ClientError: The server gave no answer.
+    """
+    root = Path(repository)
+    name, wanted = parse_reference(reference)
+    if wanted is None and config_path(root, name).exists():
+        serving = configs.versions_of(configs.read(config_path(root, name)))
+        wanted = max(serving, default=None)
+    folder = version_folder(root, name, wanted)
+    manifest = manifests.read(folder)
+    manifests.check_files(folder, manifest)
+    proof, golden = evidences.read(folder)
+    if not urls:
+        return [_in_process(folder, manifest, proof, golden)]
+    found: list[Verified] = []
+    for url in urls:
+        with Client(url, timeout_s=timeout_s, token=token) as client:
+            found += _through(client, url, manifest, proof, golden)
+    return found
+
+
+def _in_process(folder: Path, manifest: manifests.Manifest, proof: Evidence, golden: Golden) -> Verified:
+    name = manifest.spec.name
+    if manifest.format not in IN_PROCESS:
+        raise UsageError(
+            f"{name!r} is a Triton {manifest.format} model, which only a server can run",
+            why="there is no artefact to load in this process",
+            fix=f"start the server and run: modelport verify {name} --url http://127.0.0.1:8000",
+        )
+    runner = convert.format_module(manifest.format).load(
+        folder, [t.name for t in manifest.spec.inputs], [t.name for t in manifest.spec.outputs]
+    )
+    results = replay(runner.run, proof, golden, model=name, where="in process")
+    if proof.batched and proof.samples >= 4:
+        again = prove(runner, golden.inputs, proof.tolerances)
+        if not again.proved:
+            require_ok(
+                {
+                    "batch": Comparison(
+                        tensor="batch", samples=proof.samples, max_abs_error=again.max_abs_error, allowed=0
+                    )
+                },
+                model=name,
+                where=again.reason,
+            )
+    return Verified(
+        model=name, version=manifest.version, where="in process", how="single and batch", comparisons=results
+    )
+
+
+def _through(client: Client, url: str, manifest: manifests.Manifest, proof: Evidence, golden: Golden) -> list[Verified]:
+    name, version = manifest.spec.name, manifest.version
+
+    def answer(inputs: Mapping[str, Array]) -> Arrays:
+        return client.infer(name, version=version, inputs=inputs)
+
+    found: list[Verified] = []
+    for how, action in (("single and batch", replay), ("concurrent", replay_concurrently)):
+        results = action(answer, proof, golden, model=name, where=f"{url}, {how}")
+        found.append(Verified(model=name, version=version, where=url, how=how, comparisons=results))
+    return found
