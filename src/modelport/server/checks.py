@@ -60,7 +60,7 @@ def check_environment() -> tuple[Package, Path]:
         cache_problem(toolchain.cache_folder()),
     ]
     raise_all(problem for problem in problems if problem)
-    assert package is not None and libpython is not None  # noqa: PT018 - checked above
+    assert package is not None and libpython is not None
     return package, libpython
 
 

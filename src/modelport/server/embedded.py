@@ -6,17 +6,14 @@ import atexit
 import logging
 import os
 import re
-import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-import psutil
-
 from modelport._process import Child, wait_until
-from modelport.errors import ModelNotFoundError, ServerDiedError, ServerError, ServerTimeoutError
-from modelport.server import arguments, checks, drain, ports, shared_memory, toolchain
+from modelport.errors import ModelNotFoundError, ServerError, ServerTimeoutError
+from modelport.server import arguments, checks, failures, ports, shared_memory, stopping, toolchain
 from modelport.server.control import READY, UNAVAILABLE, Control, RefusedError, VersionState
 from modelport.server.secret import GRPC_HEADER, HTTP_HEADER, new_secret, scrub, visible
 
@@ -136,7 +133,7 @@ class EmbeddedServer:
             self._await_answer()
             self.failed = self._not_ready(wanted)
             if wanted and len(self.failed) == len(wanted):
-                raise self._none_loaded()
+                raise failures.none_loaded(self.failed, self.log)
         except BaseException:
             self.stop()
             raise
@@ -158,10 +155,10 @@ class EmbeddedServer:
             return
         atexit.unregister(self._at_exit)
         try:
-            self._terminate(child, grace_s)
+            stopping.terminate(child, self._ports["HTTP"], grace_s)
             child.stop(grace_s=0.1)
         finally:
-            _end_session(child.pid)
+            stopping.end_session(child.pid)
             shared_memory.remove(self._shm_prefix)
 
     def index(self) -> tuple[VersionState, ...]:
@@ -192,13 +189,13 @@ class EmbeddedServer:
         try:
             control.load(model, timeout_s=timeout_s)
         except RefusedError as exc:
-            raise _not_loaded(model, exc.reason) from exc
+            raise failures.not_loaded(model, exc.reason) from exc
         ready = self.ready_versions(model)
         missing = set(control.policy(model)) - set(ready) if ready else set()
         if not ready or missing:
             reasons = self._not_ready([model])
             what = f"version {', '.join(map(str, sorted(missing)))} is not served" if missing else "no version is ready"
-            raise _not_loaded(model, reasons.get(model, what))
+            raise failures.not_loaded(model, reasons.get(model, what))
         self.failed.pop(model, None)
         return ready
 
@@ -270,14 +267,6 @@ class EmbeddedServer:
         atexit.register(self._at_exit)
         return models
 
-    def _terminate(self, child: Child, grace_s: float) -> None:
-        """Ask the server to end and help it to: it waits for its clients to hang up."""
-        deadline = time.monotonic() + grace_s
-        if child.returncode() is None:
-            os.kill(child.pid, signal.SIGTERM)
-        while child.wait(0.05) is None and time.monotonic() < deadline:
-            drain.close_idle(child.pid, self._ports["HTTP"])
-
     def _await_answer(self) -> None:
         assert self._child is not None
         control = Control(self._host, self._ports["HTTP"], self.http_headers)
@@ -292,7 +281,7 @@ class EmbeddedServer:
             if control.live() and ports.answers(self._host, self._ports["gRPC"]):
                 break
             if time.monotonic() > deadline:
-                raise self._too_slow()
+                raise failures.too_slow(self._start_timeout_s, self._child.log_tail(), self.log)
             time.sleep(0.01)
         if visible(self._child.pid, self._secret) and not scrub(self._child.pid, self._secret):
             _log.warning("the kernel does not let us overwrite the control secret in the server's argument list")
@@ -323,33 +312,7 @@ class EmbeddedServer:
         assert self._child is not None
         code = self._child.wait(1.0) or 0
         ports.check_free(self._host, self._ports)
-        tail = self._child.log_tail()
-        ended = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return ServerDiedError(
-            f"the server ended with {ended}",
-            why="its last lines were:\n" + tail,
-            fix=f"the whole log is {self.log}",
-            returncode=code,
-            log_tail=tail,
-        )
-
-    def _too_slow(self) -> ServerTimeoutError:
-        assert self._child is not None
-        tail = self._child.log_tail()
-        return ServerTimeoutError(
-            f"the server did not answer within {self._start_timeout_s:g} s",
-            why="models are still loading, or it hangs; its last lines were:\n" + tail,
-            fix=f"allow more time (start_timeout_s); the whole log is {self.log}",
-            timeout_s=self._start_timeout_s,
-            log_tail=tail,
-        )
-
-    def _none_loaded(self) -> ServerError:
-        return ServerError(
-            f"none of the models loaded: {', '.join(self.failed)}",
-            why="\n".join(f"{model}: {reason}" for model, reason in self.failed.items()),
-            fix=f"correct them; the whole log is {self.log}",
-        )
+        return failures.died(code, self._child.log_tail(), self.log)
 
     def _forget_old_logs(self) -> None:
         logs = sorted(self.log.parent.glob("triton-*.log"), key=lambda path: path.stat().st_mtime)
@@ -358,21 +321,3 @@ class EmbeddedServer:
 
     def _at_exit(self) -> None:
         self.stop(grace_s=5.0)
-
-
-def _not_loaded(model: str, reason: str) -> ServerError:
-    return ServerError(
-        f"model {model!r} did not load",
-        why=reason,
-        fix="correct the model or its config.pbtxt and load it again; what was served before still is",
-    )
-
-
-def _end_session(session: int) -> None:
-    """Kill what is left of a server's session: stubs of a server that died by itself."""
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and os.getsid(process.pid) == session:
-                process.kill()
-        except (ProcessLookupError, PermissionError, psutil.Error):
-            continue

@@ -22,6 +22,7 @@ from modelport.errors import EnvironmentUnfitError
 
 BACKENDS = Path(__file__).with_name("triton_backends")
 OWN_BACKENDS = ("onnxruntime", "pytorch")
+SHARED_MODULES = ("modelport_config.py", "modelport_serving.py")
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -167,7 +168,8 @@ def _plan(package: Package) -> dict[str, Path]:
     files["backends/python/triton_python_backend_stub"] = package.stub
     for name in OWN_BACKENDS:
         files[f"backends/{name}/model.py"] = BACKENDS / name / "model.py"
-        files[f"backends/{name}/modelport_serving.py"] = BACKENDS / "modelport_serving.py"
+        for shared in SHARED_MODULES:
+            files[f"backends/{name}/{shared}"] = BACKENDS / shared
     return files
 
 

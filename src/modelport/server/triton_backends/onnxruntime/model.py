@@ -12,7 +12,7 @@ from typing import Any
 import modelport_serving as serving
 import numpy as np
 import onnxruntime as ort
-from modelport_serving import IO, Config, ConfigError
+from modelport_config import IO, Config, ConfigError, parse_bool, read_config
 
 _LEVELS = {
     -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -48,7 +48,7 @@ class TritonPythonModel:
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load the model; an exception is the reason that the load call returns."""
         try:
-            config = serving.read_config(args, "model.onnx")
+            config = read_config(args, "model.onnx")
             self._session = _open(config)
             self._run_options = _run_options(config)
             inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -67,7 +67,8 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton hands over together."""
-        return self._answer(requests)
+        responses: list[Any] = self._answer(requests)
+        return responses
 
     def _run(self, feed: serving.Feed, wanted: Sequence[str]) -> dict[str, Any]:
         for name in self._strings:
@@ -76,7 +77,7 @@ class TritonPythonModel:
                 feed[name] = np.array(texts, dtype=object).reshape(feed[name].shape)
         for name in self._scalars:
             feed[name] = feed[name].reshape(())
-        answers = dict(zip(wanted, self._session.run(wanted, feed, self._run_options)))
+        answers = dict(zip(wanted, self._session.run(wanted, feed, self._run_options), strict=True))
         for name, shape in self._scalar_outputs.items():
             if name in answers:
                 answers[name] = np.asarray(answers[name]).reshape(shape)
@@ -158,7 +159,7 @@ def _cuda(config: Config, parameters: Mapping[str, str]) -> dict[str, str]:
             )
     for key in ("use_ep_level_unified_stream",):
         if key in options:
-            options[key] = str(int(serving.parse_bool(key, options[key])))
+            options[key] = str(int(parse_bool(key, options[key])))
     options |= _choice(config, "cudnn_conv_algo_search", ("EXHAUSTIVE", "HEURISTIC", "DEFAULT"))
     options |= _choice(config, "arena_extend_strategy", ("kNextPowerOfTwo", "kSameAsRequested"))
     for key in ("gpu_mem_limit", "do_copy_in_default_stream"):
@@ -234,11 +235,10 @@ def _check_tensor(io: IO, known: Mapping[str, Any], word: str, *, exact: bool) -
             f"but the model's shape is {list(shape)}"
         )
     fits = len(shape) == len(io.full_dims) and all(
-        want == got or (want == -1 and not exact) for want, got in zip(shape, io.full_dims)
+        want == got or (want == -1 and not exact) for want, got in zip(shape, io.full_dims, strict=True)
     )
     if not fits:
         raise ConfigError(
             f"tensor '{io.name}': the model expects shape {list(shape)}, "
             f"but the model configuration specifies {list(io.full_dims)}"
         )
-

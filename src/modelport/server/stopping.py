@@ -1,21 +1,50 @@
-"""Close a stopping server's idle connections, so that it does not wait for clients that keep them open.
+"""Stop a server: ask it to end, close the connections it would wait for, and end what is left of it.
 
 After SIGTERM Triton waits until every HTTP connection is gone, up to its exit timeout, also for those that only wait
-for another request. The kernel tells for each whether the last bytes went in (a request is being answered) or out; those
-that went out last are shut down through a copy of the server's socket.
+for another request. The kernel tells for each whether the last bytes went in (a request is being answered) or out.
+Those where they went out last are shut down through a copy of the server's socket.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import socket
 import struct
+import time
 
 import psutil
 
+from modelport._process import Child
+
 _PIDFD_GETFD = 438  # the same number on every architecture
 _LAST_SENT, _LAST_RECEIVED, _BYTES_RECEIVED = 44, 52, 128  # offsets in Linux's struct tcp_info
+
+
+def terminate(child: Child, port: int, grace_s: float) -> None:
+    """Ask the server to end, and wait until it has or `grace_s` has passed.
+
+    Args:
+        child: The server's process.
+        port: Its HTTP port.
+        grace_s: Seconds that accepted requests have to finish.
+    """
+    deadline = time.monotonic() + grace_s
+    if child.returncode() is None:
+        os.kill(child.pid, signal.SIGTERM)
+    while child.wait(0.1) is None and time.monotonic() < deadline:
+        close_idle(child.pid, port)
+
+
+def end_session(session: int) -> None:
+    """Kill what is left of a server's session: stubs of a server that died by itself."""
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and os.getsid(process.pid) == session:
+                process.kill()
+        except (ProcessLookupError, PermissionError, psutil.Error):
+            continue
 
 
 def close_idle(pid: int, port: int) -> int:

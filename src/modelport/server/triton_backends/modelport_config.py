@@ -1,0 +1,201 @@
+"""What the two Python-based backends read: the model's configuration, and the cores that they may use.
+
+It runs in Triton's Python stub as a plain module beside a backend's `model.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_TRUE, _FALSE = ("true", "on", "1"), ("false", "off", "0")
+
+
+class ConfigError(Exception):
+    """The model or its configuration cannot be served; its text is the reason that the load call returns."""
+
+
+@dataclass(frozen=True)
+class IO:
+    """One input or output of the configuration.
+
+    Attributes:
+        name: Tensor name.
+        data_type: Such as `TYPE_FP32`.
+        dims: What the model sees of one sample: `reshape`'s shape where there is one, else `dims`.
+        batched: Whether a batch axis comes before `dims`.
+        optional: Whether a request may leave it out.
+    """
+
+    name: str
+    data_type: str
+    dims: tuple[int, ...]
+    batched: bool
+    optional: bool = False
+
+    @property
+    def full_dims(self) -> tuple[int, ...]:
+        """`dims` with -1 for the batch axis in front where there is one."""
+        return (-1, *self.dims) if self.batched else self.dims
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Whether a tensor of this shape, with its batch axis, is one."""
+        full = self.full_dims
+        return len(shape) == len(full) and all(want in (-1, got) for want, got in zip(full, shape, strict=True))
+
+
+@dataclass(frozen=True)
+class Config:
+    """A model configuration as far as the backends need it.
+
+    Attributes:
+        name: Model name.
+        folder: The version's folder.
+        file: The artefact: `default_model_filename`, or the backend's usual name.
+        kind: `CPU` or `GPU`.
+        device: Number of the GPU.
+        batched: Whether `max_batch_size` is above 0.
+        inputs: In the order of the configuration.
+        outputs: In the order of the configuration.
+        parameters: The `parameters` of the configuration.
+        optimization: Its `optimization` part.
+        op_libraries: Its `model_operations { op_library_filename }`.
+        instances: Number of instances of this model.
+    """
+
+    name: str
+    folder: Path
+    file: Path
+    kind: str
+    device: int
+    batched: bool
+    inputs: tuple[IO, ...]
+    outputs: tuple[IO, ...]
+    parameters: Mapping[str, str]
+    optimization: Mapping[str, Any]
+    op_libraries: tuple[str, ...]
+    instances: int
+
+    def flag(self, key: str) -> bool | None:
+        """A boolean parameter; None when it is not there."""
+        text = self.parameters.get(key)
+        return None if text is None else parse_bool(key, text)
+
+    def number(self, key: str) -> int:
+        """A whole-number parameter; 0 when it is not there."""
+        return parse_int(key, self.parameters.get(key, "0"))
+
+    def threads(self) -> int:
+        """Threads for one instance so that all instances of the model together use no more than the cores."""
+        return max(1, cores() // max(1, self.instances))
+
+
+def parse_bool(key: str, text: str) -> bool:
+    """Triton's way to write a boolean: true, on, 1, false, off, 0 in any case."""
+    word = text.lower()
+    if word in _TRUE or word in _FALSE:
+        return word in _TRUE
+    raise ConfigError(f"parameter '{key}' is '{text}'; it must be one of {', '.join(_TRUE + _FALSE)}")
+
+
+def parse_int(key: str, text: str) -> int:
+    """A whole number."""
+    if re.fullmatch(r"[+-]?[0-9]{1,9}", text.strip()):
+        return int(text)
+    raise ConfigError(f"parameter '{key}' is '{text}'; it must be a whole number")
+
+
+def read_config(args: Mapping[str, str], usual_file: str) -> Config:
+    """Read the arguments of `initialize`.
+
+    Args:
+        args: As Triton gives them; all values are strings.
+        usual_file: The artefact's name where the configuration names none.
+
+    Raises:
+        ConfigError: The configuration asks for something that these backends do not serve.
+    """
+    raw = json.loads(args["model_config"])
+    _check_served(raw)
+    batched = raw.get("max_batch_size", 0) > 0
+    folder = Path(args["model_repository"], args["model_version"])
+    return Config(
+        name=args["model_name"],
+        folder=folder,
+        file=_artefact(folder, raw.get("default_model_filename") or usual_file, usual_file),
+        kind=args["model_instance_kind"],
+        device=int(args["model_instance_device_id"]),
+        batched=batched,
+        inputs=tuple(_read_io(io, batched) for io in raw.get("input", ())),
+        outputs=tuple(_read_io(io, batched) for io in raw.get("output", ())),
+        parameters={key: value.get("string_value", "") for key, value in raw.get("parameters", {}).items()},
+        optimization=raw.get("optimization") or {},
+        op_libraries=tuple((raw.get("model_operations") or {}).get("op_library_filename", ())),
+        instances=sum(max(1, group.get("count", 1)) for group in raw.get("instance_group", ())),
+    )
+
+
+def _check_served(raw: Mapping[str, Any]) -> None:
+    for key, what in (("batch_input", "batch_input"), ("batch_output", "batch_output")):
+        if raw.get(key):
+            raise ConfigError(f"'{what}' is not served by the embedded server; use the container")
+    if "sequence_batching" in raw:
+        raise ConfigError("'sequence_batching' is not served by the embedded server; use the container")
+    if (raw.get("model_transaction_policy") or {}).get("decoupled"):
+        raise ConfigError("decoupled models need a backend of their own; remove 'model_transaction_policy'")
+    for io in raw.get("input", ()):
+        if io.get("allow_ragged_batch"):
+            raise ConfigError(f"input '{io['name']}': 'allow_ragged_batch' is not served by the embedded server")
+
+
+def _read_io(io: Mapping[str, Any], batched: bool) -> IO:
+    dims = io["reshape"].get("shape", ()) if "reshape" in io else io["dims"]
+    return IO(io["name"], io["data_type"], tuple(int(d) for d in dims), batched, bool(io.get("optional")))
+
+
+def _artefact(folder: Path, name: str, usual_file: str) -> Path:
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ConfigError(f"default_model_filename '{name}' is outside the version's folder")
+    path = folder / name
+    if path.is_dir():
+        path = path / usual_file
+    if not path.is_file():
+        raise ConfigError(f"the file '{name}' is missing in version {folder.name}")
+    return path
+
+
+def cores() -> int:
+    """Cores that this process may use: its affinity, and the CPU quota of its control group."""
+    limits = [float(len(os.sched_getaffinity(0)))]
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            limits += _quotas(Path("/sys/fs/cgroup"), path, ("cpu.max",))
+        elif "cpu" in controllers.split(","):
+            limits += _quotas(Path("/sys/fs/cgroup/cpu"), path, ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
+    return max(1, int(min(limits)))
+
+
+def _quotas(root: Path, path: str, files: Sequence[str]) -> list[float]:
+    """The CPU quotas, in cores, of a control group and those above it."""
+    found = []
+    group = root / path.strip("/")
+    for folder in (group, *group.parents):
+        try:
+            words = " ".join((folder / file).read_text() for file in files).split()
+        except OSError:
+            words = []
+        if len(words) == 2 and words[0] not in ("max", "-1") and int(words[1]) > 0:
+            found.append(int(words[0]) / int(words[1]))
+        if folder == root:
+            break
+    return found
