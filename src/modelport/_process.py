@@ -6,6 +6,7 @@ with its last output; `Child` is a long-running one that writes to a log file an
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -163,10 +164,8 @@ class Child:
             return []
 
     def _signal_group(self, number: signal.Signals) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
-        except ProcessLookupError:
-            pass
 
     def __enter__(self) -> Child:
         return self

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -219,4 +220,6 @@ def _as_double(module: torch.nn.Module) -> torch.nn.Module | None:
 
 
 def _first_line(exc: Exception) -> str:
-    return next((line.strip() for line in str(exc).splitlines() if line.strip()), "no message")
+    """The first lines of a message that say something; Keras puts the reason into the second, in bold."""
+    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", str(exc)).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:400] or "no message"

@@ -1,0 +1,74 @@
+"""What the commands print: tables for people, JSON for scripts. Knows values, no verbs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+WIDTH_OF_A_FILE = 200  # columns, where output does not go to a terminal
+OUT = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
+ERR = Console(stderr=True, highlight=False)
+
+
+def as_json(value: Any) -> None:
+    """Print dataclasses, arrays and paths as JSON."""
+    print(json.dumps(_plain(value), indent=2, ensure_ascii=False))  # noqa: T201 - rich would wrap long lines
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table; numbers right, words left."""
+    made = Table(title=title or None, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    for index, column in enumerate(columns):
+        numbers = all(isinstance(row[index], (int, float)) for row in rows)
+        made.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(escape(_cell(value)) for value in row))
+    OUT.print(made)
+
+
+def lines(*texts: str) -> None:
+    """Print lines as they are, never wrapped."""
+    for text in texts:
+        OUT.print(escape(text), soft_wrap=True)
+
+
+def size(count: int) -> str:
+    """Bytes in words, such as `44.7 MB`."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return str(value) if isinstance(value, Path) else value

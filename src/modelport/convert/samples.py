@@ -1,0 +1,40 @@
+"""Read a `.npz` of samples: one array for each input, never a pickle."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from modelport.convert.hostile import archives
+from modelport.convert.types import Array, Arrays
+from modelport.errors import ExampleInputError
+
+
+def read_samples(path: Path) -> Arrays:
+    """The arrays in a `.npz` file, in the file's order; strings become Python strings.
+
+    Raises:
+        ExampleInputError: It is missing, no `.npz`, or holds Python objects.
+        UnsafeSourceError: It is a zip bomb.
+    """
+    try:
+        if path.is_file() and zipfile.is_zipfile(path):
+            archives.check_zip(path)
+        with np.load(path, allow_pickle=False) as stored:
+            if not hasattr(stored, "files"):
+                raise ValueError("it is a single array (.npy); the names of the inputs are missing")
+            return {name: _words(stored[name]) for name in stored.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as exc:
+        raise ExampleInputError(
+            f"the samples in {path} cannot be read",
+            why=str(exc).splitlines()[0],
+            fix="write them with numpy.savez(path, image=array) with plain arrays, the samples along axis 0",
+        ) from exc
+
+
+def _words(
+    array: np.ndarray[tuple[int, ...], np.dtype[np.generic]],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+    return array.astype(object) if array.dtype.kind in "SU" else array
