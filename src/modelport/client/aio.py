@@ -15,7 +15,7 @@ from modelport.client._policy import Deadline
 from modelport.client._session import Ranked, Session, Steps
 from modelport.client._tensors import Array
 from modelport.client._transports import open_async_transport
-from modelport.errors import ClientError
+from modelport.errors import ClientError, ModelportError
 from modelport.spec import ModelSpec
 
 T = TypeVar("T")
@@ -171,7 +171,7 @@ class AsyncClient:
             while True:
                 try:
                     answer = await self._ask(question, deadline)
-                except Exception as error:
+                except ModelportError as error:
                     question = steps.throw(error)
                 else:
                     question = steps.send(answer)
