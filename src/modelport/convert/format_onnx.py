@@ -5,12 +5,8 @@ Opset and IR are ones that ONNX Runtime 1.19 (Triton 24.10) and everything later
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +16,7 @@ import onnxruntime
 import torch
 from torch.export import Dim
 
+from modelport.convert.quiet import quiet
 from modelport.convert.source_onnx import OnnxSource
 from modelport.convert.source_torch import TorchSource
 from modelport.convert.types import Array, Arrays, Declaration, Source, rows, take
@@ -93,7 +90,7 @@ def _export(source: TorchSource, declaration: Declaration) -> onnx.ModelProto:
     if declaration.batched and rows(inputs) < 2:  # torch takes a size of 1 for a constant
         inputs = take(inputs, [0, 0])
     shapes = tuple(dict.fromkeys(_labels(declaration, name), Dim.DYNAMIC) for name in inputs)
-    with _quiet():
+    with quiet():
         try:
             program = torch.onnx.export(
                 source.flat,
@@ -213,26 +210,3 @@ def _save(model: onnx.ModelProto, folder: Path) -> None:
         onnx.save(model, str(folder / FILENAME), save_as_external_data=True, location=f"{FILENAME}.data")
     else:
         onnx.save(model, str(folder / FILENAME))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """torch warns, prints and logs at length about its own deprecations; a failure is raised and reported anyway."""
-    loggers = [
-        logging.getLogger(name)
-        for name in ("torch", "torch.onnx", "torch._guards", "torch._dynamo", "onnxscript", "onnx_ir")
-    ]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

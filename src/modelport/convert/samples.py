@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from modelport.convert.hostile import archives
-from modelport.convert.types import Array, Arrays
+from modelport.convert.types import Arrays
 from modelport.errors import ExampleInputError
 
 

@@ -16,6 +16,7 @@ import torch
 
 from modelport.convert.hostile import weights
 from modelport.convert.inputs import BATCH, InputDeclaration
+from modelport.convert.quiet import quiet
 from modelport.errors import ConversionError, SourceFormatError, UnsafeSourceError, UsageError
 from modelport.spec import dtype_of
 
@@ -32,8 +33,9 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
 def load_program(path: Path) -> tuple[torch.nn.Module, tuple[InputDeclaration, ...]]:
     """The module in a checked `torch.export` file (.pt2), and its inputs as the program states them."""
     try:
-        program = torch.export.load(str(path))
-        module = program.module()
+        with quiet():
+            program = torch.export.load(str(path))
+            module = program.module()
     except Exception as exc:
         raise _unreadable(path, exc, "save it again with torch.export.save") from exc
     values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}

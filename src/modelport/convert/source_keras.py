@@ -16,6 +16,7 @@ import keras
 import torch
 
 from modelport.convert.inputs import BATCH, InputDeclaration
+from modelport.convert.quiet import quiet
 from modelport.convert.source_torch import Flat, TorchSource
 from modelport.convert.types import Declaration
 from modelport.errors import EnvironmentUnfitError, SourceFormatError, UnsafeSourceError
@@ -64,7 +65,8 @@ def from_model(model: Any, declaration: Declaration) -> TorchSource:
 def load(path: Path) -> Any:
     """The Keras model in a checked file."""
     try:
-        return keras.saving.load_model(str(path), compile=False, safe_mode=True)
+        with quiet():
+            return keras.saving.load_model(str(path), compile=False, safe_mode=True)
     except Exception as exc:
         text = str(exc).strip()
         if "Lambda" in text or "unsafe" in text or "Could not locate class" in text:

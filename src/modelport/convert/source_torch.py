@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree
 
+from modelport.convert.quiet import quiet
 from modelport.convert.types import Array, Arrays, Declaration
 from modelport.errors import ConversionError, ExampleInputError, UsageError
 from modelport.spec import TensorSpec, dtype_of
@@ -126,7 +126,8 @@ def from_module(model: torch.nn.Module, declaration: Declaration) -> TorchSource
         ConversionError: It cannot be copied, or gives no tensor.
     """
     try:
-        own = _in_inference_mode(copy.deepcopy(model).cpu())
+        with quiet():
+            own = _in_inference_mode(copy.deepcopy(model).cpu())
     except Exception as exc:
         raise ConversionError(
             f"the model {declaration.name!r} cannot be copied",
@@ -212,8 +213,7 @@ def _tensor(name: str, array: Array) -> torch.Tensor:
 
 def _as_double(module: torch.nn.Module) -> torch.nn.Module | None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a copied script warns about gradients that nobody asks for
+        with quiet():
             return copy.deepcopy(module).double()
     except (RuntimeError, TypeError):
         return None
