@@ -26,7 +26,8 @@
     │   ├── DeadlineError          52
     │   ├── RequestError           53   refused: wrong name, dtype, shape, or key
     │   └── RemoteError            54   the server failed while answering
-    └── ProcessError               60   a program that modelport started failed
+    ├── ProcessError               60   a program that modelport started failed
+    └── DataError                  61   data for a sample model is out of reach or damaged
 
 The number is the exit code of the command. 70 is kept for an unexpected error (a defect of modelport).
 
@@ -258,3 +259,10 @@ class ProcessError(ModelportError):
     command: tuple[str, ...] = ()
     returncode: int = 0
     output_tail: str = ""
+
+
+class DataError(ModelportError):
+    """Data for a sample model cannot be fetched, or is not what was published."""
+
+    exit_code = 61
+    package: str = ""

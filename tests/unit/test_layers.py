@@ -20,8 +20,8 @@ LAYERS = (
     ("verify",),
     ("repository",),
     ("client", "server"),
-    ("bench", "gateway"),
-    ("commands", "recipes"),
+    ("bench", "gateway", "recipes"),
+    ("commands",),
     ("cli", "__main__"),
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
