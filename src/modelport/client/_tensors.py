@@ -14,6 +14,7 @@ What a caller may give for an input:
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -231,10 +232,10 @@ def decode(tensor: Tensor) -> Array:
         ValueError: Shape and bytes do not agree.
     """
     if tensor.dtype.triton == "BYTES":
-        flat = np.empty(_count(tensor.shape), dtype=object)
         elements = list(_elements(tensor.data))
-        if len(elements) != flat.size:
+        if len(elements) != _count(tensor.shape):
             raise ValueError(f"output {tensor.name!r} has shape {list(tensor.shape)} and {len(elements)} elements")
+        flat = np.empty(len(elements), dtype=object)
         flat[:] = elements
         return flat.reshape(tensor.shape)
     dtype = tensor.dtype.np.newbyteorder("<")
@@ -246,7 +247,7 @@ def decode(tensor: Tensor) -> Array:
 def _count(shape: Sequence[int]) -> int:
     if any(size < 0 for size in shape):
         raise ValueError(f"a negative dimension in {list(shape)}")
-    return int(np.prod(shape, dtype=np.int64)) if shape else 1
+    return math.prod(shape)
 
 
 def _elements(data: bytes) -> Iterable[str | bytes]:
