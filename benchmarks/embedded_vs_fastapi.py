@@ -1,0 +1,119 @@
+"""The embedded server against the usual FastAPI service, on one machine, in one run.
+
+    python benchmarks/embedded_vs_fastapi.py                    the digits CNN of model_repository/
+    python benchmarks/embedded_vs_fastapi.py --random           the same network with random weights
+
+One request is one 28x28 image as raw float32, from the same load generator (`wrk`) with 1, 8 and 32 clients. Both
+answer with ONNX Runtime from the same file, and the answers are checked first. FastAPI runs under uvicorn (uvloop,
+httptools) in three ways: as it is mostly written (one worker, ONNX Runtime's defaults), with ONNX Runtime on a single
+thread, and with a worker per core, each with its own copy of the model. All servers stay up, their runs take turns,
+and the file keeps every single run. `unstable` marks a spread over 25 %: the machine was not quiet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from modelport.bench import interleave, peer, results
+from modelport.bench.interleave import Run, Target
+from modelport.bench.requests import Request, send, triton_request
+from modelport.repository.layout import version_folder
+from modelport.server import EmbeddedServer
+
+MODEL = "digits_cnn"
+CORES = len(os.sched_getaffinity(0))
+# Workers of uvicorn, and ONNX Runtime's threads in each; 0 is its default, all cores.
+PEERS = {"FastAPI": (1, 0), "FastAPI, 1 thread": (1, 1), f"FastAPI, {CORES} workers": (CORES, 1)}
+PACKAGES = ("modelport", "nvidia-pytriton", "onnxruntime", "numpy", "fastapi", "uvicorn", "uvloop", "httptools")
+RESULTS = Path(__file__).with_name("results")
+
+
+def random_repository(repository: Path) -> Path:
+    """Publish the digits CNN with random weights."""
+    import torch
+
+    import modelport
+
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Unflatten(1, (1, 28)), torch.nn.Flatten(3), torch.nn.Conv2d(1, 32, 3), torch.nn.ReLU(),
+        torch.nn.Conv2d(32, 32, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(32 * 24 * 24, 10),
+        torch.nn.Softmax(dim=-1),
+    )  # fmt: skip
+    image = np.random.default_rng(0).random((4, 28, 28, 1), dtype=np.float32)
+    modelport.export(
+        net, name=MODEL, repository=repository, example_inputs={"image": image}, output_names=["probabilities"]
+    )
+    return repository
+
+
+def check(targets: dict[str, Target], model: Path, image: np.ndarray) -> None:
+    """Every server gives the answer of the model itself."""
+    (right,) = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"image": image})
+    for name, target in targets.items():
+        worst = float(np.abs(send(target.url, target.request) - right.ravel()).max())
+        if not worst <= 1e-5:
+            sys.exit(f"{name} answers wrongly: largest difference {worst:g}")
+
+
+def show(run: Run) -> None:
+    print(f"  round {run.round + 1}  {run.load.clients:3} clients  {run.server:22} "
+          f"{run.load.requests_per_s:8,.0f} /s  p50 {run.load.p50_ms:7.2f} ms", flush=True)  # fmt: skip
+
+
+def summary(runs: list[Run], clients: list[int]) -> list[str]:
+    """For each number of clients and each peer: the embedded server's rate over the peer's."""
+    lines = ["clients   embedded /s   peer /s                        ratio (lowest to highest)"]
+    for count in clients:
+        ours = results.spread(interleave.rates(runs, "embedded", count))
+        for name in PEERS:
+            theirs = results.spread(interleave.rates(runs, name, count))
+            ratio = interleave.ratio(runs, "embedded", name, count)
+            mark = "  unstable" if ours.unstable or theirs.unstable else ""
+            lines.append(f"{count:7}   {ours.median:11,.0f}   {theirs.median:7,.0f} {name:22} {ratio.median:5.2f} "
+                         f"({ratio.low:.2f} to {ratio.high:.2f}){mark}")  # fmt: skip
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"))
+    parser.add_argument("--random", action="store_true", help="use random weights; needs no built model")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--seconds", type=int, default=5, help="length of each run")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=RESULTS / "embedded_vs_fastapi.json")
+    options = parser.parse_args()
+    circumstances = results.conditions(PACKAGES)
+    image = np.random.default_rng(1).random((1, 28, 28, 1), dtype=np.float32)
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="modelport-bench-")))
+        repository = random_repository(scratch / "repository") if options.random else options.repository
+        model = version_folder(repository, MODEL) / "model.onnx"
+        server = EmbeddedServer(repository, models=[MODEL], http_port=0, grpc_port=0, metrics_port=0)
+        url = stack.enter_context(server).http_url
+        targets = {"embedded": Target(url=url, request=triton_request(MODEL, {"image": image}, "probabilities"))}
+        for name, (workers, threads) in PEERS.items():
+            log = scratch / f"{workers}-{threads}.log"
+            url = stack.enter_context(peer.fastapi(model, workers=workers, threads=threads, log=log))
+            targets[name] = Target(url=url, request=Request(path="/infer", body=image.tobytes()))
+        check(targets, model, image)
+        runs = interleave.measure(
+            targets, clients=options.clients, seconds=options.seconds, rounds=options.repeats, report=show
+        )
+    rows = [{"server": run.server, "round": run.round, **asdict(run.load)} for run in runs]
+    results.write(options.output, circumstances=circumstances, rows=rows)
+    print("\n".join([*summary(runs, options.clients), f"every run: {options.output}"]))
+
+
+if __name__ == "__main__":
+    main()

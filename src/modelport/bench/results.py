@@ -1,0 +1,111 @@
+"""A benchmark's file: raw values, and everything that made them. Summaries are computed from it, never stored alone."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from modelport._process import run
+from modelport.errors import ProcessError
+
+UNSTABLE = 0.25  # a spread of more than this part of the median says that the machine was not quiet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Repeated measurements of one thing.
+
+    Attributes:
+        median: The middle value.
+        low: The smallest.
+        high: The largest.
+    """
+
+    median: float
+    low: float
+    high: float
+
+    @property
+    def unstable(self) -> bool:
+        """Whether the values lie too far apart to be relied on."""
+        return (self.high - self.low) > UNSTABLE * self.median
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Median and range of at least one value."""
+    seen = sorted(values)
+    return Spread(median=statistics.median(seen), low=seen[0], high=seen[-1])
+
+
+def conditions(packages: Sequence[str]) -> dict[str, Any]:
+    """Under which circumstances something is measured now.
+
+    Args:
+        packages: Names of the installed packages whose versions matter.
+
+    Returns:
+        The time, machine, versions, commit and command line, ready for JSON.
+    """
+    return {
+        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": ["python", *_relative(sys.argv)],
+        "commit": _commit(),
+        "machine": _machine(),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
+    }
+
+
+def write(path: Path, *, circumstances: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a result file; under a temporary name first, so that none is ever half there.
+
+    Args:
+        path: The JSON file; its folder is made.
+        circumstances: What `conditions` gave before the measurement.
+        rows: One mapping for each measurement, in the order of time.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({**circumstances, "load_average_after": os.getloadavg(), "rows": list(rows)}, indent=1)
+    new = path.with_name(path.name + ".new")
+    new.write_text(text + "\n", encoding="utf-8")
+    new.replace(path)
+
+
+def _relative(words: Sequence[str]) -> list[str]:
+    """The words of a command line without the folders of this machine."""
+    return [os.path.relpath(word) if os.path.isabs(word) else word for word in words]  # noqa: PTH117
+
+
+def _commit() -> str:
+    try:
+        changed = run(["git", "status", "--porcelain", "--untracked-files=no"])
+        return run(["git", "rev-parse", "HEAD"]).strip() + (" with changes" if changed.strip() else "")
+    except ProcessError:
+        return "unknown: not in a git checkout"
+
+
+def _machine() -> dict[str, Any]:
+    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    model = next((line.partition(":")[2].strip() for line in cpuinfo.splitlines() if line.startswith("model name")), "")
+    return {
+        "cpu": model or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": platform.platform(),
+        "load_average_before": os.getloadavg(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,25 @@
+"""The benchmarks run to their end and store what they measured; how fast anything was is not judged here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+
+def test_embedded_vs_fastapi_in_its_short_form(root, require, tmp_path):
+    """Every server is measured at every number of clients, and the file says under which circumstances."""
+    require("wrk")
+    output = tmp_path / "results.json"
+    command = [sys.executable, "benchmarks/embedded_vs_fastapi.py", "--random", "--output", output]
+    command += ["--seconds", "1", "--repeats", "1", "--clients", "1", "4"]
+    done = subprocess.run(command, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    written = json.loads(output.read_text())
+    measured = {(row["server"], row["clients"]) for row in written["rows"]}
+    assert len(measured) == len(written["rows"]) == 4 * 2
+    assert all(row["requests"] > 0 and row["p50_ms"] > 0 for row in written["rows"])
+    assert written["machine"]["cores"] and written["versions"]["nvidia-pytriton"] and written["commit"]
+    assert written["command"][:2] == ["python", "benchmarks/embedded_vs_fastapi.py"]
+    assert "ratio" in done.stdout

@@ -1,0 +1,34 @@
+"""A result file holds the raw values and what made them; a noisy measurement is called unstable."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from modelport.bench import results
+
+
+def test_spread_is_median_and_range():
+    spread = results.spread([3.0, 1.0, 2.0])
+    assert (spread.median, spread.low, spread.high) == (2.0, 1.0, 3.0)
+
+
+@pytest.mark.parametrize(("values", "unstable"), [([100, 101, 99], False), ([100, 60, 100], True)])
+def test_far_apart_values_are_unstable(values, unstable):
+    assert results.spread(values).unstable is unstable
+
+
+def test_the_file_says_what_made_it_and_keeps_every_row(tmp_path, monkeypatch, root):
+    monkeypatch.setattr(sys, "argv", [str(root / "benchmarks" / "x.py"), "--clients", "1"])
+    monkeypatch.chdir(root)
+    path = tmp_path / "new" / "x.json"
+    results.write(path, circumstances=results.conditions(["numpy", "no-such-package"]), rows=[{"a": 1}, {"a": 2}])
+    written = json.loads(path.read_text())
+    assert written["rows"] == [{"a": 1}, {"a": 2}]
+    assert written["versions"]["numpy"].startswith("1.26")
+    assert written["versions"]["no-such-package"] == "not installed"
+    assert written["machine"]["cores"] >= 1 and written["machine"]["cpu"] and len(written["time"]) >= 20
+    assert written["command"] == ["python", "benchmarks/x.py", "--clients", "1"]
+    assert [p.name for p in path.parent.iterdir()] == ["x.json"]
