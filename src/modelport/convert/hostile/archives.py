@@ -28,6 +28,7 @@ MAX_FREE_BYTES = 64 << 20
 MAX_RATIO = 50
 
 _STORED, _DEFLATED = 0, 8
+_BLOCK = 1 << 20
 _ENCRYPTED_FLAGS = 0x1 | 0x40 | 0x2000
 _UTF8_FLAG = 0x800
 _ZIP64_EXTRA, _UNICODE_PATH_EXTRA = 0x0001, 0x7075
@@ -119,9 +120,25 @@ def read(file: BinaryIO, member: Member, place: Place, *, limit: int) -> bytes:
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size_bytes + 1)
         except zlib.error as exc:
             raise here.malformed("its compressed data are damaged", why=str(exc)) from exc
-    if len(data) != member.size_bytes or zlib.crc32(data) != member.crc:
-        raise here.malformed("its content does not have the size and checksum that the archive states")
+    if len(data) != member.size_bytes:
+        raise here.malformed("it unpacks to another size than the archive states")
+    _check_sum(zlib.crc32(data), member, here)
     return data
+
+
+def check_stored(file: BinaryIO, member: Member, place: Place) -> None:
+    """Check the content of a member that is not compressed against its checksum, without holding it in memory."""
+    file.seek(member.offset)
+    left, crc = member.packed_bytes, 0
+    while left and (block := file.read(min(left, _BLOCK))):
+        left -= len(block)
+        crc = zlib.crc32(block, crc)
+    _check_sum(crc, member, place.inside(member.name))
+
+
+def _check_sum(crc: int, member: Member, here: Place) -> None:
+    if member.crc not in (crc, 0):  # 0: torch was told not to compute checksums
+        raise here.malformed("its content does not have the checksum that the archive states")
 
 
 def _directory(file: BinaryIO, size: int, place: Place) -> tuple[int, int, int]:
@@ -252,16 +269,13 @@ def _check_names(names: list[str], place: Place) -> None:
 
 
 def _check_sizes(members: list[Member], place: Place) -> None:
-    unpacked = sum(member.size_bytes for member in members if member.deflated)
-    packed = sum(member.packed_bytes for member in members if member.deflated)
-    worst = max(members, key=lambda member: member.size_bytes / (member.packed_bytes + 1), default=None)
-    for size, source, name in (
-        (unpacked, packed, "the archive"),
-        (worst.size_bytes if worst else 0, worst.packed_bytes if worst else 0, worst.name if worst else ""),
-    ):
-        if size > MAX_FREE_BYTES and size > MAX_RATIO * source:
+    deflated = [member for member in members if member.deflated]
+    sizes = [(member.name, member.size_bytes, member.packed_bytes) for member in deflated]
+    sizes.append(("all of it", sum(m.size_bytes for m in deflated), sum(m.packed_bytes for m in deflated)))
+    for name, size, packed in sizes:
+        if size > MAX_FREE_BYTES and size > MAX_RATIO * packed:
             raise place.unsafe(
-                f"{name!r} unpacks from {source} to {size} bytes",
+                f"{name!r} unpacks from {packed} to {size} bytes",
                 why=f"weights do not compress {MAX_RATIO} times; this is a zip bomb",
             )
 

@@ -49,6 +49,7 @@ _AREAS = (
 )
 CLASS_MODULES = re.compile(
     rf"(?!.*_test)keras\.(src\.)?({'|'.join(_AREAS.split())})(\.[a-z0-9_]+)*|keras\.mixed_precision"
+    r"|keras\.src\.backend\.[a-z]+\.optimizers?(\.[a-z0-9_]+)*"
 )
 FUNCTION_MODULES = re.compile(r"keras\.(src\.)?(activations|losses|metrics)(\.[a-z0-9_]+)*")
 _TOP_CLASSES = words("Model Sequential Functional DTypePolicy FloatDTypePolicy Variable")

@@ -78,5 +78,6 @@ def _check_weights(file: BinaryIO, members: Mapping[str, archives.Member], place
     if member.deflated:
         source = io.BytesIO(archives.read(file, member, place, limit=MAX_INFLATED_WEIGHTS_BYTES))
     else:
+        archives.check_stored(file, member, place)
         source = h5_files.Window(file, member.offset, member.packed_bytes)
     h5_files.check_structure(source, member.size_bytes, here)

@@ -72,13 +72,16 @@ def scan(
         UnsafeSourceError: It names another global, or uses an opcode that tensors do not need.
     """
     pattern = re.compile(allowed)
+    foreign = ""
     for count, (opcode, _, wanted) in enumerate(opcodes(file, place)):
         if count >= MAX_OPCODES:
             raise place.unsafe(f"the pickle has more than {MAX_OPCODES} opcodes", why=why, fix=fix)
         if wanted and (opcode != "GLOBAL" or not pattern.fullmatch(wanted)):
             raise place.unsafe(f"the pickle calls for {wanted!r}", why=why, fix=fix)
         if opcode not in _OPCODES or opcode in denied_opcodes:
-            raise place.unsafe(f"the pickle uses the opcode {opcode}", why=f"tensors do not need it; {why}", fix=fix)
+            foreign = foreign or opcode  # a global that follows says more
+    if foreign:
+        raise place.unsafe(f"the pickle uses the opcode {foreign}", why=f"tensors do not need it; {why}", fix=fix)
 
 
 def opcodes(file: BinaryIO, place: Place) -> Iterator[tuple[str, object, str]]:
