@@ -21,6 +21,8 @@ LAYERS = (
     ("repository",),
     ("client", "server"),
     ("bench", "gateway", "recipes"),
+    ("_render", "_progress"),
+    ("_guard",),
     ("commands",),
     ("cli", "__main__"),
 )
