@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -131,8 +132,8 @@ class Control:
 
 
 def tidy(reason: str) -> str:
-    """Triton's reason without the Python stub's source locations."""
-    return reason.partition("\n\nAt:\n")[0].strip()
+    """Triton's reason without the Python stub's exception names and source locations."""
+    return re.sub(r"\n\nAt:\n(  .*\n?)*|Internal: TritonModelException: ", "", reason).strip().rstrip(";")
 
 
 def _error_text(text: str) -> str:

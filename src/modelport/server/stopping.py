@@ -18,6 +18,9 @@ import psutil
 
 from modelport._process import Child
 
+# Triton never finishes unloading a model whose stub died. When only such stubs are left, waiting helps nobody.
+DEAD_STUBS_S = 1.5
+
 _PIDFD_GETFD = 438  # the same number on every architecture
 _LAST_SENT, _LAST_RECEIVED, _BYTES_RECEIVED = 44, 52, 128  # offsets in Linux's struct tcp_info
 
@@ -31,10 +34,14 @@ def terminate(child: Child, port: int, grace_s: float) -> None:
         grace_s: Seconds that accepted requests have to finish.
     """
     deadline = time.monotonic() + grace_s
+    dead_since = float("inf")
     if child.returncode() is None:
         os.kill(child.pid, signal.SIGTERM)
     while child.wait(0.1) is None and time.monotonic() < deadline:
         close_idle(child.pid, port)
+        dead_since = min(dead_since, time.monotonic()) if _only_dead_stubs(child.pid) else float("inf")
+        if time.monotonic() - dead_since > DEAD_STUBS_S:
+            return
 
 
 def end_session(session: int) -> None:
@@ -66,6 +73,14 @@ def close_idle(pid: int, port: int) -> int:
         return sum(_close_if_idle(handle, number) for number in found)
     finally:
         os.close(handle)
+
+
+def _only_dead_stubs(pid: int) -> bool:
+    try:
+        states = [stub.status() for stub in psutil.Process(pid).children()]
+    except psutil.Error:
+        return False
+    return bool(states) and all(state == psutil.STATUS_ZOMBIE for state in states)
 
 
 def _close_if_idle(handle: int, number: int) -> bool:

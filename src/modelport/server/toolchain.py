@@ -63,7 +63,8 @@ class Toolchain:
         """Environment variables for the server and its stubs.
 
         The stub finds Python through `PATH`, so the running environment's folder comes first. It writes no
-        bytecode: a version folder must not change when it is loaded.
+        bytecode: a version folder must not change when it is loaded. torch's threads sleep while they wait: when they
+        spin, they take the cores from Triton's own threads.
 
         Args:
             inherited: The variables to start from; by default those of this process.
@@ -72,6 +73,7 @@ class Toolchain:
         env["PATH"] = _joined(Path(sys.executable).parent, env.get("PATH"))
         env["LD_LIBRARY_PATH"] = _joined(*self.libraries, env.get("LD_LIBRARY_PATH"))
         env["PYTHONDONTWRITEBYTECODE"] = "1"
+        env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         return env
 
 

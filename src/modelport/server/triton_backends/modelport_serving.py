@@ -21,11 +21,15 @@ _PATHS = re.compile(r"(?<![\w.])/[\w.+@-]+(?:/[\w.+@-]+)+(?::\d+)?:?")
 _SYMBOLS = re.compile(r"\b(?:onnxruntime|c10|at|torch)::[\w:<>~&*, ]+\([^)]*\)\s*")
 
 
+class InputError(Exception):
+    """The request is wrong in a way that only the backend sees; the caller gets 400."""
+
+
 def plain(error: BaseException) -> str:
     """One line about an error, without tracebacks, file paths and C++ signatures: callers may see it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     line = lines[-1] if any(line.startswith("Traceback") for line in lines) else lines[0]
-    return " ".join(_PATHS.sub("", _SYMBOLS.sub("", line)).split())[:500]
+    return " ".join(_PATHS.sub("", _SYMBOLS.sub("", line)).split()).removeprefix("builtins.")[:500]
 
 
 def log(text: str) -> None:
@@ -48,7 +52,7 @@ def decode(name: str, array: Any) -> list[str]:
     try:
         return [item.decode() if isinstance(item, bytes) else str(item) for item in array.ravel()]
     except UnicodeDecodeError as exc:
-        raise ValueError(f"input '{name}' holds text that is not UTF-8") from exc
+        raise InputError(f"input '{name}' holds text that is not UTF-8") from exc
 
 
 class Answerer:
@@ -137,5 +141,7 @@ class Answerer:
 
 
 def _failure(model: str, error: Exception) -> Any:
-    text = f"model '{model}' failed: {plain(error)}"
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(text))
+    if isinstance(error, InputError):
+        refusal = pb_utils.TritonError(f"{error} for model '{model}'", pb_utils.TritonError.INVALID_ARG)
+        return pb_utils.InferenceResponse(error=refusal)
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"model '{model}' failed: {plain(error)}"))

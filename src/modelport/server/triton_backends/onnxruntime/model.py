@@ -118,13 +118,14 @@ def _open(config: Config) -> ort.InferenceSession:
     return ort.InferenceSession(str(config.file), options, providers=providers)
 
 
-def _run_options(config: Config) -> ort.RunOptions | None:
+def _run_options(config: Config) -> ort.RunOptions:
+    options = ort.RunOptions()
+    options.log_severity_level = 4  # a failing request is answered; it does not also fill the log
     text = config.parameters.get(_SHRINKAGE)
     if text is None:
-        return None
+        return options
     if not re.fullmatch(r"(cpu|gpu):\d+(;(cpu|gpu):\d+)*", text):
         raise ConfigError(f"parameter '{_SHRINKAGE}' is '{text}'; it must look like 'cpu:0' or 'cpu:0;gpu:0'")
-    options = ort.RunOptions()
     options.add_run_config_entry(_SHRINKAGE, text)
     return options
 
