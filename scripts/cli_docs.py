@@ -1,0 +1,74 @@
+"""Writes docs/cli.md from the commands themselves (`make docs`); a test compares the file with what this gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from modelport.cli import app
+from modelport.errors import UNEXPECTED_EXIT_CODE, ModelportError
+
+TARGET = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
+HEADER = """\
+# The `modelport` command
+
+Written by `make docs` from the commands' own help; do not edit. `modelport COMMAND --help` shows the same.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    command: Any = typer.main.get_command(app)
+    parts = [HEADER, *(section(name, command.commands[name]) for name in command.commands), exit_codes()]
+    return "\n".join(parts)
+
+
+def section(name: str, command: Any) -> str:
+    """One command: what it does, its example, its arguments and options."""
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option" and not p.hidden]
+    usage = " ".join(["modelport", name, *(p.name.upper() for p in arguments), "[OPTIONS]"])
+    lines = [f"## `{usage}`", "", command.help.strip(), "", "| argument or option | meaning |", "|---|---|"]
+    lines += [f"| {label(p)} | {meaning(p)} |" for p in [*arguments, *options]]
+    return "\n".join([*lines, ""])
+
+
+def label(parameter: Any) -> str:
+    """`SOURCE`, or `--name`, `-n`."""
+    words = [parameter.name.upper()] if parameter.param_type_name == "argument" else parameter.opts
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def meaning(parameter: Any) -> str:
+    """The help text, and what holds when it is left out."""
+    text = (parameter.help or "").replace("|", "\\|")
+    if parameter.required:
+        return text if parameter.param_type_name == "argument" else f"{text} Required."
+    plain = isinstance(parameter.default, str | int | float | Path) and not isinstance(parameter.default, bool)
+    return f"{text} Default: `{parameter.default}`." if plain else text
+
+
+def exit_codes() -> str:
+    """The table of errors and exit codes, from the error tree."""
+    lines = ["## Exit codes", "", "| code | error | meaning |", "|---|---|---|", "| 0 | | done |"]
+    rows = [(kind.exit_code, kind.__name__, first_line(kind)) for kind in tree(ModelportError)]
+    rows.append((UNEXPECTED_EXIT_CODE, "", "an unexpected error: a defect of modelport, please report it"))
+    rows.append((130, "", "stopped by Ctrl-C"))
+    return "\n".join([*lines, *(f"| {code} | {name} | {text} |" for code, name, text in sorted(rows))]) + "\n"
+
+
+def tree(kind: type[ModelportError]) -> list[type[ModelportError]]:
+    """The error and all below it that the error tree defines."""
+    below = [leaf for sub in kind.__subclasses__() for leaf in tree(sub)]
+    return [kind, *below] if kind.__module__ == "modelport.errors" else below
+
+
+def first_line(kind: type[ModelportError]) -> str:
+    """The first line of its docstring, without the full stop."""
+    return (kind.__doc__ or "").strip().splitlines()[0].rstrip(".")
+
+
+if __name__ == "__main__":
+    TARGET.write_text(page(), encoding="utf-8")
