@@ -31,7 +31,6 @@ OPTIONS = (
     ("grpc.enable_retries", 0),  # retries are decided in one place, `_policy`
     ("grpc.use_local_subchannel_pool", 1),  # close() closes this client's connection, not one that others share
     ("grpc.initial_reconnect_backoff_ms", 100),  # a retry must find a new connection, not the last one's failure
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 _NOT_CONNECTED = re.compile(r"failed to connect|resolv|connection attempt", re.IGNORECASE)
