@@ -37,7 +37,9 @@ _FILE_OPERATORS = words("save from_file")
 _OUTSIDE = _FILE_OPERATORS | words("rpc_async rpc_sync rpc_remote PythonOp IgnoredPythonOp")
 
 # What torch prints: names, numbers, one-line strings in double quotes, punctuation. No comments, no continued lines.
-_TOKEN = re.compile(r'[A-Za-z_][A-Za-z0-9_]*|"(?:[^"\\\n]|\\.)*"|[0-9][A-Za-z0-9_.]*|[^\S\n]+|\n|[^\w\s"\'#\\]')
+_TOKEN = re.compile(
+    r'[A-Za-z_][A-Za-z0-9_]*|"(?:[^"\\\n]|\\.)*"|[0-9][A-Za-z0-9_.]*|[ \t]+|\n|[-+*/%&|^~<>=!.,:@()\[\]{}]'
+)
 _NO_CODE_FIX = "save the model again without it, or export it from Python with modelport.export(model, ...)"
 _SAVE_AGAIN = "save it again with torch.jit.save"
 
