@@ -1,0 +1,58 @@
+"""What the README shows works as it stands there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Shown, but not run here: they need ports, docker or a whole set-up, and have tests of their own.
+ELSEWHERE = ("make ", "modelport serve", "curl ", "export ", "docker ", "-d '")
+
+
+@pytest.fixture(scope="module")
+def blocks(root):
+    """The README's code: (language, text)."""
+    return BLOCK.findall((root / "README.md").read_text())
+
+
+def run(command, folder):
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def test_the_python_code_runs_from_top_to_bottom(blocks, tmp_path):
+    """Export, serve and call, in an empty folder."""
+    code = "\n".join(text for language, text in blocks if language == "python")
+    assert "modelport.export(" in code and "modelport.serve(" in code
+    output = run([sys.executable, "-c", code], tmp_path)
+    assert "flowers" in output and re.search(r"^(setosa|versicolor|virginica) 0\.\d+$", output, re.MULTILINE)
+
+
+SAVE_A_MODEL = """
+import os
+os.environ["KERAS_BACKEND"] = "torch"
+import keras
+model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])
+model.save("model.keras")
+"""
+
+
+def test_the_commands_run_in_the_shown_order(blocks, tmp_path):
+    lines = [line for language, text in blocks if language == "sh" for line in text.splitlines()]
+    commands = [shlex.split(line, comments=True) for line in lines if not line.strip().startswith(ELSEWHERE)]
+    assert commands[0][:2] == ["modelport", "export"] and len(commands) >= 4
+    run([sys.executable, "-c", SAVE_A_MODEL], tmp_path)
+    for command in commands:
+        run(command, tmp_path)
+    assert (tmp_path / "model_repository" / "digits" / "1" / "evidence.json").is_file()
