@@ -98,9 +98,9 @@ def server(tmp_path_factory):
         yield started
 
 
-@pytest.fixture(params=["http", "grpc"])
-def url(request, server):
-    return server.http_url if request.param == "http" else server.grpc_url
+@pytest.fixture
+def url(server):
+    return server.http_url
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_image_client_knows_colours_first_and_free_sizes(says, url, tmp_path):
     assert line.split()[1:] == ["40.0000", "class", "2"]
 
 
-def test_text_client(says, url):
+def test_text_client(says, url, server):
     out = says("text_client.py", "a good film", "schlecht", "--url", url)
     assert out.splitlines() == [
         "a good film",
@@ -161,7 +161,7 @@ def test_text_client(says, url):
         "    probabilities: 1.0000 0.0000",
         "    label: negative",
     ]
-    assert "label: positive" in says("text_client.py", "--url", url, stdin="so good\n\n")
+    assert "label: positive" in says("text_client.py", "--url", server.grpc_url, stdin="so good\n\n")
 
 
 def test_tabular_client(says, url, tmp_path):
@@ -183,9 +183,10 @@ def test_recommender_client(says, url, tmp_path):
     assert says("recommender_client.py", *files, "--url", url).splitlines()[0].endswith("One")
 
 
-def test_plain_tritonclient_needs_no_modelport(says, url, root):
-    assert says("plain_tritonclient.py", "0.5", "--url", url).strip() == "y: [[2.]]"
-    assert "probabilities" in says("plain_tritonclient.py", "--model", "digits_cnn", "--url", url)
+def test_plain_tritonclient_needs_no_modelport(says, server, root):
+    for url in (server.http_url, server.grpc_url):
+        assert says("plain_tritonclient.py", "0.5", "--url", url).strip() == "y: [[2.]]"
+    assert "probabilities" in says("plain_tritonclient.py", "--model", "digits_cnn", "--url", server.http_url)
     assert "modelport" not in (root / "clients" / "plain_tritonclient.py").read_text().split('"""', 2)[2]
 
 
@@ -199,11 +200,11 @@ def test_the_shell_script(run, says, server):
     assert run("infer.sh", "-u", server.http_url, "-m", "nothing").returncode != 0
 
 
-def test_the_infer_verb(url, tmp_path):
+def test_the_infer_verb(url, server, tmp_path):
     """`modelport infer` with a file and with JSON."""
     np.save(tmp_path / "x.npy", np.array([[1.0], [2.0]], np.float32))
     assert infer("linear_regression", url=url, inputs=[f"x=@{tmp_path}/x.npy"])["y"].tolist() == [[3.0], [5.0]]
-    assert infer("linear_regression", url=url, inputs=["x=0.5"])["y"].tolist() == [2.0]
+    assert infer("linear_regression", url=server.grpc_url, inputs=["x=0.5"])["y"].tolist() == [2.0]
     assert infer("text_classifier", url=url, inputs=["text=very good"])["label"].tolist() == ["positive"]
     with pytest.raises(RequestError, match="'x' is missing"):
         infer("linear_regression", url=url, inputs=["z=1"])
