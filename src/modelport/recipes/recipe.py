@@ -32,12 +32,14 @@ class Options:
         quick: Train on a sliver of the data, to see that everything works; the model is no good.
         data: `auto`, `package` (data that ships in packages) or `loader` (Keras's own loaders).
         weights: A file with trained weights, for recipes that take one.
+        scratch: A folder for files that are needed until the models are published.
         report: Called with one line at each step.
     """
 
     quick: bool = False
     data: Where = "auto"
     weights: Path | None = None
+    scratch: Path = Path()
     report: Callable[[str], None] = lambda _: None
 
     def rows(self, full: int, quick: int = 256) -> int:

@@ -1,0 +1,66 @@
+"""digits_cnn: handwritten digits with a small Keras convolutional network."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from modelport.commands.build import main
+
+from modelport.recipes import datasets
+from modelport.recipes.recipe import Evaluation, Options, Recipe, Trained
+from modelport.repository.card import Card
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+import keras
+from keras import layers
+
+
+def build(options: Options) -> list[Trained]:
+    digits = datasets.mnist(options.data, options.report)
+    rows = options.rows(len(digits.train))
+    train, test = ((images[..., None] / 255).astype(np.float32) for images in (digits.train[:rows], digits.test))
+    shifts = ((0, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))  # pixels down and right
+
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1), name="image"),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    options.report("training")
+    images = np.concatenate([np.roll(train, shift, axis=(1, 2)) for shift in shifts])
+    slower = keras.optimizers.schedules.CosineDecay(3e-3, len(images) // 64)
+    model.compile(keras.optimizers.Adam(slower), "sparse_categorical_crossentropy")
+    model.fit(images, np.tile(digits.train_labels[:rows], len(shifts)), batch_size=64, verbose=0)
+    card = Card(
+        title="Handwritten digits",
+        description="Takes a grey image of 28x28 pixels, 0 (paper) to 1 (ink), gives a probability for each digit.",
+        source=f"trained by its recipe on {rows} images and four shifted copies of each: Keras Sequential, two Conv2D(32, 3), Dense 10",
+        data=digits.origin,
+        licence="weights Apache-2.0, data as named",
+    )
+    return [
+        Trained(
+            name="digits_cnn",
+            model=model,
+            example_inputs={"image": train[:64]},
+            output_names=("probabilities",),
+            labels=digits.labels,
+            evaluation=Evaluation(
+                inputs={"image": test[:1000]}, truth=digits.test_labels[:1000], metrics=("accuracy",)
+            ),
+            card=card,
+        )
+    ]
+
+
+RECIPE = Recipe(models=("digits_cnn",), build=build)
+
+if __name__ == "__main__":
+    main(RECIPE, __file__)

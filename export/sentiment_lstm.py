@@ -1,0 +1,57 @@
+"""sentiment_lstm: word numbers of a review to its sentiment; reviews of any length."""
+
+from __future__ import annotations
+
+import torch
+from modelport.commands.build import main
+from networks.reviews import load
+from networks.text import LastStepLSTM, Probabilities
+
+from modelport.recipes.recipe import Evaluation, Options, Recipe, Trained
+from modelport.recipes.training import fit
+from modelport.repository.card import Card
+
+
+def build(options: Options) -> list[Trained]:
+    data = load(options)
+    torch.manual_seed(0)
+    network = LastStepLSTM(words=data.numbers)
+    fit(
+        network,
+        torch.from_numpy(data.train),
+        torch.from_numpy(data.train_labels),
+        learning_rate=5e-3,
+        epochs=options.epochs(6),
+        report=options.report,
+    )
+    card = Card(
+        title="Sentiment of a review, from word numbers",
+        description="Takes the numbers of a review's words (INT64, as many as there are), gives the probability "
+        "that it is negative and that it is positive. For text in, use the model text_classifier.",
+        source=f"trained by its recipe on {len(data.train)} reviews: PyTorch embedding, LSTM, linear on the last step",
+        data=data.origin,
+        licence="weights Apache-2.0, data CC0",
+        notes="The rows of a request have one length: fill shorter ones up with 0 at the end. The last step is the "
+        "last word before the zeros, so they do not change the answer. The words' numbers are the lines of "
+        "vocabulary.txt of the model text_tokenizer, the first line being 2; 1 is any other word.",
+    )
+    return [
+        Trained(
+            name="sentiment_lstm",
+            model=Probabilities(network).eval(),
+            example_inputs={"tokens": data.test[:64]},
+            output_names=("probabilities",),
+            dynamic_axes={"tokens": {1: "time"}},
+            labels=data.labels,
+            evaluation=Evaluation(
+                inputs={"tokens": data.test}, truth=data.test_labels, metrics=("accuracy",), padded=True
+            ),
+            card=card,
+        )
+    ]
+
+
+RECIPE = Recipe(models=("sentiment_lstm",), build=build)
+
+if __name__ == "__main__":
+    main(RECIPE, __file__)

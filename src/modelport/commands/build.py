@@ -1,0 +1,243 @@
+"""Build what a recipe makes and publish it; the `main` of every script in `export/`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from modelport import _guard, _render
+from modelport._progress import progress
+from modelport.commands.assemble import publish_ensemble, publish_python_model
+from modelport.commands.export import Exported, export
+from modelport.commands.listing import serving_versions
+from modelport.convert.open_source import Request, open_source
+from modelport.convert.types import Array, Arrays, rows
+from modelport.errors import ManifestError, ModelNotFoundError, VersionNotFoundError
+from modelport.recipes import metrics, stored
+from modelport.recipes.recipe import (
+    Ensemble,
+    Evaluation,
+    Options,
+    Product,
+    PythonModel,
+    Recipe,
+    Trained,
+    as_rows,
+    recipe_digest,
+)
+from modelport.repository import manifest as manifests
+from modelport.repository.card import Card
+from modelport.repository.layout import DEFAULT_REPOSITORY, version_folder
+
+DIGEST_FACT = "recipe_sha256"
+CHUNK_ROWS = 64
+EXAMPLE_ROWS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """One model that a recipe made.
+
+    Attributes:
+        exported: Name, version, folder, tensors, evidence.
+        metrics: Scores of the source model; empty for the parts of an ensemble.
+    """
+
+    exported: Exported
+    metrics: Mapping[str, float]
+
+
+def build(
+    recipe: Recipe,
+    path: Path,
+    *,
+    repository: str | os.PathLike[str] = DEFAULT_REPOSITORY,
+    options: Options | None = None,
+) -> list[Built]:
+    """Run a recipe and publish all that it makes, each as the next version of its model.
+
+    Args:
+        recipe: What the script defines.
+        path: The script; its digest is kept with the versions.
+        repository: Folder of the model repository.
+        options: How to build.
+
+    Raises:
+        DataError: The data is out of reach.
+        SourceError, VerificationError, RepositoryError: As `modelport.export`.
+    """
+    options = options or Options()
+    root = Path(repository)
+    facts = {"recipe": path.name, DIGEST_FACT: recipe_digest(path, options)}
+    with tempfile.TemporaryDirectory(prefix="modelport-") as name:
+        options = replace(options, scratch=Path(name))
+        return [_publish(product, root, facts, options) for product in recipe.build(options)]
+
+
+def current_versions(
+    recipe: Recipe, path: Path, *, repository: str | os.PathLike[str] = DEFAULT_REPOSITORY, options: Options
+) -> dict[str, int] | None:
+    """The serving versions of a recipe's models, or None when one is missing or was built in another way."""
+    root = Path(repository)
+    digest = recipe_digest(path, options)
+    found: dict[str, int] = {}
+    for name in (*recipe.parts, *recipe.models):
+        try:
+            version = max(serving_versions(root, name))
+            facts = manifests.read(version_folder(root, name, version)).facts
+        except (ModelNotFoundError, VersionNotFoundError, ManifestError, ValueError):
+            return None
+        if facts.get(DIGEST_FACT) != digest:
+            return None
+        if name in recipe.models and stored.load(root, name, version) is None:
+            return None
+        found[name] = version
+    return found
+
+
+def main(recipe: Recipe, file: str, argv: Sequence[str] | None = None) -> NoReturn:
+    """Build a recipe from the command line, and leave with the exit code.
+
+    Args:
+        recipe: What the script defines.
+        file: The script's `__file__`.
+        argv: Arguments; those of the process when None.
+    """
+    path = Path(file)
+    parser = argparse.ArgumentParser(prog=path.name, description=f"Train and export {', '.join(recipe.models)}.")
+    parser.add_argument("--repository", type=Path, default=DEFAULT_REPOSITORY, help="folder of the model repository")
+    parser.add_argument("--quick", action="store_true", help="train on a sliver of the data, to see that it works")
+    parser.add_argument(
+        "--data",
+        choices=["auto", "package", "loader"],
+        default="auto",
+        help="where data comes from: published packages, Keras's own loaders, or whichever is within reach",
+    )
+    if recipe.takes_weights:
+        parser.add_argument("--weights", type=Path, help="trained weights: safetensors or a state dict")
+    given = parser.parse_args(argv)
+
+    def action() -> None:
+        with progress(_render.ERR) as report:
+            options = Options(
+                quick=given.quick, data=given.data, weights=getattr(given, "weights", None), report=report
+            )
+            built = build(recipe, path, repository=given.repository, options=options)
+        for one in built:
+            scores = ", ".join(f"{name} {value:.4g}" for name, value in one.metrics.items())
+            said = f" ({scores})" if scores else ""
+            _render.lines(f"published {one.exported.model} version {one.exported.version}{said}")
+
+    sys.exit(_guard.guarded(action, program=path.name))
+
+
+def _publish(product: Product, repository: Path, facts: Mapping[str, str], options: Options) -> Built:
+    def report(step: str) -> None:
+        options.report(f"{product.name}: {step}")
+
+    if isinstance(product, PythonModel):
+        return Built(exported=_publish_python(product, repository, facts, options), metrics={})
+    report("asking the source model")
+    framework, answers = _source_answers(product)
+    scores = {name: metrics.score(name, answers, product.evaluation.truth) for name in product.evaluation.metrics}
+    card = replace(product.card, metrics={**scores, **product.card.metrics})
+    if isinstance(product, Trained):
+        exported = _export(product, repository, facts, card, report)
+    else:
+        exported = _publish_ensemble(product, repository, facts, card)
+    _keep(repository, exported, product.evaluation, answers, framework)
+    return Built(exported=exported, metrics=card.metrics)
+
+
+def _export(product: Trained, repository: Path, facts: Mapping[str, str], card: Card, report: object) -> Exported:
+    return export(
+        product.model,
+        name=product.name,
+        repository=repository,
+        example_inputs=product.example_inputs,
+        output_names=product.output_names,
+        dynamic_axes=product.dynamic_axes,
+        format=product.format,
+        labels=product.labels,
+        card=card,
+        facts=facts,
+        report=report,  # type: ignore[arg-type]
+    )
+
+
+def _publish_ensemble(product: Ensemble, repository: Path, facts: Mapping[str, str], card: Card) -> Exported:
+    examples = as_rows(product.evaluation.inputs, slice(0, EXAMPLE_ROWS))
+    return publish_ensemble(
+        product.spec,
+        product.steps,
+        example_inputs=examples,
+        answers=product.answer(examples),
+        double_answers=product.answer_double(examples),
+        repository=repository,
+        card=card,
+        facts=facts,
+    )
+
+
+def _publish_python(product: PythonModel, repository: Path, facts: Mapping[str, str], options: Options) -> Exported:
+    folder = options.scratch / product.name
+    folder.mkdir(exist_ok=True)
+    written = []
+    for name, text in product.texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+        written.append(folder / name)
+    return publish_python_model(
+        product.spec,
+        (*product.files, *written),
+        example_inputs=product.example_inputs,
+        answers=product.answers,
+        repository=repository,
+        card=product.card,
+        facts=facts,
+    )
+
+
+def _source_answers(product: Trained | Ensemble) -> tuple[str, Arrays]:
+    """What the model is made with, and its own answers to the evaluation's samples, before any conversion."""
+    if isinstance(product, Ensemble):
+        run, framework = product.answer, "pipeline"
+    else:
+        request = Request(
+            name=product.name,
+            example_inputs=dict(product.example_inputs),
+            output_names=product.output_names,
+            dynamic_axes=product.dynamic_axes,
+        )
+        source, _ = open_source(product.model, request)
+        run, framework = source.run, source.framework
+    parts = [run(chunk) for chunk in _chunks(product.evaluation.inputs)]
+    return framework, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _chunks(inputs: Mapping[str, Array]) -> Iterator[Arrays]:
+    for start in range(0, rows(inputs), CHUNK_ROWS):
+        yield as_rows(inputs, slice(start, start + CHUNK_ROWS))
+
+
+def _keep(repository: Path, exported: Exported, evaluation: Evaluation, answers: Arrays, framework: str) -> None:
+    stored.save(
+        repository,
+        exported.model,
+        exported.version,
+        stored.StoredEvaluation(
+            inputs=evaluation.inputs,
+            answers=answers,
+            truth=evaluation.truth,
+            metrics=evaluation.metrics,
+            padded=evaluation.padded,
+            framework=framework,
+        ),
+    )

@@ -1,0 +1,293 @@
+"""The verb `demo`: build the sample models that are missing, serve them, and compare every answer with the source's."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from modelport.client import Client
+from modelport.commands.build import build, current_versions
+from modelport.convert.types import Arrays, rows
+from modelport.errors import ModelNotFoundError, UsageError, VerificationError
+from modelport.recipes import metrics, stored
+from modelport.recipes.recipe import Array, Options, Recipe, as_rows
+from modelport.recipes.stored import StoredEvaluation
+from modelport.repository import manifest as manifests
+from modelport.repository.layout import DEFAULT_REPOSITORY
+from modelport.server import EmbeddedServer
+from modelport.verify import evidence as evidences
+from modelport.verify.compare import Comparison, compare
+from modelport.verify.tolerance import Tolerance
+
+RECIPES = Path("export")
+REPORT = Path("build/demo.json")
+BATCH_ROWS = 32
+SINGLES = 50
+WARM_UP = 5
+TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoRow:
+    """What one model answered over one protocol.
+
+    Attributes:
+        model: Model name.
+        framework: What the source model runs in.
+        format: Artefact format.
+        version: The version that answered.
+        protocol: `HTTP` or `gRPC`.
+        samples: Real samples that were sent, in batches; some of them once more alone.
+        metric: Name of the task metric.
+        source_value: Metric of the source model's answers to these samples.
+        served_value: Metric of the served answers.
+        tensor: The output that came nearest to its tolerance.
+        max_abs_error: Largest difference of a served answer from the source's, in that output.
+        tolerance: The largest allowed.
+        p50_latency_ms: Median time of a request with one sample, as the client sees it.
+        ok: Every output of every answer is within its tolerance.
+    """
+
+    model: str
+    framework: str
+    format: str
+    version: int
+    protocol: str
+    samples: int
+    metric: str
+    source_value: float
+    served_value: float
+    tensor: str
+    max_abs_error: float
+    tolerance: float
+    p50_latency_ms: float
+    ok: bool
+
+
+def demo(
+    *,
+    recipes: str | os.PathLike[str] = RECIPES,
+    repository: str | os.PathLike[str] = DEFAULT_REPOSITORY,
+    report_file: str | os.PathLike[str] = REPORT,
+    only: Sequence[str] = (),
+    options: Options | None = None,
+    line: Callable[[str], None] = lambda _: None,
+) -> list[DemoRow]:
+    """Build, serve and check the sample models.
+
+    Args:
+        recipes: Folder with the recipes; every script in it that defines `RECIPE` is one.
+        repository: Folder of the model repository. A version that the same recipe built before is used as it is.
+        report_file: JSON file for the rows.
+        only: Names of recipes (without `.py`) to use; all when empty.
+        options: How to build; `options.report` is told each step.
+        line: Called once for each model that is ready.
+
+    Returns:
+        Two rows for each model, HTTP and gRPC, also where an answer is not within its tolerance.
+
+    Raises:
+        UsageError: There are no such recipes.
+        DataError: A recipe's data is out of reach.
+        ServerError: The server does not start, or a model does not load.
+        ClientError: A request got no answer.
+    """
+    options = options or Options()
+    root = Path(repository)
+    versions, parts = _built(Path(recipes), root, only, options, line)
+    options.report("starting the server")
+    with EmbeddedServer(root, http_port=0, grpc_port=0, metrics_port=0, models=[*parts, *versions]) as server:
+        _require_loaded(server, [*parts, *versions])
+        found = []
+        for model, version in versions.items():
+            for protocol, url in (("HTTP", server.http_url), ("gRPC", server.grpc_url)):
+                options.report(f"{model}: asking over {protocol}")
+                with Client(url, timeout_s=TIMEOUT_S) as client:
+                    found.append(_row(client, root, model, version, protocol))
+    write_report(Path(report_file), found)
+    return found
+
+
+def require_ok(found: Sequence[DemoRow]) -> None:
+    """Raise when an answer was not within its tolerance.
+
+    Raises:
+        VerificationError: Naming the models.
+    """
+    bad = [f"{row.model} over {row.protocol}" for row in found if not row.ok]
+    if bad:
+        raise VerificationError(
+            f"served answers differ from the source's: {', '.join(bad)}",
+            why="the artefact in the server computes something else than the trained model",
+            fix="look at the rows above; 'modelport verify MODEL' runs the artefact without a server",
+        )
+
+
+def write_report(path: Path, found: Sequence[DemoRow]) -> None:
+    """Write the rows as a JSON list."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps([dataclasses.asdict(row) for row in found], indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def find_recipes(folder: Path, only: Sequence[str] = ()) -> dict[Path, Recipe]:
+    """The recipes in a folder, by script.
+
+    Raises:
+        UsageError: There is no recipe, or not every one that was asked for.
+    """
+    scripts = {path.stem: path for path in sorted(folder.glob("*.py"))}
+    missing = [name for name in only if name not in scripts]
+    if missing or not scripts:
+        raise UsageError(
+            f"there is no recipe {', '.join(missing) or f'in {folder}'}",
+            why=f"{folder} holds {', '.join(scripts) or 'no Python files'}",
+            fix="run this in the project's folder, or name the folder with the recipes",
+        )
+    with _importable(folder):
+        found = {path: _load(path) for name, path in scripts.items() if not only or name in only}
+    return {path: recipe for path, recipe in found.items() if recipe is not None}
+
+
+def _built(
+    folder: Path, repository: Path, only: Sequence[str], options: Options, line: Callable[[str], None]
+) -> tuple[dict[str, int], list[str]]:
+    """Versions of the models that callers use, and the names of the parts of ensembles; builds what is missing."""
+    options.report("reading the recipes")
+    versions: dict[str, int] = {}
+    parts: list[str] = []
+    for path, recipe in find_recipes(folder, only).items():
+        started = time.monotonic()
+        mine = replace(options, report=_prefixed(options.report, path.stem))
+        have, how = current_versions(recipe, path, repository=repository, options=options), "is up to date"
+        if have is None:
+            with _importable(folder):
+                made = build(recipe, path, repository=repository, options=mine)
+            have = {one.exported.model: one.exported.version for one in made}
+            how = f"built in {time.monotonic() - started:.0f} s"
+        versions |= {name: have[name] for name in recipe.models}
+        parts += recipe.parts
+        for name in recipe.models:
+            line(f"{name} version {have[name]} {how}")
+    return versions, parts
+
+
+def _prefixed(report: Callable[[str], None], name: str) -> Callable[[str], None]:
+    return lambda step: report(f"{name}: {step}")
+
+
+def _row(client: Client, repository: Path, model: str, version: int, protocol: str) -> DemoRow:
+    """Send the samples in batches, then some alone, and compare."""
+    folder = repository / model / str(version)
+    samples = stored.load(repository, model, version)
+    if samples is None:
+        raise ModelNotFoundError(
+            f"{model!r} has no stored evaluation", why="it was removed", fix="run the demo again", model=model
+        )
+    limits = evidences.read(folder)[0].tolerances
+
+    def ask(index: slice) -> Arrays:
+        return client.infer(model, version=version, inputs=_request(samples, index))
+
+    count = rows(samples.inputs)
+    batches = [ask(slice(start, min(start + BATCH_ROWS, count))) for start in range(0, count, BATCH_ROWS)]
+    served = {name: np.concatenate([batch[name] for batch in batches]) for name in samples.answers}
+    singles, times_ms = _singles(ask, min(SINGLES, count))
+    comparisons = [
+        *compare(samples.answers, served, limits, batched=True).values(),
+        *compare(as_rows(samples.answers, slice(0, min(SINGLES, count))), singles, limits, batched=True).values(),
+    ]
+    worst = max(comparisons, key=lambda c: _badness(c, limits))
+    metric = samples.metrics[0]
+    return DemoRow(
+        model=model,
+        framework=samples.framework,
+        format=manifests.read(folder).format,
+        version=version,
+        protocol=protocol,
+        samples=count,
+        metric=metric,
+        source_value=metrics.score(metric, samples.answers, samples.truth),
+        served_value=metrics.score(metric, served, samples.truth),
+        tensor=worst.tensor,
+        max_abs_error=worst.max_abs_error,
+        tolerance=worst.allowed,
+        p50_latency_ms=statistics.median(times_ms),
+        ok=all(c.ok for c in comparisons),
+    )
+
+
+def _singles(ask: Callable[[slice], Arrays], count: int) -> tuple[Arrays, list[float]]:
+    """Answers to the first samples, each asked alone, and the time of each request."""
+    for _ in range(WARM_UP):
+        ask(slice(0, 1))
+    answers, times_ms = [], []
+    for row in range(count):
+        started = time.perf_counter()
+        answers.append(ask(slice(row, row + 1)))
+        times_ms.append(1000 * (time.perf_counter() - started))
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}, times_ms
+
+
+def _request(samples: StoredEvaluation, index: slice) -> Arrays:
+    """The samples with these numbers; where the inputs are padded, only as long as the longest of them."""
+    inputs = as_rows(samples.inputs, index)
+    if not samples.padded:
+        return inputs
+    return {name: array[:, : _longest(array)] for name, array in inputs.items()}
+
+
+def _longest(array: Array) -> int:
+    used = np.flatnonzero((array != 0).any(axis=0))
+    return int(used[-1]) + 1 if used.size else 1
+
+
+def _badness(comparison: Comparison, limits: Mapping[str, Tolerance]) -> tuple[bool, bool, float]:
+    share = comparison.max_abs_error / comparison.allowed if comparison.allowed else comparison.max_abs_error
+    return not comparison.ok, limits[comparison.tensor].kind != "exact", share
+
+
+def _require_loaded(server: EmbeddedServer, models: Sequence[str]) -> None:
+    for model in models:
+        if model in server.failed:
+            raise ModelNotFoundError(
+                f"the server does not load {model!r}",
+                why=server.failed[model],
+                fix=f"the whole log is {server.log}",
+                model=model,
+            )
+
+
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Recipes import what lies beside them, as they do when they run as scripts."""
+    place = str(folder.resolve())
+    sys.path.insert(0, place)
+    try:
+        yield
+    finally:
+        sys.path.remove(place)
+
+
+def _load(path: Path) -> Recipe | None:
+    """The `RECIPE` that a script defines; None when it defines none."""
+    spec = importlib.util.spec_from_file_location(f"modelport_recipe_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} cannot be imported", why="it is no Python file", fix="remove it from the folder")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and torch.jit look their classes' module up
+    spec.loader.exec_module(module)
+    recipe = getattr(module, "RECIPE", None)
+    return recipe if isinstance(recipe, Recipe) else None
