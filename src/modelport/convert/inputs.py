@@ -6,6 +6,7 @@ the batch axis.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from modelport.errors import ExampleInputError, UsageError
 from modelport.spec import DType, TensorSpec, dtype_of
 
 MADE_UP_SIZE = 8  # for a varying axis of which no example is given
+MAX_MADE_UP_ELEMENTS = 1 << 27  # of one input; a gigabyte while they are made
 BATCH = "batch"
 
 
@@ -39,10 +41,9 @@ class InputDeclaration:
         """True when the first size is `batch`."""
         return bool(self.sizes) and self.sizes[0] == BATCH
 
-    @property
-    def dynamic_axes(self) -> dict[int, str]:
-        """Axis to name, for the sizes that are words, without the batch axis."""
-        start = 1 if self.batched else 0
+    def dynamic_axes(self, *, batched: bool) -> dict[int, str]:
+        """Axis to name, for the sizes that are words; without axis 0 when the model is used with a batch axis."""
+        start = 1 if batched else 0
         return {i: s for i, s in enumerate(self.sizes) if i >= start and isinstance(s, str)}
 
 
@@ -100,16 +101,26 @@ def made_up(declarations: Sequence[InputDeclaration], *, count: int = 4, seed: i
         declarations: What the inputs look like.
         count: Rows, for inputs that have a batch axis.
         seed: Seed of the random numbers.
+
+    Raises:
+        ExampleInputError: An input is too large to be made up.
     """
     random = np.random.default_rng(seed)
     sizes: dict[str, int] = {}
     for declaration in declarations:
-        for axis in declaration.dynamic_axes.values():
+        for axis in declaration.dynamic_axes(batched=declaration.batched).values():
             sizes.setdefault(axis, MADE_UP_SIZE + len(sizes))
     sizes[BATCH] = count
     made: Arrays = {}
     for d in declarations:
         shape = tuple(sizes[s] if isinstance(s, str) else s for s in d.sizes)
+        if math.prod(shape) > MAX_MADE_UP_ELEMENTS:
+            raise ExampleInputError(
+                f"input {d.name!r} of shape {shape} is too large to be made up",
+                why=f"at most {MAX_MADE_UP_ELEMENTS} elements are",
+                fix="check its sizes; if they are right, give real samples (--samples, example_inputs=)",
+                tensor=d.name,
+            )
         if d.dtype.triton == "BYTES":
             made[d.name] = random.choice(np.array(["a", "example", "of text", ""], dtype=object), size=shape)
         elif d.dtype.is_float:
@@ -126,26 +137,54 @@ def check_examples(declaration: Declaration) -> None:
         ExampleInputError: No input, an empty one, rows that do not match, NaN, an axis that does not exist, or
             axes of one name with two sizes.
     """
-    problems: list[str] = []
     inputs = declaration.example_inputs
-    if not inputs:
-        problems.append("there is no input at all")
-    for name, array in inputs.items():
-        TensorSpec(name=name, dtype=dtype_of(array), dims=())
-        if array.size == 0 or (declaration.batched and array.ndim == 0):
-            problems.append(f"{name!r} has shape {array.shape}: no sample in it")
-        elif array.dtype.kind == "f" and not np.isfinite(array).all():
-            problems.append(f"{name!r} holds NaN or infinity")
-    if declaration.batched and len({a.shape[:1] for a in inputs.values()}) > 1:
-        counts = ", ".join(f"{name!r} has {a.shape[0] if a.ndim else 'no'}" for name, a in inputs.items())
-        problems.append(f"the inputs have different numbers of rows: {counts}")
-    problems += _axis_problems(declaration)
+    problems = [] if inputs else ["there is no input at all"]
+    problems += [
+        f"{name!r} is a {type(array).__name__}, not a numpy array"
+        for name, array in inputs.items()
+        if not isinstance(array, np.ndarray)
+    ]
+    if not problems:
+        for name, array in inputs.items():
+            TensorSpec(name=name, dtype=dtype_of(array), dims=())
+            problems += _content_problems(name, array, declaration.batched)
+        if declaration.batched and len({a.shape[:1] for a in inputs.values()}) > 1:
+            counts = ", ".join(f"{name!r} has {a.shape[0] if a.ndim else 'no'}" for name, a in inputs.items())
+            problems.append(f"the inputs have different numbers of rows: {counts}")
+        problems += _axis_problems(declaration)
     if problems:
         raise ExampleInputError(
             f"the example inputs of {declaration.name!r} cannot be used: " + "; ".join(problems),
             why="every input is given as an array with the samples along axis 0, as many rows in each",
             fix="give arrays such as {'image': array of shape (rows, 28, 28, 1)}",
         )
+
+
+def _content_problems(name: str, array: Array, batched: bool) -> list[str]:
+    if array.size == 0 or (batched and array.ndim == 0):
+        return [f"{name!r} has shape {array.shape}: no sample in it"]
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        return [f"{name!r} holds NaN or infinity"]
+    odd = {type(e).__name__ for e in array.ravel() if not isinstance(e, str)} if array.dtype.kind == "O" else set()
+    return [f"{name!r} holds {', '.join(sorted(odd))} where an array of objects holds strings"] if odd else []
+
+
+def with_texts(inputs: Mapping[str, Array]) -> Arrays:
+    """The arrays, strings of every numpy kind and UTF-8 bytes as Python strings, everything else as it is."""
+    return {
+        name: _texts(array) if isinstance(array, np.ndarray) and array.dtype.kind in "SUO" else array
+        for name, array in inputs.items()
+    }
+
+
+def _texts(array: Array) -> Array:
+    made = np.empty(array.shape, dtype=object)
+    for place, element in np.ndenumerate(array.astype(object)):
+        try:
+            made[place] = element.decode() if isinstance(element, bytes) else element
+        except UnicodeDecodeError:
+            made[place] = element
+    return made
 
 
 def _axis_problems(declaration: Declaration) -> list[str]:
@@ -189,14 +228,18 @@ def check_declared(declared: Sequence[InputDeclaration], examples: Mapping[str, 
 
 
 def more_rows(inputs: Mapping[str, Array], count: int, *, seed: int = 0) -> Arrays:
-    """At least `count` rows: the given ones, then random mixtures that stay within each input's range.
+    """At least `count` rows that differ in front: given ones, then random mixtures that stay within what was given.
 
-    Whole numbers and strings are drawn from the values that occur (a token stays inside the vocabulary);
-    floats are the given rows, shuffled in a tenth of their elements and changed by up to a tenth of their spread.
+    Whole numbers and strings are drawn from the values that occur at the same place in other rows (a column of ids
+    keeps to its own range), from all values of the row where only one is given. Floats are the given rows, changed
+    by up to a tenth of their spread.
     """
+    order = different_rows(inputs, count)
+    if len(order) == count:
+        others = sorted(set(range(rows(inputs))) - set(order))
+        return take(inputs, order + others)
+    inputs = take(inputs, order)
     have = rows(inputs)
-    if have >= count:
-        return dict(inputs)
     made: Arrays = {}
     for name, array in inputs.items():
         random = np.random.default_rng([seed, zlib.crc32(name.encode())])
@@ -209,10 +252,26 @@ def more_rows(inputs: Mapping[str, Array], count: int, *, seed: int = 0) -> Arra
                 if have > 1
                 else (extra + noise).astype(array.dtype)
             )
+        elif have > 1:
+            extra = np.take_along_axis(array, random.integers(0, have, size=extra.shape), axis=0)
         else:
-            extra = random.choice(np.unique(array.astype(object) if array.dtype.kind == "O" else array), extra.shape)
+            extra = random.choice(array.ravel(), extra.shape)
         made[name] = np.concatenate([array, extra.astype(array.dtype)])
     return made
+
+
+def different_rows(inputs: Mapping[str, Array], count: int) -> list[int]:
+    """The numbers of the first `count` rows that differ from each other; fewer where there are not so many."""
+    seen: set[tuple[object, ...]] = set()
+    found: list[int] = []
+    for row in range(rows(inputs)):
+        key = tuple(tuple(a[row].ravel()) if a.dtype.kind == "O" else a[row].tobytes() for a in inputs.values())
+        if key not in seen:
+            seen.add(key)
+            found.append(row)
+        if len(found) == count:
+            break
+    return found
 
 
 def resized(declaration: Declaration, inputs: Mapping[str, Array], change: int) -> Arrays:

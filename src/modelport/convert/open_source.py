@@ -6,13 +6,14 @@ Files are recognised by content and checked for hostile content before a framewo
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from modelport.convert import hostile, sniff
-from modelport.convert.inputs import InputDeclaration, check_declared, check_examples, made_up
+from modelport.convert.inputs import InputDeclaration, check_declared, check_examples, made_up, with_texts
 from modelport.convert.types import Arrays, Declaration, Source
 from modelport.errors import ExampleInputError, UsageError
 
@@ -46,9 +47,15 @@ def open_source(given: Any, request: Request) -> tuple[Source, Declaration]:
     """
     if isinstance(given, (str, Path)):
         text = str(given)
-        if ":" in text and not Path(text).exists():
+        if ":" in text and not os.path.exists(text):  # noqa: PTH110 - Path.exists raises for a name that is too long
             return _from_object(_module("source_files").make(text, request.weights), request)
         return _from_path(Path(text), request)
+    if request.weights is not None:
+        raise UsageError(
+            f"weights {str(request.weights)!r} were given with a model that is in memory",
+            why="they are loaded into what a factory makes",
+            fix="load them into the model first, or name the factory (package.module:function)",
+        )
     return _from_object(given, request)
 
 
@@ -105,27 +112,28 @@ def _declare(request: Request, own: Sequence[InputDeclaration] = ()) -> Declarat
             why="this kind of model does not state its inputs",
             fix="give --input NAME:DTYPE:batch,... or --samples FILE.npz (example_inputs= in Python)",
         )
-    examples = made_up(known) if request.example_inputs is None else request.example_inputs
+    examples = made_up(known) if request.example_inputs is None else with_texts(request.example_inputs)
     if request.declared:
         check_declared(request.declared, examples)
+    batched = request.batched and all(d.batched for d in known)
     declaration = Declaration(
         name=request.name,
         example_inputs=examples,
         output_names=tuple(request.output_names),
-        dynamic_axes={**_axes(known, list(examples)), **request.dynamic_axes},
-        batched=request.batched and all(d.batched for d in known),
+        dynamic_axes={**_axes(known, list(examples), batched), **request.dynamic_axes},
+        batched=batched,
     )
     check_examples(declaration)
     return declaration
 
 
-def _axes(known: Sequence[InputDeclaration], names: list[str]) -> dict[str, Mapping[int, str]]:
+def _axes(known: Sequence[InputDeclaration], names: list[str], batched: bool) -> dict[str, Mapping[int, str]]:
     """Varying axes by example input; a caller's own names stand for the model's inputs in their order."""
-    if {d.name for d in known} == set(names):
-        return {d.name: d.dynamic_axes for d in known if d.dynamic_axes}
-    if len(known) == len(names):
-        return {name: d.dynamic_axes for name, d in zip(names, known, strict=True) if d.dynamic_axes}
-    return {}
+    if len(known) != len(names):
+        return {}
+    same = {d.name for d in known} == set(names)
+    axes = {d.name if same else name: d.dynamic_axes(batched=batched) for name, d in zip(names, known, strict=True)}
+    return {name: found for name, found in axes.items() if found}
 
 
 def _module(name: str) -> Any:

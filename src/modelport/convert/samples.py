@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from modelport.convert.hostile import archives
+from modelport.convert.inputs import with_texts
 from modelport.convert.types import Arrays
 from modelport.errors import ExampleInputError
 
@@ -25,16 +27,10 @@ def read_samples(path: Path) -> Arrays:
         with np.load(path, allow_pickle=False) as stored:
             if not hasattr(stored, "files"):
                 raise ValueError("it is a single array (.npy); the names of the inputs are missing")
-            return {name: _words(stored[name]) for name in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as exc:
+            return with_texts({name: stored[name] for name in stored.files})
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as exc:
         raise ExampleInputError(
             f"the samples in {path} cannot be read",
-            why=str(exc).splitlines()[0],
+            why=(str(exc) or type(exc).__name__).splitlines()[0],
             fix="write them with numpy.savez(path, image=array) with plain arrays, the samples along axis 0",
         ) from exc
-
-
-def _words(
-    array: np.ndarray[tuple[int, ...], np.dtype[np.generic]],
-) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
-    return array.astype(object) if array.dtype.kind in "SU" else array

@@ -39,12 +39,22 @@ def load_program(path: Path) -> tuple[torch.nn.Module, tuple[InputDeclaration, .
     except Exception as exc:
         raise _unreadable(path, exc, "save it again with torch.export.save") from exc
     values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
-    return module, tuple(_declared(name, values[name]) for name in program.graph_signature.user_inputs)
+    inputs = {str(name): values.get(str(name)) for name in program.graph_signature.user_inputs}
+    odd = [name for name, value in inputs.items() if not isinstance(value, torch.Tensor)]
+    if odd:
+        raise ConversionError(
+            f"the program in {path.name} takes inputs that are no tensors: {', '.join(odd)}",
+            why="a served model takes tensors only",
+            fix="export a module that takes these values as tensors, or keeps them as attributes",
+        )
+    tensors = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+    free = all(value.dim() and not isinstance(value.shape[0], int) for value in tensors.values())
+    return module, tuple(_declared(name, value, free) for name, value in tensors.items())
 
 
-def _declared(name: str, value: torch.Tensor) -> InputDeclaration:
+def _declared(name: str, value: torch.Tensor, batched: bool) -> InputDeclaration:
     sizes: list[int | str] = [size if isinstance(size, int) else str(size) for size in value.shape]
-    if sizes and isinstance(sizes[0], str):
+    if batched:
         sizes[0] = BATCH
     return InputDeclaration(name=name, dtype=dtype_of(str(value.dtype)), sizes=tuple(sizes))
 

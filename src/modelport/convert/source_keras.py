@@ -5,6 +5,7 @@ The backend is chosen when keras is first imported; this module is the only one 
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,25 +18,36 @@ import torch
 
 from modelport.convert.inputs import BATCH, InputDeclaration
 from modelport.convert.quiet import quiet
-from modelport.convert.source_torch import Flat, TorchSource
+from modelport.convert.source_torch import Flat, TorchSource, dict_keys
 from modelport.convert.types import Declaration
 from modelport.errors import EnvironmentUnfitError, SourceFormatError, UnsafeSourceError
 from modelport.spec import dtype_of
 
 
 class KerasCall(torch.nn.Module):
-    """A Keras model behind positional tensors, in inference mode."""
+    """A Keras model behind positional tensors, in inference mode.
 
-    def __init__(self, model: Any, structure: tuple[str, ...] | None) -> None:
+    Args:
+        model: The model.
+        names: Names of the tensors in the order in which they will come.
+        own: The model's names for its inputs, in its order; tensors with these names are put into that order.
+        keys: Whether the model takes a dict of tensors with these names instead of a list.
+    """
+
+    def __init__(self, model: Any, names: tuple[str, ...], own: tuple[str, ...], *, keys: bool) -> None:
         super().__init__()
         self.model = model
-        self.structure = structure
+        self.own = own
+        self.keys = keys
+        same = len(own) == len(names) and set(own) == set(names)
+        self.order = tuple(names.index(name) for name in own) if same else tuple(range(len(names)))
 
     def forward(self, *tensors: torch.Tensor) -> Any:
         """Call the model with one tensor, a list, or a dict, as its input structure wants."""
-        if self.structure is not None:
-            return self.model(dict(zip(self.structure, tensors, strict=True)), training=False)
-        return self.model(tensors[0] if len(tensors) == 1 else list(tensors), training=False)
+        ordered = [tensors[place] for place in self.order]
+        if self.keys:
+            return self.model(dict(zip(self.own, ordered, strict=True)), training=False)
+        return self.model(ordered[0] if len(ordered) == 1 else ordered, training=False)
 
 
 def from_model(model: Any, declaration: Declaration) -> TorchSource:
@@ -52,14 +64,21 @@ def from_model(model: Any, declaration: Declaration) -> TorchSource:
             fix="save the model to a .keras file and export that, or set KERAS_BACKEND=torch before importing keras",
         )
     names = tuple(declaration.example_inputs)
-    structure = _structure(model, names)
-    flat = Flat(KerasCall(model, structure), names, keywords=False).cpu().eval()
+    structure = getattr(model, "_inputs_struct", None)
+    keys = isinstance(structure, dict)
+    order = tuple(structure) if isinstance(structure, dict) else tuple(d.name for d in declared(model))
+
+    def flat(one: Any) -> Flat:
+        return Flat(KerasCall(one, names, order, keys=keys), names, keywords=False)
+
+    call = flat(_copied(model))
     double = _double(model)
-    wide = None if double is None else Flat(KerasCall(double, structure), names, keywords=False).eval()
-    own = tuple(getattr(model, "output_names", None) or ())
-    if len(own) == 1 and not isinstance(getattr(model, "output", None), Mapping):
-        own = ()  # the last layer's name, such as dense_2, says nothing to a caller
-    return TorchSource(flat, declaration, framework=f"keras {keras.__version__}", double=wide, own_output_names=own)
+    wide = None if double is None else flat(double)
+    own = dict_keys(call.model, keywords=False, declaration=declaration)
+    if not own and not isinstance(getattr(model, "output", None), Mapping):
+        layers = tuple(getattr(model, "output_names", None) or ())
+        own = layers if len(layers) > 1 else ()  # one alone is the last layer's, such as dense_2: it says nothing
+    return TorchSource(call, declaration, framework=f"keras {keras.__version__}", double=wide, own_output_names=own)
 
 
 def load(path: Path) -> Any:
@@ -103,12 +122,13 @@ def declared(model: Any) -> tuple[InputDeclaration, ...]:
     )
 
 
-def _structure(model: Any, names: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The keys when the model takes a dict of tensors, in the order in which the tensors will come."""
-    structure = getattr(model, "_inputs_struct", None)
-    if not isinstance(structure, dict):
-        return None
-    return names if set(names) == set(structure) else tuple(structure)
+def _copied(model: Any) -> Any:
+    """A copy on the CPU. Keras copies through the model's config; a class that it cannot rebuild is used as it is."""
+    try:
+        with quiet():
+            return copy.deepcopy(model).cpu().eval()
+    except Exception:
+        return model
 
 
 def _double(model: Any) -> Any | None:

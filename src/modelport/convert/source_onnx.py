@@ -11,8 +11,8 @@ import onnxruntime
 
 from modelport.convert.inputs import InputDeclaration
 from modelport.convert.types import Array, Arrays, Declaration
-from modelport.errors import BatchAxisError, ExampleInputError, SourceFormatError, UsageError
-from modelport.spec import dtype_of
+from modelport.errors import BatchAxisError, ConversionError, ExampleInputError, SourceFormatError, UsageError
+from modelport.spec import DTYPES, dtype_of
 
 
 class OnnxSource:
@@ -23,14 +23,7 @@ class OnnxSource:
         self.framework = f"onnx opset {opset}"
         self.model = model
         self._own_outputs = [output.name for output in model.graph.output]
-        given = declaration.output_names
-        if given and len(given) != len(self._own_outputs):
-            raise UsageError(
-                f"{len(given)} output names were given for {declaration.name!r}",
-                why=f"the file has {len(self._own_outputs)} outputs: {', '.join(self._own_outputs)}",
-                fix="give as many names as there are outputs, in their order",
-            )
-        self.output_names = given or tuple(self._own_outputs)
+        self.output_names = _output_names(model, declaration)
         wanted = [i.name for i in _inputs(model)]
         if sorted(wanted) != sorted(declaration.example_inputs):
             raise ExampleInputError(
@@ -113,6 +106,32 @@ def load(path: Path) -> onnx.ModelProto:
     return model
 
 
+def _output_names(model: onnx.ModelProto, declaration: Declaration) -> tuple[str, ...]:
+    own = tuple(output.name for output in model.graph.output)
+    given = declaration.output_names or own
+    if len(given) != len(own):
+        raise UsageError(
+            f"{len(given)} output names were given for {declaration.name!r}",
+            why=f"the file has {len(own)} outputs: {', '.join(own)}",
+            fix="give as many names as there are outputs, in their order",
+        )
+    inside = _names_in(model.graph)
+    clash = [new for old, new in zip(own, given, strict=True) if new != old and new in inside]
+    if clash or len(set(given)) < len(given):
+        raise UsageError(
+            f"the outputs of {declaration.name!r} cannot be named {', '.join(given)}",
+            why=f"the file has other tensors named {', '.join(clash)}" if clash else "they are not unique",
+            fix="choose other names",
+        )
+    return given
+
+
+def _names_in(graph: onnx.GraphProto) -> set[str]:
+    """The names of all tensors at the top level of a graph."""
+    values = [*graph.input, *graph.initializer]
+    return {value.name for value in values} | {name for node in graph.node for name in node.output}
+
+
 def _inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     constants = {tensor.name for tensor in model.graph.initializer}
     return [value for value in model.graph.input if value.name not in constants]
@@ -132,7 +151,16 @@ def declared(model: onnx.ModelProto) -> tuple[InputDeclaration, ...]:
                 sizes.append("batch")
             else:
                 sizes.append(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"axis_{axis}")
-        dtype = dtype_of(value.type.tensor_type.elem_type)
+        number = value.type.tensor_type.elem_type
+        if number not in {known.onnx for known in DTYPES}:
+            kind = value.type.WhichOneof("value")
+            word = onnx.TensorProto.DataType.Name(number) if kind == "tensor_type" else kind
+            raise ConversionError(
+                f"input {value.name!r} is of type {word}, which cannot be served",
+                why="Triton's protocol has no such type, or numpy cannot hold it",
+                fix="cast inside the graph, and let the input be a tensor of " + ", ".join(d.numpy for d in DTYPES),
+            )
+        dtype = dtype_of(number)
         found.append(InputDeclaration(name=value.name, dtype=dtype, sizes=tuple(sizes)))
     return tuple(found)
 

@@ -89,15 +89,16 @@ class TorchSource:
         try:
             with torch.no_grad():
                 answers = module(*self.tensors(wide))
-        except (RuntimeError, TypeError, ValueError):  # a dtype written into its forward: float64 is not for it
+        except Exception:  # a dtype written into its forward: float64 is not for it, and the evidence says so
             return None
         return {name: answer.numpy() for name, answer in zip(self.output_names, answers, strict=True)}
 
     def _call(self, module: torch.nn.Module, inputs: Mapping[str, Array]) -> list[Array]:
         shapes = {name: array.shape for name, array in inputs.items()}
+        tensors = self.tensors(inputs)
         try:
             with torch.no_grad():
-                answers = module(*self.tensors(inputs))
+                answers = [answer.detach().numpy() for answer in module(*tensors)]
         except Exception as exc:
             raise ExampleInputError(
                 f"the model {self._declaration.name!r} does not run on the example inputs {shapes}",
@@ -111,7 +112,7 @@ class TorchSource:
                 fix="let forward return a tensor, or a tuple or dict of tensors",
                 model=self._declaration.name,
             )
-        return [answer.detach().numpy() for answer in answers]
+        return answers
 
 
 def from_module(model: torch.nn.Module, declaration: Declaration) -> TorchSource:
@@ -125,22 +126,31 @@ def from_module(model: torch.nn.Module, declaration: Declaration) -> TorchSource
         ExampleInputError: The module does not run on the example inputs.
         ConversionError: It cannot be copied, or gives no tensor.
     """
-    try:
-        with quiet():
-            own = _in_inference_mode(copy.deepcopy(model).cpu())
-    except Exception as exc:
-        raise ConversionError(
-            f"the model {declaration.name!r} cannot be copied",
-            why=f"{type(exc).__name__}: {_first_line(exc)}",
-            fix="keep tensors that need gradients in parameters and open files or locks out of the module",
-            model=declaration.name,
-        ) from exc
+    own = copied(model, declaration.name)
     names = tuple(declaration.example_inputs)
     keywords = _by_keyword(own, names)
     flat = _in_inference_mode(Flat(own, names, keywords))
-    keys = _dict_keys(own, keywords, declaration)
+    keys = dict_keys(own, keywords=keywords, declaration=declaration)
     script = own if isinstance(own, torch.jit.ScriptModule) else None
     return TorchSource(flat, declaration, own_output_names=keys, script=script)
+
+
+def copied(model: torch.nn.Module, name: str) -> torch.nn.Module:
+    """A copy on the CPU, in inference mode; the caller's own module stays as it is.
+
+    Raises:
+        ConversionError: It cannot be copied.
+    """
+    try:
+        with quiet():
+            return _in_inference_mode(copy.deepcopy(model).cpu())
+    except Exception as exc:
+        raise ConversionError(
+            f"the model {name!r} cannot be copied",
+            why=f"{type(exc).__name__}: {_first_line(exc)}",
+            fix="keep tensors that need gradients in parameters and open files or locks out of the module",
+            model=name,
+        ) from exc
 
 
 def _in_inference_mode(module: torch.nn.Module) -> torch.nn.Module:
@@ -165,7 +175,7 @@ def _by_keyword(model: torch.nn.Module, names: tuple[str, ...]) -> bool:
     return set(names) <= set(parameters)
 
 
-def _dict_keys(own: torch.nn.Module, keywords: bool, declaration: Declaration) -> tuple[str, ...]:
+def dict_keys(own: torch.nn.Module, *, keywords: bool, declaration: Declaration) -> tuple[str, ...]:
     """The keys of the model's answer when it is a dict of tensors; they are the outputs' own names."""
     names = tuple(declaration.example_inputs)
     tensors = [_tensor(name, array) for name, array in declaration.example_inputs.items()]
@@ -208,7 +218,7 @@ def _tensor(name: str, array: Array) -> torch.Tensor:
             fix="put a tokenizer before the model, as an ensemble of a python model and this one",
             tensor=name,
         )
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(np.array(array, order="C"))  # a copy: a model may work in place
 
 
 def _as_double(module: torch.nn.Module) -> torch.nn.Module | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from modelport.convert.inputs import different_rows
 from modelport.convert.types import Array, Arrays, Runner, rows, take
 from modelport.errors import ModelportError
 from modelport.verify.compare import compare
@@ -41,10 +42,12 @@ def prove(runner: Runner, inputs: Mapping[str, Array], tolerances: Mapping[str, 
 
     Args:
         runner: The artefact.
-        inputs: At least 4 rows that differ.
+        inputs: At least 4 rows; with rows that are all alike nothing can be proved.
         tolerances: By output; the same that the comparison with the source uses.
     """
     count = rows(inputs)
+    if len(different_rows(inputs, 2)) < 2:
+        return BatchProof(proved=False, reason="the sample rows are all alike, which proves nothing; give others")
     single: list[Arrays] = []
     try:
         for row in range(count):

@@ -43,11 +43,11 @@ class Reference:
 
 
 def describe(source: Source, declaration: Declaration) -> Reference:
-    """Run the source on the examples and on other sizes of the varying axes.
+    """Run the source on the examples, row by row where there is a batch axis, and on other sizes of varying axes.
 
     Raises:
         NotFiniteError: The source answers NaN.
-        BatchAxisError: An output has not one row for each input row.
+        BatchAxisError: An output has not one row for each input row, or rows depend on their neighbours.
         ExampleInputError: The source does not run on another size of a varying axis.
     """
     examples = declaration.example_inputs
@@ -65,6 +65,9 @@ def describe(source: Source, declaration: Declaration) -> Reference:
                     model=declaration.name,
                     tensor=name,
                 )
+    tolerances = derive(answers, source.run_double(examples))
+    if declaration.batched:
+        _prove_rows(source, declaration, examples, tolerances)
     shapes = {name: [answer.shape] for name, answer in answers.items()}
     if any(declaration.dynamic_axes.values()):
         for name, answer in source.run(resized(declaration, examples, 1)).items():
@@ -81,7 +84,7 @@ def describe(source: Source, declaration: Declaration) -> Reference:
         ),
         examples=examples,
         answers=answers,
-        tolerances=derive(answers, source.run_double(examples)),
+        tolerances=tolerances,
     )
 
 
@@ -111,15 +114,7 @@ def examine(
         comparisons = _worst(comparisons, _at_other_sizes(source, declaration, reference, runner, where))
     proof: BatchProof | None = None
     if declaration.batched:
-        proof = prove(runner, first_rows(reference.examples, PROOF_ROWS), reference.tolerances)
-        if not proof.proved:
-            raise BatchAxisError(
-                f"axis 0 of {name!r} is no batch axis",
-                why=proof.reason,
-                fix="export with --max-batch-size 0, or change the model so that rows do not depend on each other",
-                model=name,
-                max_abs_error=proof.max_abs_error,
-            )
+        proof = _prove_rows(runner, declaration, reference.examples, reference.tolerances)
     golden = _golden(reference, declaration.batched)
     evidence = Evidence(
         reference=source.framework,
@@ -142,10 +137,27 @@ def _run_on_rows(source: Source, declaration: Declaration, examples: Arrays) -> 
             raise
         raise BatchAxisError(
             f"axis 0 of {declaration.name!r} is no batch axis",
-            why=f"the model runs on {rows(declaration.example_inputs)} rows and not on {rows(examples)}: {exc.why}",
-            fix="write the model so that the number of rows is free, or export with --max-batch-size 0",
+            why=f"the model runs on the {rows(declaration.example_inputs)} given rows and not on {rows(examples)}, "
+            f"made of them: {exc.why}",
+            fix="write the model so that the number of rows is free, export with --max-batch-size 0, or give more "
+            "samples if it is the made-up rows that do not fit",
             model=declaration.name,
         ) from exc
+
+
+def _prove_rows(
+    runner: Runner | Source, declaration: Declaration, examples: Arrays, tolerances: dict[str, Tolerance]
+) -> BatchProof:
+    proof = prove(runner, first_rows(examples, PROOF_ROWS), tolerances)
+    if not proof.proved:
+        raise BatchAxisError(
+            f"axis 0 of {declaration.name!r} is no batch axis",
+            why=proof.reason,
+            fix="export with --max-batch-size 0, or change the model so that rows do not depend on each other",
+            model=declaration.name,
+            max_abs_error=proof.max_abs_error,
+        )
+    return proof
 
 
 def _at_other_sizes(

@@ -48,7 +48,7 @@ class Tolerance:
             last_place = "one unit in the last place of the largest answer"
             return f"{MULTIPLE} x max(noise floor {self.noise_floor:.3g}, {last_place})"
         if self.kind == "fixed":
-            return "fixed share of the largest answer: the source does not run in float64"
+            return "fixed share of the largest answer: the source gives no numbers in float64"
         return "every element equal" if not self.mismatches else f"up to {self.mismatches:.2%} of the elements differ"
 
 
@@ -68,7 +68,7 @@ def _one(own: Array, double: Array | None) -> Tolerance:
         return Tolerance(kind="exact", max_abs=0.0, mismatches=share)
     finite = np.isfinite(own)
     largest = float(np.abs(own[finite].astype(np.float64)).max(initial=0.0))
-    if double is None:
+    if double is None or not np.isfinite(double[finite]).all():
         share = FALLBACK_RELATIVE[own.dtype.name]
         return Tolerance(kind="fixed", max_abs=share * max(largest, 1e-3), largest=largest)
     noise = float(np.abs(own[finite].astype(np.float64) - double[finite].astype(np.float64)).max(initial=0.0))
