@@ -150,6 +150,8 @@ def default_format(source: Source) -> str:
 
 def _attempt(source: Source, declaration: Declaration, plan: _Plan, staging: Path) -> Exported:
     """Export with the batch axis; where that does not hold and the caller left it open, without one."""
+    if not declaration.batched and plan.max_batch_size != 0:
+        return _without_batch(source, declaration, plan, staging)
     try:
         return _export(source, declaration, plan, staging)
     except BatchAxisError as exc:
@@ -168,6 +170,19 @@ def _attempt(source: Source, declaration: Declaration, plan: _Plan, staging: Pat
     for path in staging.iterdir():
         path.unlink()
     return _export(source, replace(declaration, batched=False), plan, staging, note=note)
+
+
+def _without_batch(source: Source, declaration: Declaration, plan: _Plan, staging: Path) -> Exported:
+    """Export a model that states a fixed first size, of itself or in the --input options."""
+    why = "its inputs are declared with a fixed first size"
+    if plan.max_batch_size:
+        raise BatchAxisError(
+            f"axis 0 of {declaration.name!r} is no batch axis, and max_batch_size {plan.max_batch_size} was asked for",
+            why=why,
+            fix="make the first size free ('batch'), or leave --max-batch-size out",
+            model=declaration.name,
+        )
+    return _export(source, declaration, plan, staging, note=f"no batch axis: {why}")
 
 
 def _export(source: Source, declaration: Declaration, plan: _Plan, staging: Path, *, note: str = "") -> Exported:

@@ -16,6 +16,7 @@ import onnxruntime
 import torch
 from torch.export import Dim
 
+from modelport.convert.inputs import resized
 from modelport.convert.quiet import quiet
 from modelport.convert.source_onnx import OnnxSource
 from modelport.convert.source_torch import TorchSource
@@ -67,7 +68,7 @@ class OnnxRunner:
             raise ConversionError(
                 f"ONNX Runtime does not load {path.name}",
                 why=str(exc).splitlines()[0],
-                fix="check the file with onnx.checker, or export it again",
+                fix="compute in float32 or float16 (bfloat16 does not run on a CPU), or use --format torchscript",
             ) from exc
         self._outputs = list(outputs)
 
@@ -87,14 +88,16 @@ class OnnxRunner:
 
 def _export(source: TorchSource, declaration: Declaration) -> onnx.ModelProto:
     inputs = declaration.example_inputs
-    if declaration.batched and rows(inputs) < 2:  # torch takes a size of 1 for a constant
-        inputs = take(inputs, [0, 0])
+    if declaration.batched:
+        inputs = take(inputs, [0, 0] if rows(inputs) < 2 else [0, 1])
+    if any(inputs[name].shape[axis] == 1 for name, axes in declaration.dynamic_axes.items() for axis in axes):
+        inputs = resized(declaration, inputs, 1)  # torch takes a size of 1 for a constant
     shapes = tuple(dict.fromkeys(_labels(declaration, name), Dim.DYNAMIC) for name in inputs)
     with quiet():
         try:
             program = torch.onnx.export(
                 source.flat,
-                source.tensors(take(inputs, [0, 1]) if declaration.batched else inputs),
+                source.tensors(inputs),
                 dynamo=True,
                 dynamic_shapes=(shapes,),
                 input_names=list(inputs),

@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils import _pytree
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    FakeTensorMode,
+)
 
+from modelport.convert.quiet import quiet
 from modelport.convert.source_torch import TorchSource, argument_names
 from modelport.convert.types import Array, Arrays, Declaration, Source, take
 from modelport.errors import ConversionError, VerificationError
@@ -29,7 +33,7 @@ def write(source: Source, declaration: Declaration, folder: Path) -> None:
 
     Raises:
         ConversionError: The source is no torch model, cannot be traced, or its flow depends on tensor values
-            (a trace would silently keep one branch).
+            (a trace would silently keep one branch), or Triton cannot serve what it gives.
     """
     if not isinstance(source, TorchSource):
         raise ConversionError(
@@ -38,6 +42,8 @@ def write(source: Source, declaration: Declaration, folder: Path) -> None:
             fix="use --format onnx",
             model=declaration.name,
         )
+    if not declaration.batched:
+        _refuse_scalars(source, declaration)
     script = _renamed(source.script, declaration) if source.script is not None else _trace(source, declaration)
     torch.jit.save(script, str(folder / FILENAME))
 
@@ -62,10 +68,10 @@ class TorchScriptRunner:
 
     def run(self, inputs: Mapping[str, Array]) -> Arrays:
         """One run; arrays by output name."""
-        tensors = [torch.from_numpy(inputs[name]) for name in self._inputs]
+        tensors = [torch.from_numpy(inputs[name].copy()) for name in self._inputs]  # a model may work in place
         try:
             with torch.inference_mode():
-                answers = _pytree.tree_leaves(self._module(*tensors))
+                answer = self._module(*tensors)
         except RuntimeError as exc:
             shapes = {name: array.shape for name, array in inputs.items()}
             raise VerificationError(
@@ -73,7 +79,19 @@ class TorchScriptRunner:
                 why=str(exc).strip().splitlines()[-1],
                 fix="the trace is narrower than the model; export torch.jit.script(model) instead",
             ) from exc
-        return {name: answer.numpy() for name, answer in zip(self._outputs, answers, strict=True)}
+        answers = answer if isinstance(answer, tuple) else (answer,)
+        odd = [a.dtype if isinstance(a, torch.Tensor) else type(a).__name__ for a in answers if not _servable(a)]
+        if odd:
+            raise ConversionError(
+                f"the TorchScript gives what cannot be served: {', '.join(map(str, odd))}",
+                why="Triton's pytorch backend serves a tensor, or a tuple of tensors, of types that numpy has",
+                fix="return a tuple of tensors, bfloat16 as float32",
+            )
+        return {name: one.numpy() for name, one in zip(self._outputs, answers, strict=True)}
+
+
+def _servable(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype != torch.bfloat16
 
 
 class _Named(torch.nn.Module):
@@ -109,8 +127,9 @@ def _trace(source: TorchSource, declaration: Declaration) -> Any:
     inputs = declaration.example_inputs
     module = _with_argument_names(source.flat, tuple(inputs))
     example = source.tensors(take(inputs, [0, 0]) if declaration.batched else inputs)
+    asked = _asks_for_values(module, example)
     try:
-        with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
+        with torch.no_grad(), quiet(), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
     except Exception as exc:
@@ -120,17 +139,43 @@ def _trace(source: TorchSource, declaration: Declaration) -> Any:
             fix="export torch.jit.script(model) instead, or use --format onnx",
             model=declaration.name,
         ) from exc
-    branches = [
-        w for w in caught if issubclass(w.category, torch.jit._trace.TracerWarning) and "boolean" in str(w.message)
-    ]
-    if branches:
+    if asked is None:
+        asked = any(issubclass(w.category, torch.jit._trace.TracerWarning) for w in caught)
+    if asked:
         raise ConversionError(
             f"{declaration.name!r} decides by tensor values, which a trace cannot follow",
-            why=str(branches[0].message).split(". ")[0],
+            why="its forward turns a tensor into a Python value (if, int(), .item(), .tolist(), .numpy())",
             fix="export torch.jit.script(model) instead",
             model=declaration.name,
         )
     return traced
+
+
+def _asks_for_values(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> bool | None:
+    """Whether the model turns a tensor's value into a Python value, which would become a constant in a trace.
+
+    It is run on tensors that have shapes and no values. None where that fails for another reason.
+    """
+    try:
+        with torch.no_grad(), quiet(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            module(*(mode.from_tensor(tensor) for tensor in example))
+    except DataDependentOutputException:
+        return True
+    except Exception:  # an operator that knows no such tensors, or x[x > 0]; the tracer's warnings decide then
+        return None
+    return False
+
+
+def _refuse_scalars(source: TorchSource, declaration: Declaration) -> None:
+    """A tensor without axes is no output that Triton's pytorch backend gives."""
+    names = [name for name, answer in source.run(declaration.example_inputs).items() if answer.ndim == 0]
+    if names:
+        raise ConversionError(
+            f"output {names[0]!r} of {declaration.name!r} is a single number without an axis",
+            why="Triton's pytorch backend does not serve scalars",
+            fix="return it with one axis (unsqueeze(0)), or use --format onnx",
+            model=declaration.name,
+        )
 
 
 def _with_argument_names(flat: torch.nn.Module, names: tuple[str, ...]) -> torch.nn.Module:
