@@ -121,8 +121,11 @@ class Session:
         )
         try:
             answer = cast("Mapping[str, Tensor]", (yield question))
-        except (RequestError, ModelNotFoundError, VersionNotFoundError):
-            self._specs.pop((model, version), None)
+        except (RequestError, ModelNotFoundError, VersionNotFoundError) as error:
+            if not (
+                isinstance(error, RequestError) and error.status != 400
+            ):  # a missing key says nothing about tensors
+                self._specs.pop((model, version), None)
             raise
         try:
             arrays = {name: decode(answer[name]) for name in prepared.outputs or answer}
