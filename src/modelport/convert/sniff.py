@@ -57,7 +57,7 @@ _STATE_DICT_FIX = (
     "module: save it with torch.jit.save or torch.export.save in the program that made it"
 )
 _PICKLE_WHY = "loading a pickle runs whatever code is in it; a pickled module is never loaded"
-_MAX_TEXT_PICKLE_BYTES = 1 << 20
+_MAX_PICKLE_HEAD_BYTES = 1 << 18
 _MAX_FIELDS = 100_000
 # Fields of onnx.ModelProto and their wire types (0: number, 2: length-delimited), onnx/onnx.proto.
 _ONNX_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
@@ -149,7 +149,7 @@ def _zip_kind(file: BinaryIO, members: Mapping[str, archives.Member], place: Pla
 def _pickle_error(file: BinaryIO, place: Place) -> ModelportError:
     """The refusal of a bare pickle, with the first thing that it would call."""
     file.seek(0)
-    data = file.read(_MAX_TEXT_PICKLE_BYTES)
+    data = file.read(_MAX_PICKLE_HEAD_BYTES)
     if data.startswith(weights.LEGACY_MAGIC[:14]):
         found = "torch.save of before torch 1.6 wrote this file: it is a pickle"
     else:
@@ -168,13 +168,13 @@ def _first_global(data: bytes, place: Place) -> str:
 def _is_text_pickle(file: BinaryIO, size: int, place: Place) -> bool:
     """Whether this is a pickle of protocol 0 or 1, which begins with no mark of its own."""
     file.seek(0)
-    data = io.BytesIO(file.read(_MAX_TEXT_PICKLE_BYTES))
+    data = io.BytesIO(file.read(_MAX_PICKLE_HEAD_BYTES))
     calls = False
     try:
         for _, _, wanted in pickles.opcodes(data, place):
             calls = calls or bool(wanted)
     except SourceFormatError:
-        return False
+        return calls and size > _MAX_PICKLE_HEAD_BYTES
     return calls or (data.tell() == size and size > 1)
 
 

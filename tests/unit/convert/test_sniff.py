@@ -8,6 +8,7 @@ import random
 import resource
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +86,19 @@ def test_a_pickle_is_refused_under_any_name_and_does_not_run(
 def test_the_payload_of_these_tests_works(payload: object) -> None:
     pickle.loads(pickle.dumps(payload))
     assert payload.ran()
+
+
+def test_a_large_pickle_of_text_is_refused(tmp_path: Path, payload: object) -> None:
+    (tmp_path / "a.bin").write_bytes(pickle.dumps([payload, "text" * 200_000], protocol=0))
+    refusal(tmp_path / "a.bin", UnsafeSourceError, "posix.system")
+
+
+def test_a_large_file_of_no_kind_is_refused_soon(tmp_path: Path) -> None:
+    for byte in b"0N(}\x00\x08\x0a\x3a":
+        (tmp_path / "a.bin").write_bytes(bytes([byte]) * (8 << 20))
+        start = time.monotonic()
+        refusal(tmp_path / "a.bin", SourceFormatError)
+        assert time.monotonic() - start < 2
 
 
 def test_a_pickle_that_is_cut_off_is_refused_as_a_pickle(tmp_path: Path, payload: object) -> None:

@@ -38,6 +38,8 @@ DENIED = {
     "SlicingOpLambda": "it calls a TensorFlow function by name",
     "__lambda__": "it is Python byte code, which would run",
     "__typespec__": "it names a TensorFlow class",
+    "TypeSpec": "it names a TensorFlow class",
+    "CompositeTensor": "it names a TensorFlow class",
 }
 """Class names that are refused whatever module they are said to be in, and why."""
 

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from modelport.convert.hostile.h5_files import MAX_RATIO
+from modelport.convert.hostile import h5_files
 from modelport.convert.hostile.keras_files import check_h5, check_keras
 from modelport.errors import SourceFormatError, UnsafeSourceError
 
@@ -127,7 +127,16 @@ def test_compressed_weights_and_cycles_of_hard_links_pass(samples: dict, copied:
         file.create_dataset("model_weights/lzf", data=data, compression="lzf", chunks=(1_000,))
         file["model_weights/again"] = file["/"]
     check_h5(path)
-    assert MAX_RATIO > 10
+
+
+def test_limits_on_attributes_and_objects_hold(
+    samples: dict, refused: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(h5_files, "MAX_ATTRIBUTE_BYTES", 10)
+    refused(check_h5, samples["h5"], UnsafeSourceError, "an attribute states")
+    monkeypatch.undo()
+    monkeypatch.setattr(h5_files, "MAX_OBJECTS", 3)
+    refused(check_h5, samples["h5"], UnsafeSourceError, "more than 3 objects")
 
 
 @pytest.mark.parametrize("name", ["assets/_layers/0/saved_model.pb", "saved_model.pb", "assets/a/keras_metadata.pb"])
