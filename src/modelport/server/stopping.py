@@ -21,8 +21,13 @@ from modelport._process import Child
 # Triton never finishes unloading a model whose stub died. When only such stubs are left, waiting helps nobody.
 DEAD_STUBS_S = 1.5
 
+# A connection of which the kernel's times do not tell whether it is idle counts as busy for so long.
+UNSURE_S = 10.0
+
 _PIDFD_GETFD = 438  # the same number on every architecture
-_LAST_SENT, _LAST_RECEIVED, _BYTES_RECEIVED = 44, 52, 128  # offsets in Linux's struct tcp_info
+# Offsets in Linux's struct tcp_info: milliseconds since the last data went out, came in, or was acknowledged by the
+# client; and the numbers of segments with data.
+_SENT, _RECEIVED, _ACKNOWLEDGED, _SEGMENTS_IN, _SEGMENTS_OUT = 44, 52, 56, 152, 156
 
 
 def terminate(child: Child, port: int, grace_s: float) -> None:
@@ -98,10 +103,18 @@ def _close_if_idle(handle: int, number: int) -> bool:
 
 
 def _idle(connection: socket.socket) -> bool:
+    """Whether the last request on a connection was answered; the kernel counts time in steps of some milliseconds."""
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-    if len(info) < _BYTES_RECEIVED + 8:
+    if len(info) < _SEGMENTS_OUT + 4:
         return False
-    if struct.unpack_from("Q", info, _BYTES_RECEIVED)[0] == 0:
+    since_sent, since_received, since_acknowledged, segments_in, segments_out = (
+        struct.unpack_from("I", info, at)[0] for at in (_SENT, _RECEIVED, _ACKNOWLEDGED, _SEGMENTS_IN, _SEGMENTS_OUT)
+    )
+    if segments_in == 0:
         return True
-    since_sent, since_received = (struct.unpack_from("I", info, at)[0] for at in (_LAST_SENT, _LAST_RECEIVED))
-    return bool(since_sent < since_received)
+    if segments_out == 0 or since_sent > since_received:
+        return False
+    if since_sent < since_received or since_acknowledged < since_received:
+        return True
+    # Answer and request within one step of the clock, in this order or the other.
+    return bool(segments_in == segments_out == 1 or since_received > UNSURE_S * 1000)
