@@ -1,0 +1,111 @@
+"""Control calls: answers are read, refusals keep the server's reason, and silence has an end."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from modelport.errors import ServerError, ServerTimeoutError
+from modelport.server import control, ports
+
+HOST = "127.0.0.1"
+
+
+@pytest.fixture
+def seam():
+    """A server at our own seam: `seam.answers[path] = (status, text)`; `seam.seen` lists (path, header)."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            server.seen.append((self.path, self.headers.get("modelport-control")))
+            status, text = server.answers[self.path]
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(text.encode())))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        do_GET = do_POST
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer((HOST, 0), Handler)
+    server.answers, server.seen = {}, []
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def caller(seam):
+    return control.Control(HOST, seam.server_port, {"modelport-control": "word"})
+
+
+def test_the_index_is_read_and_the_secret_sent(seam, caller):
+    entries = [
+        {"name": "never"},
+        {"name": "good", "version": "2", "state": "READY"},
+        {"name": "bad", "version": "1", "state": "UNAVAILABLE", "reason": "Internal: TritonModelException: too big"},
+    ]
+    seam.answers["/v2/repository/index"] = (200, json.dumps(entries))
+    never, good, bad = caller.index()
+    assert (never.version, never.state, never.ready) == (None, "", False)
+    assert (good.model, good.version, good.ready) == ("good", 2, True)
+    assert (bad.ready, bad.reason) == (False, "too big")
+    assert seam.seen == [("/v2/repository/index", "word")]
+
+
+def test_a_refusal_keeps_status_and_reason(seam, caller):
+    seam.answers["/v2/repository/models/m/load"] = (400, '{"error": "no such file"}')
+    with pytest.raises(control.RefusedError, match="no such file") as caught:
+        caller.load("m", timeout_s=5)
+    assert caught.value.status == 400
+    seam.answers["/v2/repository/models/m/load"] = (500, "not json")
+    with pytest.raises(control.RefusedError, match="not json"):
+        caller.load("m", timeout_s=5)
+
+
+@pytest.mark.parametrize(
+    ("policy", "versions"),
+    [({"specific": {"versions": ["1", "3"]}}, (1, 3)), ({"latest": {"num_versions": 1}}, ()), (None, ())],
+)
+def test_the_policys_versions_are_read(seam, caller, policy, versions):
+    seam.answers["/v2/models/m/config"] = (200, json.dumps({"version_policy": policy} if policy else {}))
+    assert caller.policy("m") == versions
+
+
+def test_nobody_there_is_a_server_error_and_not_live():
+    caller = control.Control(HOST, ports.choose(HOST, {"HTTP": 0})["HTTP"], {})
+    with pytest.raises(ServerError, match="does not answer"):
+        caller.index()
+    assert not caller.live()
+
+
+def test_silence_ends_at_the_timeout():
+    with socket.create_server((HOST, 0)) as silent:
+        caller = control.Control(HOST, silent.getsockname()[1], {})
+        started = time.monotonic()
+        with pytest.raises(ServerTimeoutError, match=r"within 0\.2 s"):
+            caller.index(timeout_s=0.2)
+        assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "plain"),
+    [
+        ("no file", "no file"),
+        ("Internal: TritonModelException: bad dims\n\nAt:\n  /a/model.py(7): initialize\n", "bad dims"),
+        ("load failed: bad;\n\nAt:\n  /a/model.py(7): f\n  /a/model.py(9): g\n;", "load failed: bad"),
+    ],
+)
+def test_source_locations_are_left_out(reason, plain):
+    assert control.tidy(reason) == plain
