@@ -74,7 +74,10 @@ def export_command(
         Optional[Path],  # noqa: UP045
         typer.Option("--weights", "-w", help="safetensors or state dict for a factory's model."),
     ] = None,
-    instance_count: Annotated[int, typer.Option("--instances", help="Copies that answer side by side.")] = 1,
+    instance_count: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--instances", help="Copies that answer side by side. Left out: 1, or what the model has."),
+    ] = None,
     repository: Repository = DEFAULT_REPOSITORY,
     json: Json = False,
 ) -> None:
@@ -255,6 +258,45 @@ def infer_command(
         _render.as_json(answers)
         return
     _render.table("", ("output", "type", "shape", "values"), [_answer_row(n, a) for n, a in answers.items()])
+
+
+@app.command("demo")
+def demo_command(
+    recipes: Annotated[Path, typer.Option(help="Folder with the recipes.")] = Path("export"),
+    only: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--only", help="Use only this recipe, by its file's name without .py. Repeat it."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Train on slivers of the data: the models are no good.")
+    ] = False,
+    report_file: Annotated[Path, typer.Option("--report", help="JSON file for the table's rows.")] = Path(
+        "build/demo.json"
+    ),
+    repository: Repository = DEFAULT_REPOSITORY,
+    json: Json = False,
+) -> None:
+    """Build the sample models that are missing, serve them, and compare every answer with the trained model's.
+
+    Example: `modelport demo --only digits_cnn`
+    """
+    from modelport.commands import demo as demos
+    from modelport.recipes.recipe import Options
+
+    with _progress(quiet=json) as report:
+        rows = demos.demo(
+            recipes=recipes,
+            repository=repository,
+            report_file=report_file,
+            only=only or (),
+            options=Options(quick=quick, report=report),
+            line=(lambda _: None) if json else _render.lines,
+        )
+    if json:
+        _render.as_json(rows)
+    else:
+        _render.table("", demos.COLUMNS, [demos.cells(row) for row in rows])
+    demos.require_ok(rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

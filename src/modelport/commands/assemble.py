@@ -12,14 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from modelport.commands.export import Exported, finish_version
+from modelport.convert.inputs import with_texts
 from modelport.convert.types import Array, rows
-from modelport.errors import UsageError
+from modelport.errors import InvalidNameError, UsageError
 from modelport.repository import config as configs
-from modelport.repository.card import Card
+from modelport.repository import manifest as manifests
+from modelport.repository.card import CARD_FILE, Card
 from modelport.repository.config import EnsembleStep
 from modelport.repository.layout import DEFAULT_REPOSITORY
 from modelport.repository.publish import publish, staged
-from modelport.spec import ModelSpec, check_model_name
+from modelport.spec import ModelSpec, check_model_name, dtype_of
 from modelport.verify import evidence as evidences
 from modelport.verify.compare import require_finite
 from modelport.verify.evidence import Evidence, Golden
@@ -27,6 +29,8 @@ from modelport.verify.prove import GOLDEN_ROWS
 from modelport.verify.tolerance import derive
 
 PYTHON_FILE = "model.py"
+STUB = "triton_python_backend_stub"
+OWN_FILES = (manifests.MANIFEST_FILE, evidences.EVIDENCE_FILE, evidences.GOLDEN_FILE, CARD_FILE)
 
 
 def publish_python_model(
@@ -36,7 +40,7 @@ def publish_python_model(
     example_inputs: Mapping[str, Array],
     answers: Mapping[str, Array],
     repository: str | os.PathLike[str] = DEFAULT_REPOSITORY,
-    instance_count: int = 1,
+    instance_count: int | None = None,
     parameters: Mapping[str, str] | None = None,
     card: Card | None = None,
     facts: Mapping[str, str] | None = None,
@@ -49,28 +53,25 @@ def publish_python_model(
         example_inputs: Golden inputs, with the batch axis where the spec has one.
         answers: What the model must answer to them, by output name.
         repository: Folder of the model repository.
-        instance_count: Copies of the model; each is a process of its own.
+        instance_count: Copies of the model, each a process of its own; left out, 1 for a new model, else as it is.
         parameters: For the model's `initialize`.
         card: Source, data, licence.
         facts: What the manifest shall remember.
 
     Raises:
-        UsageError: There is no `model.py` among the files, or the examples are not those of the spec.
+        UsageError: There is no `model.py` among the files, one cannot be read or has a name that is taken, or the
+            examples are not those of the spec.
+        InvalidNameError: Triton would run one of the files.
         RepositoryError: The repository cannot be written.
     """
     paths = [Path(file) for file in files]
-    if PYTHON_FILE not in [path.name for path in paths]:
-        raise UsageError(
-            f"{spec.name!r} has no {PYTHON_FILE}",
-            why=f"the files are {[path.name for path in paths]}",
-            fix="Triton's python backend runs the file of that name; add it",
-        )
+    _check_files(spec.name, paths)
     config = configs.build(
         spec,
         backend="python",
         filename=PYTHON_FILE,
         versions=[],
-        instance_count=instance_count,
+        instance_count=instance_count or 1,
         parameters=parameters,
     )
 
@@ -78,7 +79,10 @@ def publish_python_model(
         for path in paths:
             shutil.copyfile(path, folder / path.name)
 
-    return _publish(spec, config, "python", fill, example_inputs, answers, None, Path(repository), card, facts)
+    asked = () if instance_count is None else ("instance_group",)
+    return _publish(
+        spec, config, "python", fill, example_inputs, answers, None, Path(repository), card, facts, asked=asked
+    )
 
 
 def publish_ensemble(
@@ -125,8 +129,11 @@ def _publish(
     repository: Path,
     card: Card | None,
     facts: Mapping[str, str] | None,
+    *,
+    asked: Sequence[str] = (),
 ) -> Exported:
     check_model_name(spec.name)
+    example_inputs, answers = with_texts(example_inputs), with_texts(answers)
     _check_examples(spec, example_inputs, answers)
     require_finite(answers, model=spec.name, where="the given answers")
     cut = slice(0, GOLDEN_ROWS) if spec.batched else slice(None)
@@ -159,8 +166,30 @@ def _publish(
                 card=card or Card(title=spec.name, description=f"A Triton {kind} model."),
                 facts=facts or {},
             ),
+            asked=asked,
         )
     return Exported(model=spec.name, version=published.version, folder=published.folder, spec=spec, evidence=proof)
+
+
+def _check_files(name: str, paths: Sequence[Path]) -> None:
+    names = [path.name for path in paths]
+    if STUB in names:
+        raise InvalidNameError(
+            f"the file {STUB} may not be in a model's folder",
+            why="Triton would execute it instead of its own program",
+            fix="rename the file",
+            name=STUB,
+        )
+    wrong = [f"{path} is no file that can be read" for path in paths if not os.access(path, os.R_OK) or path.is_dir()]
+    wrong += [f"{word} is a name of modelport's own" for word in names if word in OWN_FILES]
+    wrong += [f"{word} comes twice" for word in sorted(set(names)) if names.count(word) > 1]
+    wrong += [] if PYTHON_FILE in names else [f"there is no {PYTHON_FILE}, which Triton's python backend runs"]
+    if wrong:
+        raise UsageError(
+            f"the files of {name!r} cannot be published: {'; '.join(wrong)}",
+            why=f"the files are {', '.join(map(str, paths)) or 'none'}; they go into one folder",
+            fix=f"give {PYTHON_FILE} and what it reads, each once and under a name of its own",
+        )
 
 
 def _check_examples(spec: ModelSpec, inputs: Mapping[str, Array], answers: Mapping[str, Array]) -> None:
@@ -170,9 +199,13 @@ def _check_examples(spec: ModelSpec, inputs: Mapping[str, Array], answers: Mappi
             wrong.append(f"tensors {sorted(given)} were given, the spec has {sorted(t.name for t in group)}")
             continue
         for tensor in group:
-            shape = given[tensor.name].shape[1:] if spec.batched else given[tensor.name].shape
-            if not tensor.accepts(shape):
-                wrong.append(f"{tensor.name!r} has shape {given[tensor.name].shape}, the spec says {tensor}")
+            array = given[tensor.name]
+            fits = bool(array.ndim) and tensor.accepts(array.shape[1:]) if spec.batched else tensor.accepts(array.shape)
+            if not fits or dtype_of(array) != tensor.dtype:
+                wrong.append(f"{tensor.name!r} is {array.dtype}{list(array.shape)}, the spec says {tensor}")
+    counts = {array.shape[:1] for array in [*inputs.values(), *answers.values()]}
+    if spec.batched and len(counts) > 1:
+        wrong.append("they have different numbers of rows")
     if wrong:
         raise UsageError(
             f"the examples of {spec.name!r} are not those of its spec: {'; '.join(wrong)}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from modelport.errors import BatchAxisError, SourceError, UsageError, Verificati
 from modelport.repository import config as configs
 from modelport.repository import manifest as manifests
 from modelport.repository.card import CARD_FILE, Card, render
-from modelport.repository.layout import DEFAULT_REPOSITORY
+from modelport.repository.layout import DEFAULT_REPOSITORY, check_path
 from modelport.repository.publish import publish, staged
 from modelport.spec import ModelSpec, check_model_name
 from modelport.verify import evidence as evidences
@@ -55,7 +56,7 @@ class _Plan:
     format: str
     max_batch_size: int | None
     labels: Sequence[str] | None
-    instance_count: int
+    instance_count: int | None
     parameters: Mapping[str, str]
     card: Card
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -75,7 +76,7 @@ def export(
     labels: Sequence[str] | None = None,
     max_batch_size: int | None = None,
     weights: str | os.PathLike[str] | None = None,
-    instance_count: int = 1,
+    instance_count: int | None = None,
     parameters: Mapping[str, str] | None = None,
     card: Card | None = None,
     facts: Mapping[str, str] | None = None,
@@ -100,7 +101,7 @@ def export(
             in the manifest. A number above 0 makes it an error when it does not hold; 0 takes the arrays as
             they are, without a batch axis.
         weights: For a factory: safetensors or a state dict to load into what it returns.
-        instance_count: Copies of the model that answer side by side.
+        instance_count: Copies of the model that answer side by side; left out, 1 for a new model, else as it is.
         parameters: Parameters of the Triton backend, such as {"intra_op_thread_count": "1"}.
         card: Source, data, licence and metrics, for the model card.
         facts: What the manifest shall remember beside all this.
@@ -115,7 +116,7 @@ def export(
         VerificationError: The artefact is not equal to the source; nothing was published.
         RepositoryError: The repository cannot be written.
     """
-    _check_options(name, max_batch_size, instance_count)
+    _check_options(name, Path(repository), format, max_batch_size, instance_count)
     request = Request(
         name=name,
         example_inputs=dict(example_inputs) if example_inputs is not None else None,
@@ -138,7 +139,6 @@ def export(
         facts=facts or {},
         report=report,
     )
-    convert.format_module(plan.format)
     with staged(plan.repository, name) as staging:
         return _attempt(source, declaration, plan, staging)
 
@@ -209,7 +209,7 @@ def _export(source: Source, declaration: Declaration, plan: _Plan, staging: Path
         filename=module.FILENAME,
         versions=[],
         label_files=label_files,
-        instance_count=plan.instance_count,
+        instance_count=plan.instance_count or 1,
         parameters=plan.parameters,
     )
     plan.report("publishing")
@@ -230,10 +230,16 @@ def _export(source: Source, declaration: Declaration, plan: _Plan, staging: Path
             note=note,
         ),
         labels=dict.fromkeys(label_files.values(), plan.labels or ()),
+        asked=_asked(max_batch_size=plan.max_batch_size, instance_group=plan.instance_count),
     )
     return Exported(
         model=published.model, version=published.version, folder=published.folder, spec=spec, evidence=proof
     )
+
+
+def _asked(**options: int | None) -> tuple[str, ...]:
+    """The fields of the configuration for which a value was given."""
+    return tuple(name for name, value in options.items() if value)
 
 
 def finish_version(
@@ -272,15 +278,20 @@ def finish_version(
     manifests.write(folder, replace(manifest, files=manifests.records(folder)))
 
 
-def _check_options(name: str, max_batch_size: int | None, instance_count: int) -> None:
+def _check_options(
+    name: str, repository: Path, format: str | None, max_batch_size: int | None, instance_count: int | None
+) -> None:
     check_model_name(name)
+    check_path(repository)
     wrong = []
+    if format is not None and format not in convert.FORMATS:
+        wrong.append(f"there is no format {format!r}, only {' and '.join(convert.FORMATS)}")
     if max_batch_size is not None and not 0 <= max_batch_size <= MAX_BATCH_SIZE:
         wrong.append(f"max_batch_size {max_batch_size} is not from 0 to {MAX_BATCH_SIZE}")
-    if instance_count < 1:
+    if instance_count is not None and instance_count < 1:
         wrong.append(f"instance_count {instance_count} is not 1 or more")
     if wrong:
-        raise UsageError("; ".join(wrong), why="the values are out of range", fix="choose values in range")
+        raise UsageError("; ".join(wrong), why="an option has a value it cannot have", fix="choose values in range")
 
 
 def _label_files(spec: ModelSpec, reference: Reference, plan: _Plan) -> dict[str, str]:
@@ -296,4 +307,4 @@ def _label_files(spec: ModelSpec, reference: Reference, plan: _Plan) -> dict[str
             why="every element of the output needs its label, in order",
             fix="give one label for each class; one line each in the --labels file",
         )
-    return {first.name: f"{first.name}_labels.txt"}
+    return {first.name: f"{re.sub('[^A-Za-z0-9_-]', '_', first.name)}_labels.txt"}

@@ -104,8 +104,8 @@ def show(reference: str, *, repository: str | os.PathLike[str] = DEFAULT_REPOSIT
     return Shown(
         row=_row(root, name, int(folder.name)),
         manifest=manifests.read(folder),
-        card=card.read_text(encoding="utf-8") if card.exists() else "",
-        config=path.read_text(encoding="utf-8") if path.exists() else "",
+        card=card.read_text(encoding="utf-8", errors="replace") if card.exists() else "",
+        config=path.read_text(encoding="utf-8", errors="replace") if path.exists() else "",
         versions=tuple(numbers),
     )
 

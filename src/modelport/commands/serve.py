@@ -15,6 +15,8 @@ from typing import Any
 from modelport.commands.listing import serving_versions
 from modelport.convert.types import first_row
 from modelport.errors import ManifestError, ServerDiedError, VersionNotFoundError
+from modelport.repository import config as configs
+from modelport.repository import manifest as manifests
 from modelport.repository.layout import DEFAULT_REPOSITORY, model_names, version_numbers
 from modelport.server import EmbeddedServer
 from modelport.spec import dtype_of
@@ -105,9 +107,10 @@ def _requests(repository: Path) -> list[tuple[int, str, str]]:
         version = max(set(serving_versions(repository, name)) & set(version_numbers(repository, name)))
         try:
             proof, golden = evidences.read(repository / name / str(version))
+            spec = manifests.read(repository / name / str(version)).spec
         except ManifestError:
             continue
-        inputs = first_row(golden.inputs) if proof.batched else golden.inputs
+        inputs = configs.outside(first_row(golden.inputs) if proof.batched else golden.inputs, spec.inputs)
         size = sum(array.size for array in inputs.values())
         if size > MAX_CURL_ELEMENTS or any(array.dtype == "float16" for array in inputs.values()):
             continue

@@ -10,13 +10,13 @@ from pathlib import Path
 from modelport import convert
 from modelport.client import Client
 from modelport.convert.types import Array, Arrays
-from modelport.errors import UsageError
+from modelport.errors import BatchAxisError, UsageError
 from modelport.repository import config as configs
 from modelport.repository import manifest as manifests
 from modelport.repository.layout import DEFAULT_REPOSITORY, config_path, parse_reference, version_folder
 from modelport.verify import evidence as evidences
 from modelport.verify.batch_axis import prove
-from modelport.verify.compare import Comparison, require_ok
+from modelport.verify.compare import Comparison
 from modelport.verify.evidence import Evidence, Golden
 from modelport.verify.replay import replay, replay_concurrently
 
@@ -70,19 +70,20 @@ def verify(
     """
     root = Path(repository)
     name, wanted = parse_reference(reference)
-    if wanted is None and config_path(root, name).exists():
-        serving = configs.versions_of(configs.read(config_path(root, name)))
-        wanted = max(serving, default=None)
+    config = configs.read(config_path(root, name)) if config_path(root, name).exists() else None
+    if wanted is None and config is not None:
+        wanted = max(configs.versions_of(config), default=None)
     folder = version_folder(root, name, wanted)
     manifest = manifests.read(folder)
     manifests.check_files(folder, manifest)
     proof, golden = evidences.read(folder)
     if not urls:
         return [_in_process(folder, manifest, proof, golden)]
+    largest = max(1, manifest.spec.max_batch_size if config is None else config.max_batch_size)
     found: list[Verified] = []
     for url in urls:
         with Client(url, timeout_s=timeout_s, token=token) as client:
-            found += _through(client, url, manifest, proof, golden)
+            found += _through(client, url, manifest, proof, golden, largest)
     return found
 
 
@@ -101,28 +102,29 @@ def _in_process(folder: Path, manifest: manifests.Manifest, proof: Evidence, gol
     if proof.batched and proof.samples >= 4:
         again = prove(runner, golden.inputs, proof.tolerances)
         if not again.proved:
-            require_ok(
-                {
-                    "batch": Comparison(
-                        tensor="batch", samples=proof.samples, max_abs_error=again.max_abs_error, allowed=0
-                    )
-                },
+            raise BatchAxisError(
+                f"axis 0 of {name!r} is no batch axis any more",
+                why=again.reason,
+                fix="the runtime answers otherwise than the one that the version was exported with; export it again",
                 model=name,
-                where=again.reason,
+                max_abs_error=again.max_abs_error,
             )
     return Verified(
         model=name, version=manifest.version, where="in process", how="single and batch", comparisons=results
     )
 
 
-def _through(client: Client, url: str, manifest: manifests.Manifest, proof: Evidence, golden: Golden) -> list[Verified]:
-    name, version = manifest.spec.name, manifest.version
+def _through(
+    client: Client, url: str, manifest: manifests.Manifest, proof: Evidence, golden: Golden, largest: int
+) -> list[Verified]:
+    spec, name, version = manifest.spec, manifest.spec.name, manifest.version
 
     def answer(inputs: Mapping[str, Array]) -> Arrays:
-        return client.infer(name, version=version, inputs=inputs)
+        answers = client.infer(name, version=version, inputs=configs.outside(inputs, spec.inputs))
+        return configs.inside(answers, spec.outputs)
 
     found: list[Verified] = []
     for how, action in (("single and batch", replay), ("concurrent", replay_concurrently)):
-        results = action(answer, proof, golden, model=name, where=f"{url}, {how}")
+        results = action(answer, proof, golden, model=name, where=f"{url}, {how}", largest=largest)
         found.append(Verified(model=name, version=version, where=url, how=how, comparisons=results))
     return found

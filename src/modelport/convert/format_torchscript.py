@@ -7,6 +7,7 @@ tensor names, which is how the backend finds them; outputs are given in the orde
 from __future__ import annotations
 
 import inspect
+import io
 import keyword
 import warnings
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,9 @@ def write(source: Source, declaration: Declaration, folder: Path) -> None:
     if not declaration.batched:
         _refuse_scalars(source, declaration)
     script = _renamed(source.script, declaration) if source.script is not None else _trace(source, declaration)
-    torch.jit.save(script, str(folder / FILENAME))
+    content = io.BytesIO()
+    torch.jit.save(script, content)  # by itself it would report a full disk as a RuntimeError
+    (folder / FILENAME).write_bytes(content.getbuffer())
 
 
 def load(folder: Path, inputs: Sequence[str], outputs: Sequence[str]) -> TorchScriptRunner:

@@ -13,6 +13,9 @@ from modelport.convert.inputs import with_texts
 from modelport.convert.types import Arrays
 from modelport.errors import ExampleInputError
 
+UNREADABLE = (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+"""What numpy raises for a `.npz` that is missing, damaged, or holds objects."""
+
 
 def read_samples(path: Path) -> Arrays:
     """The arrays in a `.npz` file, in the file's order; strings become Python strings.
@@ -28,7 +31,7 @@ def read_samples(path: Path) -> Arrays:
             if not hasattr(stored, "files"):
                 raise ValueError("it is a single array (.npy); the names of the inputs are missing")
             return with_texts({name: stored[name] for name in stored.files})
-    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as exc:
+    except UNREADABLE as exc:
         raise ExampleInputError(
             f"the samples in {path} cannot be read",
             why=(str(exc) or type(exc).__name__).splitlines()[0],

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from modelport.convert.types import Array
 from modelport.errors import ManifestError
 from modelport.spec import ModelSpec, TensorSpec, dtype_of
 
 CONFIG_FILE = "config.pbtxt"
+ENSEMBLE = "ensemble"
 DEFAULT_MAX_BATCH_SIZE = 32
 
 ModelConfig: TypeAlias = Any  # inference.ModelConfig; protobuf makes the class at run time
@@ -80,7 +83,7 @@ def build(
 
 def build_ensemble(spec: ModelSpec, steps: Sequence[EnsembleStep], *, versions: Sequence[int]) -> ModelConfig:
     """The configuration of an ensemble: Triton passes tensors from step to step, nothing else runs."""
-    config = model_config_pb2.ModelConfig(name=spec.name, platform="ensemble", max_batch_size=spec.max_batch_size)
+    config = model_config_pb2.ModelConfig(name=spec.name, platform=ENSEMBLE, max_batch_size=spec.max_batch_size)
     for tensor in spec.inputs:
         config.input.add(name=tensor.name, data_type=_type(tensor), dims=tensor.dims)
     for tensor in spec.outputs:
@@ -134,6 +137,20 @@ def spec_of(config: ModelConfig) -> ModelSpec:
         outputs=tuple(_tensor(t) for t in config.output),
         max_batch_size=config.max_batch_size,
     )
+
+
+def outside(arrays: Mapping[str, Array], tensors: Sequence[TensorSpec]) -> dict[str, Array]:
+    """Arrays as callers send and get them: a scalar has an axis of size 1."""
+    scalars = {tensor.name for tensor in tensors if not tensor.dims}
+    return {name: array[..., np.newaxis] if name in scalars else array for name, array in arrays.items()}
+
+
+def inside(arrays: Mapping[str, Array], tensors: Sequence[TensorSpec]) -> dict[str, Array]:
+    """Arrays as the model itself takes and gives them: a scalar has no axis."""
+    scalars = {tensor.name for tensor in tensors if not tensor.dims}
+    return {
+        name: array[..., 0] if name in scalars and array.shape[-1:] == (1,) else array for name, array in arrays.items()
+    }
 
 
 def _type(tensor: TensorSpec) -> int:

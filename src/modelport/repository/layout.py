@@ -7,6 +7,7 @@ model_repository.state/          staging, lock, logs: beside the repository, nev
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from modelport.errors import InvalidNameError, ModelNotFoundError, RepositoryError, VersionNotFoundError
@@ -14,12 +15,30 @@ from modelport.repository.config import CONFIG_FILE
 from modelport.spec import check_model_name, parse_version
 
 DEFAULT_REPOSITORY = Path("model_repository")
+SAFE_PATH = re.compile(r"[A-Za-z0-9/._-]+")
 
 
 def state_folder(repository: Path) -> Path:
     """The folder for everything that is not the repository itself; on the same file system."""
-    absolute = repository.absolute()
-    return absolute.parent / f"{absolute.name}.state"
+    real = repository.resolve()
+    return real.parent / f"{real.name}.state"
+
+
+def check_path(repository: Path) -> None:
+    """Check that Triton can be given the repository's path; it reaches a shell.
+
+    Raises:
+        InvalidNameError: It has other letters than A-Z a-z 0-9 / . _ -
+    """
+    path = str(repository.resolve())
+    if not SAFE_PATH.fullmatch(path):
+        raise InvalidNameError(
+            f"the repository path {path!r} cannot be used",
+            why="Triton hands it to a shell, so it may hold only A-Z a-z 0-9 / . _ -",
+            fix="choose a folder whose path has no blanks and special letters",
+            path=path,
+            name=path,
+        )
 
 
 def model_names(repository: Path) -> list[str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelport.errors import ManifestError
+from modelport.errors import ManifestError, ModelportError
 from modelport.spec import ModelSpec, TensorSpec, dtype_of
 
 MANIFEST_FILE = "manifest.json"
@@ -81,12 +81,16 @@ def makers() -> dict[str, str]:
 def records(folder: Path) -> dict[str, FileRecord]:
     """Size and digest of every file below `folder`, the manifest left out; names with `/`."""
     found: dict[str, FileRecord] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST_FILE):
+    for path in sorted(p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir()):
+        name = path.relative_to(folder).as_posix()
+        if name == MANIFEST_FILE:
+            continue
+        if path.is_symlink() or not path.is_file():
+            found[name] = FileRecord(size_bytes=0, sha256="no regular file")
+            continue
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file)
-            found[path.relative_to(folder).as_posix()] = FileRecord(
-                size_bytes=path.stat().st_size, sha256=digest.hexdigest()
-            )
+            found[name] = FileRecord(size_bytes=path.stat().st_size, sha256=digest.hexdigest())
     return found
 
 
@@ -109,11 +113,14 @@ def read(folder: Path) -> Manifest:
             raise ValueError("written by another version of modelport")
         content["spec"] = _spec_from_json(content["spec"])
         content["files"] = {name: FileRecord(**record) for name, record in content["files"].items()}
-        return Manifest(**content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        manifest = Manifest(**content)
+        if not isinstance(manifest.version, int) or not isinstance(manifest.metrics, dict):
+            raise ValueError("version or metrics are of another type")
+        return manifest
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ModelportError) as exc:
         raise ManifestError(
             f"version {folder.parent.name}/{folder.name} has no readable manifest",
-            why=f"{type(exc).__name__}: {exc}",
+            why=exc.what if isinstance(exc, ModelportError) else f"{type(exc).__name__}: {exc}",
             fix="publish the version with 'modelport export'; a folder copied by hand has none",
             path=str(folder / MANIFEST_FILE),
         ) from exc
@@ -123,10 +130,12 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     """Compare the folder with the manifest.
 
     Raises:
-        ManifestError: Files are missing, added, or changed; all of them are named.
+        ManifestError: Files are missing, added, or changed, or the folder was renamed; all of it is named.
     """
     have = records(folder)
-    wrong = [f"{name} is missing" for name in manifest.files if name not in have]
+    published = f"{manifest.spec.name}/{manifest.version}"
+    wrong = [f"the folder was {published}"] if published != f"{folder.parent.name}/{folder.name}" else []
+    wrong += [f"{name} is missing" for name in manifest.files if name not in have]
     wrong += [f"{name} was added" for name in have if name not in manifest.files]
     wrong += [f"{name} was changed" for name in have if name in manifest.files and have[name] != manifest.files[name]]
     if wrong:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from modelport.convert.samples import UNREADABLE
 from modelport.convert.types import Array, Arrays
 from modelport.errors import ManifestError
 from modelport.verify.batch_axis import BatchProof
@@ -88,7 +88,7 @@ def read(folder: Path) -> tuple[Evidence, Golden]:
         )
         with np.load(folder / GOLDEN_FILE, allow_pickle=False) as stored:
             arrays = {name: _unpacked(stored[name]) for name in stored.files}
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as exc:
+    except (*UNREADABLE, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise ManifestError(
             f"the evidence in {folder.name} cannot be read",
             why=f"{type(exc).__name__}: {exc}",
@@ -103,9 +103,9 @@ def read(folder: Path) -> tuple[Evidence, Golden]:
 
 def _packed(array: Array) -> Array:
     """Strings as JSON in a byte array (numpy would pickle objects); everything else as it is."""
-    if array.dtype.kind != "O":
+    if array.dtype.kind not in "SUO":
         return array
-    words = [w.decode("utf-8", "surrogateescape") if isinstance(w, bytes) else str(w) for w in array.ravel()]
+    words = [w.decode("utf-8", "surrogateescape") if isinstance(w, bytes) else str(w) for w in array.ravel().tolist()]
     text = json.dumps({"shape": array.shape, "strings": words})
     return np.frombuffer(b"strings:" + text.encode(), dtype="S1").copy()
 

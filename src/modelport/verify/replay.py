@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from numpy.typing import NDArray
 
 from modelport.convert.types import Array, Arrays, rows, take
 from modelport.verify.compare import Comparison, compare, require_ok
@@ -14,10 +15,13 @@ from modelport.verify.evidence import Evidence, Golden
 Answer = Callable[[Mapping[str, Array]], Arrays]
 CONCURRENT_REQUESTS = 48
 THREADS = 8
+MAX_ROWS = 1 << 30  # no limit
 
 
-def replay(answer: Answer, evidence: Evidence, golden: Golden, *, model: str, where: str) -> dict[str, Comparison]:
-    """Single rows and one batch (the whole example where there is no batch axis).
+def replay(
+    answer: Answer, evidence: Evidence, golden: Golden, *, model: str, where: str, largest: int = MAX_ROWS
+) -> dict[str, Comparison]:
+    """Batches as large as may be, then single rows (the whole example where there is no batch axis).
 
     Args:
         answer: Takes inputs with the batch axis, gives outputs by name.
@@ -25,35 +29,41 @@ def replay(answer: Answer, evidence: Evidence, golden: Golden, *, model: str, wh
         golden: Of the version.
         model: Model name, for messages.
         where: What answers, for messages.
+        largest: The most rows that it takes at once.
 
     Raises:
         VerificationError: An answer is not within its tolerance.
     """
-    results = [compare(golden.outputs, answer(golden.inputs), evidence.tolerances, batched=evidence.batched)]
-    if evidence.batched:
-        for row in range(rows(golden.inputs)):
-            single = answer(take(golden.inputs, [row]))
-            results.append(compare(take(golden.outputs, [row]), single, evidence.tolerances, batched=True))
+    if not evidence.batched:
+        results = [compare(golden.outputs, answer(golden.inputs), evidence.tolerances, batched=False)]
+        return _merge(results, model, where)
+    every = np.arange(rows(golden.inputs))
+    parts = np.split(every, range(largest, len(every), largest))
+    results = [_ask(answer, evidence, golden, part) for part in [*parts, *every[:, np.newaxis]]]
     return _merge(results, model, where)
 
 
 def replay_concurrently(
-    answer: Answer, evidence: Evidence, golden: Golden, *, model: str, where: str
+    answer: Answer, evidence: Evidence, golden: Golden, *, model: str, where: str, largest: int = MAX_ROWS
 ) -> dict[str, Comparison]:
     """Random rows from several threads at once, one to three a request, so that a dynamic batcher mixes them."""
     if not evidence.batched:
         return replay(answer, evidence, golden, model=model, where=where)
     random = np.random.default_rng(0)
-    count = rows(golden.inputs)
-    picks = [random.integers(0, count, size=random.integers(1, 4)) for _ in range(CONCURRENT_REQUESTS)]
+    count, most = rows(golden.inputs), min(3, largest)
+    picks = [random.integers(0, count, size=random.integers(1, most + 1)) for _ in range(CONCURRENT_REQUESTS)]
 
-    def one(pick: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> dict[str, Comparison]:
-        got = answer(take(golden.inputs, pick))
-        return compare(take(golden.outputs, pick), got, evidence.tolerances, batched=True)
+    def one(pick: NDArray[np.int64]) -> dict[str, Comparison]:
+        return _ask(answer, evidence, golden, pick)
 
     with ThreadPoolExecutor(THREADS) as pool:
         results = list(pool.map(one, picks))
     return _merge(results, model, where)
+
+
+def _ask(answer: Answer, evidence: Evidence, golden: Golden, pick: NDArray[np.int64]) -> dict[str, Comparison]:
+    got = answer(take(golden.inputs, pick))
+    return compare(take(golden.outputs, pick), got, evidence.tolerances, batched=True)
 
 
 def _merge(results: list[dict[str, Comparison]], model: str, where: str) -> dict[str, Comparison]:
