@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from modelport.errors import ServerError, ServerTimeoutError
 
 READY = "READY"
 UNAVAILABLE = "UNAVAILABLE"
+UNLOADED = "unloaded"  # the reason of a version that was asked to go
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,20 +42,6 @@ class VersionState:
         return self.state == READY
 
 
-class RefusedError(Exception):
-    """The server answered a control call with an error status.
-
-    Attributes:
-        status: HTTP status.
-        reason: The server's text.
-    """
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-
-
 class Control:
     """Calls the control API of one server.
 
@@ -73,7 +60,7 @@ class Control:
         """Whether the server answers; it does so only when the models it starts with have been tried."""
         try:
             self._call("GET", "/v2/health/live", timeout_s=2.0)
-        except (RefusedError, ServerError):
+        except ServerError:
             return False
         return True
 
@@ -89,6 +76,31 @@ class Control:
             )
             for entry in entries
         )
+
+    def ready_versions(self, model: str) -> tuple[int, ...]:
+        """The versions of `model` that answer requests, in order."""
+        return tuple(sorted(s.version for s in self.index() if s.model == model and s.ready and s.version))
+
+    def problems(self, models: Iterable[str]) -> dict[str, str]:
+        """Those of `models` that do not serve every version that they should, each with the reason.
+
+        A version that the policy names and that is missing is such a reason: Triton only logs it.
+        """
+        states = self.index()
+        found = {}
+        for model in models:
+            own = [state for state in states if state.model == model]
+            ready = {state.version for state in own if state.ready}
+            if not ready:
+                reasons = [f"version {s.version}: {s.reason}" for s in own if s.reason and s.reason != UNLOADED]
+                found[model] = "; ".join(reasons) or "Triton gives no reason; its log may"
+            elif missing := sorted(set(self.policy(model)) - ready):
+                found[model] = f"version {', '.join(map(str, missing))} is not served, though version_policy names it"
+        return found
+
+    def gone(self, model: str) -> bool:
+        """Whether no version of `model` is left in the server."""
+        return all(state.state in (UNAVAILABLE, "") for state in self.index() if state.model == model)
 
     def load(self, model: str, *, timeout_s: float) -> None:
         """Ask for a load. The answer proves nothing: compare the index afterwards."""
@@ -127,7 +139,11 @@ class Control:
         finally:
             connection.close()
         if response.status != 200:
-            raise RefusedError(response.status, tidy(_error_text(text)))
+            raise ServerError(
+                f"the server refused {method} {path} with status {response.status}",
+                why=tidy(_error_text(text)),
+                fix="correct what it names; its log may say more",
+            )
         return json.loads(text) if text else None
 
 

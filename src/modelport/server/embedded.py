@@ -14,7 +14,7 @@ from types import TracebackType
 from modelport._process import Child, wait_until
 from modelport.errors import ModelNotFoundError, ServerError, ServerTimeoutError
 from modelport.server import arguments, checks, failures, ports, shared_memory, stopping, toolchain
-from modelport.server.control import READY, UNAVAILABLE, Control, RefusedError, VersionState
+from modelport.server.control import Control, VersionState
 from modelport.server.secret import GRPC_HEADER, HTTP_HEADER, new_secret, scrub, visible
 
 KEPT_LOGS = 10
@@ -128,11 +128,12 @@ class EmbeddedServer:
         """
         if self.running:
             raise ServerError("the server is running already", why="start was called twice", fix="stop it first")
+        self.stop()  # what is left of a server that died
         wanted = self._launch()
         try:
-            self._await_answer()
-            self.failed = self._not_ready(wanted)
-            if wanted and len(self.failed) == len(wanted):
+            control = self._await_answer()
+            self.failed = control.problems(wanted)
+            if wanted and not any(state.ready for state in control.index()):
                 raise failures.none_loaded(self.failed, self.log)
         except BaseException:
             self.stop()
@@ -167,7 +168,7 @@ class EmbeddedServer:
 
     def ready_versions(self, model: str) -> tuple[int, ...]:
         """The versions of `model` that answer requests, in order."""
-        return tuple(sorted(s.version for s in self.index() if s.model == model and s.ready and s.version))
+        return self._control().ready_versions(model)
 
     def load(self, model: str, *, timeout_s: float = 120.0) -> tuple[int, ...]:
         """Load a model, or load it anew after its configuration or files changed, and prove it.
@@ -188,16 +189,15 @@ class EmbeddedServer:
         checks.check_model(self.repository.resolve(), model)
         try:
             control.load(model, timeout_s=timeout_s)
-        except RefusedError as exc:
-            raise failures.not_loaded(model, exc.reason) from exc
-        ready = self.ready_versions(model)
-        missing = set(control.policy(model)) - set(ready) if ready else set()
-        if not ready or missing:
-            reasons = self._not_ready([model])
-            what = f"version {', '.join(map(str, sorted(missing)))} is not served" if missing else "no version is ready"
-            raise failures.not_loaded(model, reasons.get(model, what))
+        except ServerTimeoutError:
+            raise
+        except ServerError as exc:
+            raise failures.not_loaded(model, exc.why) from exc
+        problem = control.problems([model])
+        if problem:
+            raise failures.not_loaded(model, problem[model])
         self.failed.pop(model, None)
-        return ready
+        return control.ready_versions(model)
 
     def unload(self, model: str, *, timeout_s: float = 60.0) -> None:
         """Unload a model and wait until none of its versions is left.
@@ -211,13 +211,8 @@ class EmbeddedServer:
             ServerTimeoutError: It is still there after `timeout_s`.
         """
         control = self._control()
-        try:
-            control.unload(model, timeout_s=timeout_s)
-        except RefusedError as exc:
-            raise ServerError(
-                f"model {model!r} could not be unloaded", why=exc.reason, fix=f"look into {self.log}"
-            ) from exc
-        if not wait_until(lambda: self._gone(model), timeout_s=timeout_s):
+        control.unload(model, timeout_s=timeout_s)
+        if not wait_until(lambda: control.gone(model), timeout_s=timeout_s):
             raise ServerTimeoutError(
                 f"model {model!r} is still loaded after {timeout_s:g} s",
                 why="a request in flight keeps it, or its stub hangs",
@@ -267,13 +262,14 @@ class EmbeddedServer:
         atexit.register(self._at_exit)
         return models
 
-    def _await_answer(self) -> None:
+    def _await_answer(self) -> Control:
         assert self._child is not None
         control = Control(self._host, self._ports["HTTP"], self.http_headers)
         deadline = time.monotonic() + self._start_timeout_s
         scrubbed = False
         while True:
             if self._child.returncode() is not None:
+                ports.check_free(self._host, self._ports)
                 raise self._died()
             # Its memory is written to only when Triton has read its options.
             if not scrubbed and _TRITON_LINE.search(self._child.log_tail(5)):
@@ -285,6 +281,7 @@ class EmbeddedServer:
             time.sleep(0.01)
         if visible(self._child.pid, self._secret) and not scrub(self._child.pid, self._secret):
             _log.warning("the kernel does not let us overwrite the control secret in the server's argument list")
+        return control
 
     def _control(self) -> Control:
         if self._child is None:
@@ -293,25 +290,9 @@ class EmbeddedServer:
             raise self._died()
         return Control(self._host, self._ports["HTTP"], self.http_headers)
 
-    def _not_ready(self, models: Sequence[str]) -> dict[str, str]:
-        """Those of `models` that have no ready version or one that failed, with Triton's reason."""
-        states = self.index()
-        found = {}
-        for model in models:
-            own = [state for state in states if state.model == model]
-            bad = [s for s in own if s.state == UNAVAILABLE and s.reason and s.reason != "unloaded"]
-            if not any(state.state == READY for state in own):
-                reasons = [f"version {s.version}: {s.reason}" if s.version else s.reason for s in bad]
-                found[model] = "; ".join(reasons) or "Triton gives no reason; its log may"
-        return found
-
-    def _gone(self, model: str) -> bool:
-        return all(state.state in (UNAVAILABLE, "") for state in self.index() if state.model == model)
-
     def _died(self) -> ServerError:
         assert self._child is not None
         code = self._child.wait(1.0) or 0
-        ports.check_free(self._host, self._ports)
         return failures.died(code, self._child.log_tail(), self.log)
 
     def _forget_old_logs(self) -> None:

@@ -21,8 +21,11 @@ def new_secret() -> str:
 
 
 def visible(pid: int, secret: str) -> bool:
-    """Whether the argument list of process `pid` shows the secret."""
-    return secret.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    """Whether the argument list of process `pid` shows the secret; False for a process that is gone."""
+    try:
+        return secret.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def scrub(pid: int, secret: str) -> bool:
@@ -44,6 +47,6 @@ def scrub(pid: int, secret: str) -> bool:
                 memory.seek(start + found)
                 memory.write(b"x" * len(needle))
                 found = arguments.find(needle, found + len(needle))
-        return not visible(pid, secret)
+        return start > 0 and not visible(pid, secret)
     except (OSError, ValueError, IndexError):
         return False

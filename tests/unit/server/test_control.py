@@ -66,12 +66,33 @@ def test_the_index_is_read_and_the_secret_sent(seam, caller):
 
 def test_a_refusal_keeps_status_and_reason(seam, caller):
     seam.answers["/v2/repository/models/m/load"] = (400, '{"error": "no such file"}')
-    with pytest.raises(control.RefusedError, match="no such file") as caught:
+    with pytest.raises(ServerError, match=r"refused POST .*m/load with status 400") as caught:
         caller.load("m", timeout_s=5)
-    assert caught.value.status == 400
+    assert caught.value.why == "no such file"
     seam.answers["/v2/repository/models/m/load"] = (500, "not json")
-    with pytest.raises(control.RefusedError, match="not json"):
+    with pytest.raises(ServerError, match="status 500") as caught:
         caller.load("m", timeout_s=5)
+    assert caught.value.why == "not json"
+
+
+def test_problems_are_models_without_a_ready_version_and_versions_that_the_policy_misses(seam, caller):
+    entries = [
+        {"name": "good", "version": "1", "state": "READY"},
+        {"name": "bad", "version": "1", "state": "UNAVAILABLE", "reason": "too big"},
+        {"name": "quiet", "version": "1", "state": "UNAVAILABLE", "reason": "unloaded"},
+        {"name": "gap", "version": "1", "state": "READY"},
+    ]
+    seam.answers["/v2/repository/index"] = (200, json.dumps(entries))
+    for model, versions in (("good", ["1"]), ("gap", ["1", "2"])):
+        config = {"version_policy": {"specific": {"versions": versions}}}
+        seam.answers[f"/v2/models/{model}/config"] = (200, json.dumps(config))
+    assert caller.problems(["good", "bad", "quiet", "gap", "absent"]) == {
+        "bad": "version 1: too big",
+        "quiet": "Triton gives no reason; its log may",
+        "gap": "version 2 is not served, though version_policy names it",
+        "absent": "Triton gives no reason; its log may",
+    }
+    assert [caller.gone(model) for model in ("good", "bad", "quiet", "absent")] == [False, True, True, True]
 
 
 @pytest.mark.parametrize(
