@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 import psutil
 
@@ -37,51 +38,65 @@ def run(
     """Run a program to its end and return what it wrote (stdout and stderr together).
 
     Raises:
-        ProcessError: It is missing, took longer than `timeout_s`, or ended with another code than 0.
+        ProcessError: It cannot be started, took longer than `timeout_s`, or ended with another code than 0.
     """
-    try:
-        done = subprocess.run(
-            list(command),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=timeout_s,
-            env=dict(env) if env is not None else None,
-            cwd=cwd,
-            check=False,
-            text=True,
-            errors="replace",
-        )
-    except FileNotFoundError as exc:
+    with _start(command, subprocess.PIPE, env, cwd) as popen:
+        try:
+            content, _ = popen.communicate(timeout=timeout_s)
+        except BaseException as exc:  # late, or Ctrl-C
+            _signal_group(popen.pid, signal.SIGKILL)
+            if not isinstance(exc, subprocess.TimeoutExpired):
+                raise
+            raise ProcessError(
+                f"{command[0]!r} did not end within {timeout_s:g} s",
+                why="it hangs, or the machine is busy",
+                fix="run it by hand to see: " + " ".join(command),
+                command=tuple(command),
+            ) from exc
+    output = content.decode("utf-8", "replace")
+    if popen.returncode != 0:
         raise ProcessError(
-            f"the program {command[0]!r} is missing",
-            why="it is not installed, or not on PATH",
-            fix=f"install {command[0]!r} and try again",
-            command=tuple(command),
-        ) from exc
-    except subprocess.TimeoutExpired as exc:
-        raise ProcessError(
-            f"{command[0]!r} did not end within {timeout_s:g} s",
-            why="it hangs, or the machine is busy",
-            fix="run it by hand to see: " + " ".join(command),
-            command=tuple(command),
-        ) from exc
-    if done.returncode != 0:
-        raise ProcessError(
-            f"{command[0]!r} ended with code {done.returncode}: {' '.join(command)}",
-            why=tail(done.stdout, 10) or "it printed nothing",
+            f"{command[0]!r} ended with code {popen.returncode}: {' '.join(command)}",
+            why=tail(output, 10) or "it printed nothing",
             fix="run the command by hand to see more",
             command=tuple(command),
-            returncode=done.returncode,
-            output_tail=tail(done.stdout),
+            returncode=popen.returncode,
+            output_tail=tail(output),
         )
-    return done.stdout
+    return output
+
+
+def _start(
+    command: Sequence[str], sink: int | IO[bytes], env: Mapping[str, str] | None, cwd: Path | None
+) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own."""
+    try:
+        return subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env=dict(env) if env is not None else None,
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except OSError as exc:
+        missing = isinstance(exc, FileNotFoundError) and str(exc.filename) == command[0]
+        raise ProcessError(
+            f"the program {command[0]!r} {'is missing' if missing else 'cannot be started'}",
+            why="it is not installed, or not on PATH" if missing else str(exc),
+            fix=f"install {command[0]!r} and try again" if missing else "check the program and its folder",
+            command=tuple(command),
+        ) from exc
 
 
 class Child:
     """A long-running process in a session of its own, its output in a log file.
 
     Ctrl-C in the terminal does not reach it; whoever holds it decides when and how it stops.
+
+    Raises:
+        ProcessError: It cannot be started.
     """
 
     def __init__(
@@ -91,15 +106,7 @@ class Child:
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as sink:
-            self._popen = subprocess.Popen(
-                list(command),
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                env=dict(env) if env is not None else None,
-                cwd=cwd,
-                start_new_session=True,
-            )
+            self._popen = _start(command, sink, env, cwd)
 
     @property
     def pid(self) -> int:
@@ -143,7 +150,7 @@ class Child:
         if self.returncode() is None:
             self._popen.terminate()
             if self.wait(grace_s) is None:
-                self._signal_group(signal.SIGKILL)
+                _signal_group(self.pid, signal.SIGKILL)
                 self.wait(5.0)
         left = _end(family)
         code = self.returncode()
@@ -158,14 +165,15 @@ class Child:
         return code
 
     def _family(self) -> list[psutil.Process]:
-        try:
-            return psutil.Process(self.pid).children(recursive=True)
-        except psutil.Error:
-            return []
-
-    def _signal_group(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
+        """Its children, and those of its session whose parent is gone."""
+        found: dict[int, psutil.Process] = {}
+        with contextlib.suppress(psutil.Error):
+            found = {child.pid: child for child in psutil.Process(self.pid).children(recursive=True)}
+        for process in psutil.process_iter():
+            with contextlib.suppress(OSError):
+                if process.pid != self.pid and os.getsid(process.pid) == self.pid:
+                    found[process.pid] = process
+        return list(found.values())
 
     def __enter__(self) -> Child:
         return self
@@ -176,16 +184,27 @@ class Child:
         self.stop()
 
 
+def _signal_group(leader: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, number)
+
+
 def _end(processes: list[psutil.Process]) -> list[int]:
     """Kill what of `processes` is left after a short wait; the numbers of those that survive even that."""
-    _, alive = psutil.wait_procs(processes, timeout=1.0)
-    for process in alive:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    _, alive = psutil.wait_procs(alive, timeout=3.0)
-    return [process.pid for process in alive]
+    if not wait_until(lambda: not any(map(_lives, processes)), timeout_s=1.0):
+        for process in filter(_lives, processes):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        wait_until(lambda: not any(map(_lives, processes)), timeout_s=3.0)
+    return [process.pid for process in processes if _lives(process)]
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether it runs; one that has ended and that its parent has not yet asked for does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_until(condition: Callable[[], bool], *, timeout_s: float, interval_s: float = 0.02) -> bool:
