@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 import numpy as np
-from modelport.commands.build import main
 
-from modelport.recipes import datasets
+from modelport.commands.build import main
+from modelport.recipes import images
 from modelport.recipes.recipe import Evaluation, Options, Recipe, Trained
 from modelport.repository.card import Card
 
@@ -18,9 +18,9 @@ from keras import layers
 
 
 def build(options: Options) -> list[Trained]:
-    digits = datasets.mnist(options.data, options.report)
+    digits = images.mnist(options.data, options.report)
     rows = options.rows(len(digits.train))
-    train, test = ((images[..., None] / 255).astype(np.float32) for images in (digits.train[:rows], digits.test))
+    train, test = ((pixels[..., None] / 255).astype(np.float32) for pixels in (digits.train[:rows], digits.test))
     shifts = ((0, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))  # pixels down and right
 
     keras.utils.set_random_seed(0)
@@ -34,14 +34,15 @@ def build(options: Options) -> list[Trained]:
         ]
     )
     options.report("training")
-    images = np.concatenate([np.roll(train, shift, axis=(1, 2)) for shift in shifts])
-    slower = keras.optimizers.schedules.CosineDecay(3e-3, len(images) // 64)
+    shifted = np.concatenate([np.roll(train, shift, axis=(1, 2)) for shift in shifts])
+    slower = keras.optimizers.schedules.CosineDecay(3e-3, len(shifted) // 64)
     model.compile(keras.optimizers.Adam(slower), "sparse_categorical_crossentropy")
-    model.fit(images, np.tile(digits.train_labels[:rows], len(shifts)), batch_size=64, verbose=0)
+    model.fit(shifted, np.tile(digits.train_labels[:rows], len(shifts)), batch_size=64, verbose=0)
     card = Card(
         title="Handwritten digits",
         description="Takes a grey image of 28x28 pixels, 0 (paper) to 1 (ink), gives a probability for each digit.",
-        source=f"trained by its recipe on {rows} images and four shifted copies of each: Keras Sequential, two Conv2D(32, 3), Dense 10",
+        source=f"trained by its recipe on {rows} images and four shifted copies of each: Keras Sequential, "
+        "two Conv2D(32, 3), Dense 10",
         data=digits.origin,
         licence="weights Apache-2.0, data as named",
     )
@@ -49,7 +50,6 @@ def build(options: Options) -> list[Trained]:
         Trained(
             name="digits_cnn",
             model=model,
-            example_inputs={"image": train[:64]},
             output_names=("probabilities",),
             labels=digits.labels,
             evaluation=Evaluation(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from modelport.commands.build import main
 from networks.efficientnet import EfficientNetLite0
 
+from modelport.commands.build import main
 from modelport.convert.source_files import load_weights
-from modelport.recipes import datasets
+from modelport.recipes import images, published
 from modelport.recipes.packages import fetch
 from modelport.recipes.recipe import Evaluation, Options, Recipe, Trained
 from modelport.repository.card import Card
@@ -15,16 +15,16 @@ SIDE = 224
 
 
 def build(options: Options) -> list[Trained]:
-    package = datasets.EFFICIENTNET_LITE0
+    package = published.EFFICIENTNET_LITE0
     (file,) = fetch(package, options.report).glob("*.pth")
     model = EfficientNetLite0()
     load_weights(model, file)
-    photographs = datasets.photographs(SIDE, options.report)
+    photographs = images.photographs(SIDE, options.report)
     card = Card(
         title="A thousand classes of photographs",
         description="Takes a photograph as it comes out of a file: UINT8, 224x224, red green blue. Gives a "
         "probability for each class of ImageNet. The scaling of the pixels is inside the model.",
-        source=f"EfficientNet-Lite0, weights from the package {package} (converted from the official TensorFlow release)",
+        source=f"EfficientNet-Lite0, weights from the package {package}, converted from TensorFlow's release",
         data=f"trained by its authors on ImageNet-1k; scored here on {photographs.origin}",
         licence="weights Apache-2.0, photographs as named",
         notes="Fourteen pictures show that the model works, not how well: the authors name 75.1 % on ImageNet.",
@@ -33,7 +33,6 @@ def build(options: Options) -> list[Trained]:
         Trained(
             name="image_classifier",
             model=model,
-            example_inputs={"image": photographs.images},
             output_names=("probabilities",),
             labels=photographs.labels,
             evaluation=Evaluation(inputs={"image": photographs.images}, truth=photographs.right, metrics=("top5",)),

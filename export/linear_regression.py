@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from modelport.commands.build import main
 
+from modelport.commands.build import main
 from modelport.recipes.recipe import Evaluation, Options, Recipe, Trained
 from modelport.recipes.training import fit
 from modelport.repository.card import Card
@@ -42,7 +42,6 @@ def build(options: Options) -> list[Trained]:
         Trained(
             name="linear_regression",
             model=model,
-            example_inputs={"x": x[:64]},
             output_names=("y",),
             evaluation=Evaluation(inputs={"x": x[4000:]}, truth=y[4000:], metrics=("r2",)),
             card=card,

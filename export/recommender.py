@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from modelport.commands.build import main
 from networks.neighbours import Neighbours
 
-from modelport.recipes import datasets, metrics
+from modelport.commands.build import main
+from modelport.recipes import metrics, tables
 from modelport.recipes.recipe import Evaluation, Options, Recipe, Trained
 from modelport.repository.card import Card
 
@@ -15,7 +15,7 @@ LIKED = 4  # stars
 
 
 def build(options: Options) -> list[Trained]:
-    data = datasets.movielens(options.report)
+    data = tables.movielens(options.report)
     held_out = np.random.default_rng(0).random(len(data.stars)) < 0.2
     matrix = np.zeros((data.user.max() + 1, len(data.titles)), dtype=np.float32)
     matrix[data.user[~held_out], data.item[~held_out]] = data.stars[~held_out]
@@ -42,7 +42,6 @@ def build(options: Options) -> list[Trained]:
         Trained(
             name="recommender",
             model=Neighbours(torch.from_numpy(matrix)),
-            example_inputs={"ratings": seen[:64]},
             output_names=("items", "scores"),
             evaluation=Evaluation(inputs={"ratings": seen}, truth=truth, metrics=("recall_at_10",)),
             card=card,

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import torch
-from modelport.commands.build import main
 from networks.reviews import load
-from networks.text import LastStepLSTM, Probabilities
+from networks.text import trained
 
+from modelport.commands.build import main
 from modelport.recipes.recipe import Evaluation, Options, Recipe, Trained
-from modelport.recipes.training import fit
 from modelport.repository.card import Card
 
 
 def build(options: Options) -> list[Trained]:
     data = load(options)
-    torch.manual_seed(0)
-    network = LastStepLSTM(words=data.numbers)
-    fit(
-        network,
-        torch.from_numpy(data.train),
-        torch.from_numpy(data.train_labels),
-        learning_rate=5e-3,
-        epochs=options.epochs(6),
-        report=options.report,
-    )
     card = Card(
         title="Sentiment of a review, from word numbers",
         description="Takes the numbers of a review's words (INT64, as many as there are), gives the probability "
@@ -38,8 +26,7 @@ def build(options: Options) -> list[Trained]:
     return [
         Trained(
             name="sentiment_lstm",
-            model=Probabilities(network).eval(),
-            example_inputs={"tokens": data.test[:64]},
+            model=trained(data, 64, options),
             output_names=("probabilities",),
             dynamic_axes={"tokens": {1: "time"}},
             labels=data.labels,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 import numpy as np
-from modelport.commands.build import main
 from sklearn.datasets import load_breast_cancer
 
+from modelport.commands.build import main
 from modelport.recipes.recipe import Evaluation, Options, Recipe, Trained
 from modelport.repository.card import Card
 
@@ -55,7 +55,6 @@ def build(options: Options) -> list[Trained]:
         Trained(
             name="tabular_classifier",
             model=model,
-            example_inputs={"features": features[:64]},
             output_names=("probability",),
             labels=("malignant",),
             evaluation=Evaluation(

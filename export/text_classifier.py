@@ -7,104 +7,89 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from modelport.commands.build import main
 from networks.reviews import load
-from networks.text import LastStepLSTM, Probabilities
+from networks.text import trained
 from triton_models.text_labels import model as labeller
 from triton_models.text_tokenizer import model as tokenizer
 
+from modelport.commands.build import main
 from modelport.recipes.recipe import Ensemble, Evaluation, Options, Product, PythonModel, Recipe, Trained
-from modelport.recipes.training import fit
 from modelport.repository.card import Card
-from modelport.repository.config import EnsembleStep
-from modelport.spec import ModelSpec, TensorSpec, dtype_of
 
 FOLDER = Path(__file__).parent / "triton_models"
-TEXT = TensorSpec(name="text", dtype=dtype_of("BYTES"), dims=(1,))
-TOKENS = TensorSpec(name="tokens", dtype=dtype_of("INT64"), dims=(tokenizer.LENGTH,))
-PROBABILITIES = TensorSpec(name="probabilities", dtype=dtype_of("FP32"), dims=(2,))
-LABEL = TensorSpec(name="label", dtype=dtype_of("BYTES"), dims=(1,))
+STEPS = (
+    ("text_tokenizer", ["text"], ["tokens"]),
+    ("text_net", ["tokens"], ["probabilities"]),
+    ("text_labels", ["probabilities"], ["label"]),
+)
 
 
 def build(options: Options) -> list[Product]:
     data = load(options)
-    torch.manual_seed(0)
-    network = LastStepLSTM(words=data.numbers, width=32)
-    fit(
-        network,
-        torch.from_numpy(data.train),
-        torch.from_numpy(data.train_labels),
-        learning_rate=1e-2,
-        epochs=options.epochs(5),
-        report=options.report,
-    )
-    script = torch.jit.script(Probabilities(network).eval().requires_grad_(False))
+    network = torch.jit.script(trained(data, 48, options))
     numbers = tokenizer.read_vocabulary(data.vocabulary)
 
-    def answer(inputs, net=script):
+    def answer(inputs, network=network):
+        """What the ensemble does, in this process."""
         tokens = torch.from_numpy(tokenizer.tokens(inputs["text"].ravel().tolist(), numbers))
         with torch.inference_mode():
-            probabilities = net(tokens).float().numpy()
+            probabilities = network(tokens).numpy()
         return {"probabilities": probabilities, "label": labeller.label(probabilities, list(data.labels))}
 
-    double = copy.deepcopy(script).double()
+    double = copy.deepcopy(network).double()
     texts = np.array(data.test_texts, dtype=object)[:, None]
-    few = answer({"text": texts[:64]})
-    said = {
-        "source": f"trained by its recipe on {len(data.train)} reviews: PyTorch embedding and LSTM, torch.jit.script",
-        "data": data.origin,
-        "licence": "weights Apache-2.0, data CC0",
-    }
+    few = answer({"text": texts[:8]})
+
+    def card(title, description):
+        source = f"trained by its recipe on {len(data.train)} reviews: PyTorch embedding and LSTM, torch.jit.script"
+        return Card(
+            title=title, description=description, source=source, data=data.origin, licence="Apache-2.0, data CC0"
+        )
+
+    def scored(inputs):
+        return Evaluation(inputs=inputs, truth=data.test_labels, metrics=("accuracy",))
+
     return [
         PythonModel(
-            spec=ModelSpec(name="text_tokenizer", inputs=(TEXT,), outputs=(TOKENS,), max_batch_size=32),
-            files=(FOLDER / "text_tokenizer" / "model.py",),
-            texts={"vocabulary.txt": "".join(f"{word}\n" for word in data.vocabulary)},
+            folder=FOLDER / "text_tokenizer",
+            texts={"vocabulary.txt": "\n".join(data.vocabulary)},
             example_inputs={"text": texts[:8]},
             answers={"tokens": data.test[:8]},
-            card=Card(title="Tokenizer", description="Text to the numbers of its first 80 words.", **said),
+            card=card("Tokenizer", f"Text to the numbers of its first {tokenizer.LENGTH} words."),
         ),
         Trained(
             name="text_net",
-            model=script,
-            example_inputs={"tokens": data.test[:64]},
+            model=network,
             output_names=("probabilities",),
             labels=data.labels,
             format="torchscript",
-            evaluation=Evaluation(inputs={"tokens": data.test}, truth=data.test_labels, metrics=("accuracy",)),
-            card=Card(title="Sentiment network", description="Word numbers to probabilities.", **said),
+            evaluation=scored({"tokens": data.test}),
+            card=card("Sentiment network", "Word numbers to probabilities."),
         ),
         PythonModel(
-            spec=ModelSpec(name="text_labels", inputs=(PROBABILITIES,), outputs=(LABEL,), max_batch_size=32),
-            files=(FOLDER / "text_labels" / "model.py",),
-            texts={"labels.txt": "".join(f"{label}\n" for label in data.labels)},
-            example_inputs={"probabilities": few["probabilities"][:8]},
-            answers={"label": few["label"][:8]},
-            card=Card(title="Label step", description="Probabilities to the likeliest class.", **said),
+            folder=FOLDER / "text_labels",
+            texts={"labels.txt": "\n".join(data.labels)},
+            example_inputs={"probabilities": few["probabilities"]},
+            answers={"label": few["label"]},
+            card=card("Label step", "Probabilities to the name of the likeliest class."),
         ),
         Ensemble(
-            spec=ModelSpec(name="text_classifier", inputs=(TEXT,), outputs=(PROBABILITIES, LABEL), max_batch_size=32),
-            steps=(
-                EnsembleStep(model="text_tokenizer", inputs={"text": "text"}, outputs={"tokens": "tokens"}),
-                EnsembleStep(model="text_net", inputs={"tokens": "tokens"}, outputs={"probabilities": "probabilities"}),
-                EnsembleStep(
-                    model="text_labels", inputs={"probabilities": "probabilities"}, outputs={"label": "label"}
-                ),
-            ),
+            name="text_classifier",
+            steps=STEPS,
+            framework=f"pytorch {torch.__version__.split('+')[0]}",
             answer=answer,
             answer_double=lambda inputs: answer(inputs, double),
-            evaluation=Evaluation(inputs={"text": texts}, truth=data.test_labels, metrics=("accuracy",)),
-            card=Card(
-                title="Sentiment of a text",
-                description="Takes a text, gives the probability that it is negative and that it is positive, and "
-                "the likelier one's name. Three models joined inside the server.",
-                **said,
+            evaluation=scored({"text": texts}),
+            card=card(
+                "Sentiment of a text",
+                "Takes a text, gives the probability that it is negative and that it is positive, and the name of "
+                "the likelier. Three models joined inside the server: tokenizer, network, label.",
             ),
         ),
     ]
 
 
-RECIPE = Recipe(models=("text_classifier",), parts=("text_tokenizer", "text_net", "text_labels"), build=build)
+RECIPE = Recipe(models=("text_classifier",), parts=tuple(model for model, _, _ in STEPS), build=build)
 
 if __name__ == "__main__":
     main(RECIPE, __file__)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from triton_models.text_tokenizer import model as tokenizer
 
-from modelport.recipes import datasets
+from modelport.recipes import tables
 from modelport.recipes.recipe import Options
 
 LABELS = ("negative", "positive")
@@ -35,7 +35,7 @@ class EncodedReviews:
 
 def load(options: Options) -> EncodedReviews:
     """The reviews; the vocabulary is every word that stands in at least three reviews of the training set."""
-    data = datasets.reviews(positive=4000, test=600, report=options.report)
+    data = tables.reviews(positive=4000, test=600, report=options.report)
     counts = Counter(word for text in data.train for word in set(tokenizer.words(text)))
     vocabulary = sorted(word for word, count in counts.items() if count >= 3)
     numbers = tokenizer.read_vocabulary(vocabulary)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from modelport.recipes.recipe import Options
+from modelport.recipes.training import fit
+
 
 class LastStepLSTM(nn.Module):
     """Word numbers INT64 [batch, time] to logits [batch, classes].
@@ -13,7 +16,7 @@ class LastStepLSTM(nn.Module):
     changes nothing.
     """
 
-    def __init__(self, words: int, classes: int = 2, width: int = 64) -> None:
+    def __init__(self, words: int, width: int, classes: int = 2) -> None:
         super().__init__()
         self.embedding = nn.Embedding(words, width, padding_idx=0)
         self.lstm = nn.LSTM(width, width, batch_first=True)
@@ -36,3 +39,18 @@ class Probabilities(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         return torch.softmax(self.network(tokens), dim=-1)
+
+
+def trained(data, width: int, options: Options) -> Probabilities:
+    """A network trained on `networks.reviews.EncodedReviews`, ready to answer."""
+    torch.manual_seed(0)
+    network = LastStepLSTM(words=data.numbers, width=width)
+    fit(
+        network,
+        torch.from_numpy(data.train),
+        torch.from_numpy(data.train_labels),
+        learning_rate=5e-3,
+        epochs=options.epochs(6),
+        report=options.report,
+    )
+    return Probabilities(network).eval().requires_grad_(False)

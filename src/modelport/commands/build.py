@@ -15,7 +15,7 @@ import numpy as np
 
 from modelport import _guard, _render
 from modelport._progress import progress
-from modelport.commands.assemble import publish_ensemble, publish_python_model
+from modelport.commands.assemble import PYTHON_FILE, publish_ensemble, publish_python_model
 from modelport.commands.export import Exported, export
 from modelport.commands.listing import serving_versions
 from modelport.convert.open_source import Request, open_source
@@ -35,11 +35,12 @@ from modelport.recipes.recipe import (
 )
 from modelport.repository import manifest as manifests
 from modelport.repository.card import Card
+from modelport.repository.config import DEFAULT_MAX_BATCH_SIZE, EnsembleStep
 from modelport.repository.layout import DEFAULT_REPOSITORY, version_folder
+from modelport.spec import ModelSpec, TensorSpec, dtype_of
 
 DIGEST_FACT = "recipe_sha256"
 CHUNK_ROWS = 64
-EXAMPLE_ROWS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +153,7 @@ def _publish(product: Product, repository: Path, facts: Mapping[str, str], optio
     if isinstance(product, Trained):
         exported = _export(product, repository, facts, card, report)
     else:
-        exported = _publish_ensemble(product, repository, facts, card)
+        exported = _publish_ensemble(product, repository, facts, card, answers)
     _keep(repository, exported, product.evaluation, answers, framework)
     return Built(exported=exported, metrics=card.metrics)
 
@@ -162,7 +163,7 @@ def _export(product: Trained, repository: Path, facts: Mapping[str, str], card: 
         product.model,
         name=product.name,
         repository=repository,
-        example_inputs=product.example_inputs,
+        example_inputs=product.evaluation.inputs,
         output_names=product.output_names,
         dynamic_axes=product.dynamic_axes,
         format=product.format,
@@ -173,14 +174,19 @@ def _export(product: Trained, repository: Path, facts: Mapping[str, str], card: 
     )
 
 
-def _publish_ensemble(product: Ensemble, repository: Path, facts: Mapping[str, str], card: Card) -> Exported:
-    examples = as_rows(product.evaluation.inputs, slice(0, EXAMPLE_ROWS))
+def _publish_ensemble(
+    product: Ensemble, repository: Path, facts: Mapping[str, str], card: Card, answers: Arrays
+) -> Exported:
+    double = [product.answer_double(chunk) for chunk in _chunks(product.evaluation.inputs)]
     return publish_ensemble(
-        product.spec,
-        product.steps,
-        example_inputs=examples,
-        answers=product.answer(examples),
-        double_answers=product.answer_double(examples),
+        _spec(product.name, product.evaluation.inputs, answers),
+        [
+            EnsembleStep(model=model, inputs={n: n for n in inputs}, outputs={n: n for n in outputs})
+            for model, inputs, outputs in product.steps
+        ],
+        example_inputs=product.evaluation.inputs,
+        answers=answers,
+        double_answers={name: np.concatenate([part[name] for part in double]) for name in double[0]},
         repository=repository,
         card=card,
         facts=facts,
@@ -195,8 +201,8 @@ def _publish_python(product: PythonModel, repository: Path, facts: Mapping[str, 
         (folder / name).write_text(text, encoding="utf-8")
         written.append(folder / name)
     return publish_python_model(
-        product.spec,
-        (*product.files, *written),
+        _spec(product.name, product.example_inputs, product.answers),
+        (product.folder / PYTHON_FILE, *written),
         example_inputs=product.example_inputs,
         answers=product.answers,
         repository=repository,
@@ -205,14 +211,23 @@ def _publish_python(product: PythonModel, repository: Path, facts: Mapping[str, 
     )
 
 
+def _spec(name: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> ModelSpec:
+    """The tensors that these arrays are batches of."""
+
+    def tensors(arrays: Mapping[str, Array]) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(name=n, dtype=dtype_of(a), dims=a.shape[1:]) for n, a in arrays.items())
+
+    return ModelSpec(name=name, inputs=tensors(inputs), outputs=tensors(outputs), max_batch_size=DEFAULT_MAX_BATCH_SIZE)
+
+
 def _source_answers(product: Trained | Ensemble) -> tuple[str, Arrays]:
     """What the model is made with, and its own answers to the evaluation's samples, before any conversion."""
     if isinstance(product, Ensemble):
-        run, framework = product.answer, "pipeline"
+        run, framework = product.answer, product.framework
     else:
         request = Request(
             name=product.name,
-            example_inputs=dict(product.example_inputs),
+            example_inputs=dict(product.evaluation.inputs),
             output_names=product.output_names,
             dynamic_axes=product.dynamic_axes,
         )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import importlib.util
 import json
 import os
 import statistics
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,9 +16,10 @@ import numpy as np
 from modelport.client import Client
 from modelport.commands.build import build, current_versions
 from modelport.convert.types import Arrays, rows
-from modelport.errors import ModelNotFoundError, UsageError, VerificationError
+from modelport.errors import ModelNotFoundError, VerificationError
 from modelport.recipes import metrics, stored
-from modelport.recipes.recipe import Array, Options, Recipe, as_rows
+from modelport.recipes.find import find_recipes, importable
+from modelport.recipes.recipe import Array, Options, as_rows
 from modelport.recipes.stored import StoredEvaluation
 from modelport.repository import manifest as manifests
 from modelport.repository.layout import DEFAULT_REPOSITORY
@@ -119,6 +117,19 @@ def demo(
     return found
 
 
+COLUMNS = (
+    *("model", "source", "format", "version", "protocol", "samples", "metric"),
+    *("source's", "served", "max error", "allowed", "p50 ms", "ok"),
+)
+
+
+def cells(row: DemoRow) -> tuple[object, ...]:
+    """A row of the table, in the order of `COLUMNS`."""
+    numbers = (row.source_value, row.served_value, row.max_abs_error, row.tolerance, row.p50_latency_ms)
+    head = (row.model, row.framework, row.format, row.version, row.protocol, row.samples, row.metric)
+    return (*head, *numbers, "yes" if row.ok else "NO")
+
+
 def require_ok(found: Sequence[DemoRow]) -> None:
     """Raise when an answer was not within its tolerance.
 
@@ -142,25 +153,6 @@ def write_report(path: Path, found: Sequence[DemoRow]) -> None:
     temporary.replace(path)
 
 
-def find_recipes(folder: Path, only: Sequence[str] = ()) -> dict[Path, Recipe]:
-    """The recipes in a folder, by script.
-
-    Raises:
-        UsageError: There is no recipe, or not every one that was asked for.
-    """
-    scripts = {path.stem: path for path in sorted(folder.glob("*.py"))}
-    missing = [name for name in only if name not in scripts]
-    if missing or not scripts:
-        raise UsageError(
-            f"there is no recipe {', '.join(missing) or f'in {folder}'}",
-            why=f"{folder} holds {', '.join(scripts) or 'no Python files'}",
-            fix="run this in the project's folder, or name the folder with the recipes",
-        )
-    with _importable(folder):
-        found = {path: _load(path) for name, path in scripts.items() if not only or name in only}
-    return {path: recipe for path, recipe in found.items() if recipe is not None}
-
-
 def _built(
     folder: Path, repository: Path, only: Sequence[str], options: Options, line: Callable[[str], None]
 ) -> tuple[dict[str, int], list[str]]:
@@ -173,7 +165,7 @@ def _built(
         mine = replace(options, report=_prefixed(options.report, path.stem))
         have, how = current_versions(recipe, path, repository=repository, options=options), "is up to date"
         if have is None:
-            with _importable(folder):
+            with importable(folder):
                 made = build(recipe, path, repository=repository, options=mine)
             have = {one.exported.model: one.exported.version for one in made}
             how = f"built in {time.monotonic() - started:.0f} s"
@@ -268,26 +260,3 @@ def _require_loaded(server: EmbeddedServer, models: Sequence[str]) -> None:
                 fix=f"the whole log is {server.log}",
                 model=model,
             )
-
-
-@contextlib.contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    """Recipes import what lies beside them, as they do when they run as scripts."""
-    place = str(folder.resolve())
-    sys.path.insert(0, place)
-    try:
-        yield
-    finally:
-        sys.path.remove(place)
-
-
-def _load(path: Path) -> Recipe | None:
-    """The `RECIPE` that a script defines; None when it defines none."""
-    spec = importlib.util.spec_from_file_location(f"modelport_recipe_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{path} cannot be imported", why="it is no Python file", fix="remove it from the folder")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and torch.jit look their classes' module up
-    spec.loader.exec_module(module)
-    recipe = getattr(module, "RECIPE", None)
-    return recipe if isinstance(recipe, Recipe) else None

@@ -16,10 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelport.errors import UsageError
-from modelport.recipes.datasets import Where
+from modelport.recipes.images import Where
 from modelport.repository.card import Card
-from modelport.repository.config import EnsembleStep
-from modelport.spec import ModelSpec
 
 Array = NDArray[Any]
 
@@ -70,11 +68,13 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A trained model to be converted; the fields are those of `modelport.export`."""
+    """A trained model to be converted; the fields are those of `modelport.export`.
+
+    The evaluation's samples are the example inputs too, so that the tolerance fits what is asked later.
+    """
 
     name: str
     model: Any
-    example_inputs: Mapping[str, Array]
     evaluation: Evaluation
     card: Card
     output_names: tuple[str, ...] = ()
@@ -85,19 +85,17 @@ class Trained:
 
 @dataclass(frozen=True, kw_only=True)
 class PythonModel:
-    """A Triton python model: `model.py` and what it reads.
+    """A Triton python model, as a step of an ensemble.
 
     Attributes:
-        spec: Name, tensors, largest batch.
-        files: `model.py` and other files that are copied as they are.
+        folder: Holds its `model.py`; the folder's name is the model's.
         texts: Further files by name, with their content.
-        example_inputs: With the batch axis.
+        example_inputs: Arrays by input name, with the batch axis; they say what the tensors are.
         answers: What it must answer to them.
         card: Source, data, licence.
     """
 
-    spec: ModelSpec
-    files: tuple[Path, ...]
+    folder: Path
     texts: Mapping[str, str] = field(default_factory=dict)
     example_inputs: Mapping[str, Array]
     answers: Mapping[str, Array]
@@ -106,33 +104,30 @@ class PythonModel:
     @property
     def name(self) -> str:
         """Model name."""
-        return self.spec.name
+        return self.folder.name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble:
-    """Models joined inside the server.
+    """Models joined inside the server: a tensor goes from the step that gives it to those that take it, by name.
 
     Attributes:
-        spec: Tensors of the whole.
-        steps: Which models run, and how their tensors are joined.
+        name: Model name.
+        steps: Each step's model with the names of its inputs and outputs.
+        framework: What the network in it runs in, such as `pytorch 2.13.0`.
         answer: The same pipeline in this process: inputs to answers, in the source's precision.
         answer_double: The same with the network in float64, for the tolerance.
         evaluation: Samples and metrics.
         card: Source, data, licence.
     """
 
-    spec: ModelSpec
-    steps: Sequence[EnsembleStep]
+    name: str
+    steps: Sequence[tuple[str, Sequence[str], Sequence[str]]]
+    framework: str
     answer: Callable[[Mapping[str, Array]], dict[str, Array]]
     answer_double: Callable[[Mapping[str, Array]], dict[str, Array]]
     evaluation: Evaluation
     card: Card
-
-    @property
-    def name(self) -> str:
-        """Model name."""
-        return self.spec.name
 
 
 Product = Trained | PythonModel | Ensemble

@@ -49,6 +49,6 @@ def fit(
             descent.step()
             schedule.step()
             done += 1
-            if done % max(1, steps // 10) == 0:
+            if done % max(1, steps // 5) == 0:
                 report(f"training: {100 * done // steps} %, loss {error.item():.3f}")
     model.eval()
