@@ -6,8 +6,11 @@ the user named it; weights are read without ever running code from the file.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,8 @@ from modelport.convert.inputs import BATCH, InputDeclaration
 from modelport.convert.quiet import quiet
 from modelport.errors import ConversionError, SourceFormatError, UnsafeSourceError, UsageError
 from modelport.spec import dtype_of
+
+WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # read by torch at each load
 
 
 def load_torchscript(path: Path) -> torch.jit.ScriptModule:
@@ -33,7 +38,7 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
 def load_program(path: Path) -> tuple[torch.nn.Module, tuple[InputDeclaration, ...]]:
     """The module in a checked `torch.export` file (.pt2), and its inputs as the program states them."""
     try:
-        with quiet():
+        with quiet(), _tensors_only():
             program = torch.export.load(str(path))
             module = program.module()
     except Exception as exc:
@@ -50,6 +55,19 @@ def load_program(path: Path) -> tuple[torch.nn.Module, tuple[InputDeclaration, .
     tensors = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
     free = all(value.dim() and not isinstance(value.shape[0], int) for value in tensors.values())
     return module, tuple(_declared(name, value, free) for name, value in tensors.items())
+
+
+@contextlib.contextmanager
+def _tensors_only() -> Iterator[None]:
+    """Switch off torch's second try with full unpickling: a fence behind the checks, not instead of them."""
+    before = os.environ.get(WEIGHTS_ONLY)
+    os.environ[WEIGHTS_ONLY] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(WEIGHTS_ONLY)
+        if before is not None:
+            os.environ[WEIGHTS_ONLY] = before
 
 
 def _declared(name: str, value: torch.Tensor, batched: bool) -> InputDeclaration:
