@@ -27,13 +27,23 @@ def read_samples(path: Path) -> Arrays:
     try:
         if path.is_file() and zipfile.is_zipfile(path):
             archives.check_zip(path)
-        with np.load(path, allow_pickle=False) as stored:
-            if not hasattr(stored, "files"):
-                raise ValueError("it is a single array (.npy); the names of the inputs are missing")
-            return with_texts({name: stored[name] for name in stored.files})
+        return with_texts(read_npz(path))
     except UNREADABLE as exc:
         raise ExampleInputError(
             f"the samples in {path} cannot be read",
             why=(str(exc) or type(exc).__name__).splitlines()[0],
             fix="write them with numpy.savez(path, image=array) with plain arrays, the samples along axis 0",
         ) from exc
+
+
+def read_npz(path: Path) -> Arrays:
+    """The arrays in a `.npz` file as they are; one of `UNREADABLE` when it holds anything else."""
+    stored = np.load(path, allow_pickle=False)
+    if isinstance(stored, np.ndarray):
+        raise ValueError("it is a single array (.npy), without a name")
+    with stored:
+        arrays = {name: stored[name] for name in stored.files}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{name!r} in it is no array")
+    return arrays

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from modelport.convert.samples import UNREADABLE
+from modelport.convert.samples import UNREADABLE, read_npz
 from modelport.convert.types import Array, Arrays
 from modelport.errors import ManifestError
 from modelport.verify.batch_axis import BatchProof
@@ -86,8 +86,7 @@ def read(folder: Path) -> tuple[Evidence, Golden]:
                 "batch_proof": None if proof is None else BatchProof(**{**proof, "sizes": tuple(proof["sizes"])}),
             }
         )
-        with np.load(folder / GOLDEN_FILE, allow_pickle=False) as stored:
-            arrays = {name: _unpacked(stored[name]) for name in stored.files}
+        arrays = {name: _unpacked(array) for name, array in read_npz(folder / GOLDEN_FILE).items()}
     except (*UNREADABLE, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise ManifestError(
             f"the evidence in {folder.name} cannot be read",
