@@ -4,10 +4,11 @@
     python benchmarks/embedded_vs_fastapi.py --random           the same network with random weights
 
 One request is one 28x28 image as raw float32, from the same load generator (`wrk`) with 1, 8 and 32 clients. Both
-answer with ONNX Runtime from the same file, and the answers are checked first. FastAPI runs under uvicorn (uvloop,
-httptools) in three ways: as it is mostly written (one worker, ONNX Runtime's defaults), with ONNX Runtime on a single
-thread, and with a worker per core, each with its own copy of the model. All servers stay up, their runs take turns,
-and the file keeps every single run. `unstable` marks a spread over 25 %: the machine was not quiet.
+answer with ONNX Runtime from the same file, and the answers are checked first. The embedded server runs as exported,
+and with an instance per core; FastAPI runs under uvicorn (uvloop, httptools) as it is mostly written (one worker, ONNX
+Runtime's defaults), with one thread, and with a worker per core. All servers stay up, their runs take turns, and the
+file keeps every single run. Behind each FastAPI stands how many times its rate the two embedded servers answer.
+`unstable` marks a spread over 25 %: the machine was not quiet.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ import contextlib
 import os
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
-from modelport.bench import interleave, peer, results
+import modelport
+from modelport.bench import interleave, peer, results, variant
 from modelport.bench.interleave import Run, Target
 from modelport.bench.requests import Request, send, triton_request
 from modelport.repository.layout import version_folder
@@ -31,6 +32,7 @@ from modelport.server import EmbeddedServer
 
 MODEL = "digits_cnn"
 CORES = len(os.sched_getaffinity(0))
+EMBEDDED = ("embedded", f"embedded, {CORES} instances")
 # Workers of uvicorn, and ONNX Runtime's threads in each; 0 is its default, all cores.
 PEERS = {"FastAPI": (1, 0), "FastAPI, 1 thread": (1, 1), f"FastAPI, {CORES} workers": (CORES, 1)}
 PACKAGES = ("modelport", "nvidia-pytriton", "onnxruntime", "numpy", "fastapi", "uvicorn", "uvloop", "httptools")
@@ -41,13 +43,10 @@ def random_repository(repository: Path) -> Path:
     """Publish the digits CNN with random weights."""
     import torch
 
-    import modelport
-
     torch.manual_seed(0)
     net = torch.nn.Sequential(
         torch.nn.Unflatten(1, (1, 28)), torch.nn.Flatten(3), torch.nn.Conv2d(1, 32, 3), torch.nn.ReLU(),
-        torch.nn.Conv2d(32, 32, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(32 * 24 * 24, 10),
-        torch.nn.Softmax(dim=-1),
+        torch.nn.Conv2d(32, 32, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(18432, 10), torch.nn.Softmax(-1),
     )  # fmt: skip
     image = np.random.default_rng(0).random((4, 28, 28, 1), dtype=np.float32)
     modelport.export(
@@ -71,16 +70,15 @@ def show(run: Run) -> None:
 
 
 def summary(runs: list[Run], clients: list[int]) -> list[str]:
-    """For each number of clients and each peer: the embedded server's rate over the peer's."""
-    lines = ["clients   embedded /s   peer /s                        ratio (lowest to highest)"]
+    """For each number of clients: every server's rate, and how many times a peer's rate the embedded server has."""
+    lines = []
     for count in clients:
-        ours = results.spread(interleave.rates(runs, "embedded", count))
-        for name in PEERS:
-            theirs = results.spread(interleave.rates(runs, name, count))
-            ratio = interleave.ratio(runs, "embedded", name, count)
-            mark = "  unstable" if ours.unstable or theirs.unstable else ""
-            lines.append(f"{count:7}   {ours.median:11,.0f}   {theirs.median:7,.0f} {name:22} {ratio.median:5.2f} "
-                         f"({ratio.low:.2f} to {ratio.high:.2f}){mark}")  # fmt: skip
+        for name in [*EMBEDDED, *PEERS]:
+            rate = results.spread(interleave.rates(runs, name, count))
+            ratios = [interleave.ratio(runs, one, name, count) for one in EMBEDDED] if name in PEERS else []
+            words = [f"x {r.median:.2f} ({r.low:.2f} to {r.high:.2f})" for r in ratios]
+            words += ["unstable"] if rate.unstable else []
+            lines.append("  ".join([f"{count:3} clients  {name:22} {rate.median:8,.0f} /s", *words]))
     return lines
 
 
@@ -99,9 +97,13 @@ def main() -> None:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="modelport-bench-")))
         repository = random_repository(scratch / "repository") if options.random else options.repository
         model = version_folder(repository, MODEL) / "model.onnx"
-        server = EmbeddedServer(repository, models=[MODEL], http_port=0, grpc_port=0, metrics_port=0)
-        url = stack.enter_context(server).http_url
-        targets = {"embedded": Target(url=url, request=triton_request(MODEL, {"image": image}, "probabilities"))}
+        copies = scratch / "copies"
+        variant.copy(repository, MODEL, copies, instance_count=CORES, parameters={"intra_op_thread_count": "1"})
+        targets = {}
+        for name, folder in zip(EMBEDDED, (repository, copies), strict=True):
+            server = EmbeddedServer(folder, models=[MODEL], http_port=0, grpc_port=0, metrics_port=0)
+            url = stack.enter_context(server).http_url
+            targets[name] = Target(url=url, request=triton_request(MODEL, {"image": image}, "probabilities"))
         for name, (workers, threads) in PEERS.items():
             log = scratch / f"{workers}-{threads}.log"
             url = stack.enter_context(peer.fastapi(model, workers=workers, threads=threads, log=log))
@@ -110,8 +112,7 @@ def main() -> None:
         runs = interleave.measure(
             targets, clients=options.clients, seconds=options.seconds, rounds=options.repeats, report=show
         )
-    rows = [{"server": run.server, "round": run.round, **asdict(run.load)} for run in runs]
-    results.write(options.output, circumstances=circumstances, rows=rows)
+    results.write(options.output, circumstances=circumstances, rows=interleave.rows(runs))
     print("\n".join([*summary(runs, options.clients), f"every run: {options.output}"]))
 
 

@@ -18,8 +18,8 @@ def test_embedded_vs_fastapi_in_its_short_form(root, require, tmp_path):
 
     written = json.loads(output.read_text())
     measured = {(row["server"], row["clients"]) for row in written["rows"]}
-    assert len(measured) == len(written["rows"]) == 4 * 2
+    assert len(measured) == len(written["rows"]) == 5 * 2
     assert all(row["requests"] > 0 and row["p50_ms"] > 0 for row in written["rows"])
     assert written["machine"]["cores"] and written["versions"]["nvidia-pytriton"] and written["commit"]
     assert written["command"][:2] == ["python", "benchmarks/embedded_vs_fastapi.py"]
-    assert "ratio" in done.stdout
+    assert "FastAPI" in done.stdout and " x " in done.stdout

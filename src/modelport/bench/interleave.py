@@ -6,7 +6,8 @@ A machine that becomes slower or busier half-way then slows all of them down ali
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from modelport.bench import wrk
 from modelport.bench.requests import Request
@@ -83,3 +84,8 @@ def ratio(runs: Sequence[Run], server: str, peer: str, clients: int) -> Spread:
     """The server's rate over the peer's, within each round."""
     pairs = zip(rates(runs, server, clients), rates(runs, peer, clients), strict=True)
     return spread(ours / theirs for ours, theirs in pairs)
+
+
+def rows(runs: Iterable[Run]) -> list[dict[str, Any]]:
+    """The runs for a result file."""
+    return [{"server": run.server, "round": run.round, **asdict(run.load)} for run in runs]
