@@ -46,7 +46,8 @@ def random_repository(repository: Path) -> Path:
     torch.manual_seed(0)
     net = torch.nn.Sequential(
         torch.nn.Unflatten(1, (1, 28)), torch.nn.Flatten(3), torch.nn.Conv2d(1, 32, 3), torch.nn.ReLU(),
-        torch.nn.Conv2d(32, 32, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(18432, 10), torch.nn.Softmax(1),
+        torch.nn.Conv2d(32, 32, 3), torch.nn.ReLU(),
+        torch.nn.Flatten(), torch.nn.Linear(18432, 10), torch.nn.Softmax(1),
     )  # fmt: skip
     inputs = {"image": np.random.default_rng(0).random((4, 28, 28, 1), dtype=np.float32)}
     modelport.export(net, name=MODEL, repository=repository, example_inputs=inputs, output_names=["probabilities"])
