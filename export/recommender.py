@@ -26,11 +26,11 @@ def build(options: Options) -> list[Trained]:
     seen, truth = matrix[people], liked[people]
 
     popular = np.where(seen > 0, -1, (matrix > 0).sum(axis=0))
-    baseline = {"items": np.argsort(-popular, axis=1, kind="stable")[:, :10] + 1}
+    baseline = {"items": np.argsort(-popular, axis=1, kind="stable")[:, :10]}
     card = Card(
         title="Films to watch next",
-        description="Takes a person's ratings of 1,682 films, 1 to 5 stars, 0 for not rated; the film with the "
-        "MovieLens number n is at position n - 1. Gives the numbers of the ten films to show, and their scores.",
+        description="Takes a person's ratings of 1,682 films, 1 to 5 stars, 0 for not rated. Gives the positions of "
+        "the ten films to show, and their scores. The film with the MovieLens number n is at position n - 1.",
         source="built by its recipe: cosine similarity to 943 people, the most similar counting most",
         data=f"{data.origin}; one rating in five held out. Recall: which share of the held-out films with 4 or 5 "
         f"stars is among the ten, mean over {len(people)} people. The baseline shows the ten most rated films.",

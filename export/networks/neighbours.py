@@ -13,7 +13,7 @@ class Neighbours(nn.Module):
     """A person's ratings FP32 [batch, items], 0 where not rated, to the 10 items to show next.
 
     Each of the known people counts with the cosine similarity of their ratings to the person's. Gives the items'
-    numbers INT64 [batch, 10], from 1, and their scores FP32 [batch, 10]: the weighted mean of the known people's
+    positions INT64 [batch, 10] and their scores FP32 [batch, 10]: the weighted mean of the known people's
     ratings, in which an item that somebody did not rate counts as 0.
     """
 
@@ -28,4 +28,4 @@ class Neighbours(nn.Module):
         scores = (weights @ self.matrix) / weights.sum(dim=1, keepdim=True)
         scores = torch.where(ratings > 0, torch.full_like(scores, -1.0), scores)
         best, items = torch.topk(scores, 10, dim=1)
-        return items + 1, best
+        return items, best

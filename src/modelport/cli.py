@@ -270,6 +270,9 @@ def demo_command(
     quick: Annotated[
         bool, typer.Option("--quick", help="Train on slivers of the data: the models are no good.")
     ] = False,
+    data: Annotated[
+        str, typer.Option(help="`auto`, `package` (data that ships in packages) or `loader` (Keras's own loaders).")
+    ] = "auto",
     report_file: Annotated[Path, typer.Option("--report", help="JSON file for the table's rows.")] = Path(
         "build/demo.json"
     ),
@@ -289,7 +292,7 @@ def demo_command(
             repository=repository,
             report_file=report_file,
             only=only or (),
-            options=Options(quick=quick, report=report),
+            options=Options(quick=quick, data=data, report=report),
             line=(lambda _: None) if json else _render.lines,
         )
     if json:

@@ -10,7 +10,6 @@ import gzip
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from modelport.errors import DataError
 from modelport.recipes import published
 from modelport.recipes.packages import Report, fetch
 
-Where = Literal["auto", "package", "loader"]
+WHERE = ("auto", "package", "loader")  # whichever is within reach, packages only, Keras's loaders only
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
@@ -70,7 +69,7 @@ class LabelledImages:
     origin: str
 
 
-def mnist(where: Where = "auto", report: Report = lambda _: None) -> LabelledImages:
+def mnist(where: str = "auto", report: Report = lambda _: None) -> LabelledImages:
     """Handwritten digits 28x28: 4,000 + 1,000 from a package, or all 60,000 + 10,000 from Keras's loader.
 
     Raises:
@@ -89,11 +88,11 @@ def mnist(where: Where = "auto", report: Report = lambda _: None) -> LabelledIma
         test=images[4000:],
         test_labels=labels[4000:],
         labels=digits,
-        origin=f"5,000 digits of MNIST from the package {published.MNIST_5K} (BSD-3-Clause): 4,000 to train, 1,000 to test",
+        origin=f"5,000 digits of MNIST from the package {published.MNIST_5K} (BSD-3-Clause), 4,000 of them to train",
     )
 
 
-def fashion_mnist(where: Where = "auto", report: Report = lambda _: None) -> LabelledImages:
+def fashion_mnist(where: str = "auto", report: Report = lambda _: None) -> LabelledImages:
     """Photographs of clothes 28x28, 60,000 + 10,000; from the Debian package, else from Keras's loader.
 
     Raises:
@@ -118,7 +117,7 @@ def fashion_mnist(where: Where = "auto", report: Report = lambda _: None) -> Lab
     )
 
 
-def cifar10(where: Where = "auto", report: Report = lambda _: None) -> LabelledImages:
+def cifar10(where: str = "auto", report: Report = lambda _: None) -> LabelledImages:
     """Images 32x32 in colour: CIFAR-10 where Keras's loader reaches it, else Fashion-MNIST brought to that shape.
 
     Args:

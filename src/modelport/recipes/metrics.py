@@ -29,8 +29,8 @@ def _top5(answer: Array, truth: Array) -> float:
 
 
 def _recall_at_10(answer: Array, truth: Array) -> float:
-    """Mean share of a person's held-out items among the first ten; `answer` holds item numbers from 1."""
-    hits = np.take_along_axis(truth, answer[:, :10] - 1, axis=1).sum(axis=1)
+    """Mean share of a person's held-out items among the first ten; `answer` holds item positions."""
+    hits = np.take_along_axis(truth, answer[:, :10], axis=1).sum(axis=1)
     return float((hits / truth.sum(axis=1)).mean())
 
 

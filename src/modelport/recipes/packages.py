@@ -88,7 +88,7 @@ def fetch(package: Package, report: Report = lambda _: None) -> Path:
 def _is(path: Path, digest: str) -> bool:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest() == digest
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
@@ -137,7 +137,7 @@ def _from_debian(package: Package, scratch: Path) -> Path:
     except (ProcessError, ValueError) as exc:
         raise DataError(
             f"the Debian package {package.name} cannot be downloaded",
-            why=exc.why if isinstance(exc, ProcessError) else "apt-get downloaded no package",
+            why=f"{exc.what}; {exc.why}" if isinstance(exc, ProcessError) else "apt-get downloaded no package",
             fix=f"on Debian and Ubuntu this must work: apt-get update && apt-get download {package.name}",
             package=package.name,
         ) from exc

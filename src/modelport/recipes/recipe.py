@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelport.errors import UsageError
-from modelport.recipes.images import Where
+from modelport.recipes.images import WHERE
 from modelport.repository.card import Card
 
 Array = NDArray[Any]
@@ -35,10 +35,16 @@ class Options:
     """
 
     quick: bool = False
-    data: Where = "auto"
+    data: str = "auto"
     weights: Path | None = None
     scratch: Path = Path()
     report: Callable[[str], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        if self.data not in WHERE:
+            raise UsageError(
+                f"data cannot come from {self.data!r}", why="it is no known place", fix=f"use {', '.join(WHERE)}"
+            )
 
     def rows(self, full: int, quick: int = 256) -> int:
         """How many samples to train with."""
