@@ -20,7 +20,7 @@ from modelport.convert.inputs import BATCH, InputDeclaration
 from modelport.convert.quiet import quiet
 from modelport.convert.source_torch import Flat, TorchSource, dict_keys
 from modelport.convert.types import Declaration
-from modelport.errors import EnvironmentUnfitError, SourceFormatError, UnsafeSourceError
+from modelport.errors import EnvironmentUnfitError, ExampleInputError, SourceFormatError, UnsafeSourceError
 from modelport.spec import dtype_of
 
 
@@ -55,7 +55,7 @@ def from_model(model: Any, declaration: Declaration) -> TorchSource:
 
     Raises:
         EnvironmentUnfitError: Keras was imported with another backend than torch.
-        ExampleInputError: The model does not run on the example inputs.
+        ExampleInputError: They are not as many as the model's inputs, or it does not run on them.
     """
     if keras.backend.backend() != "torch":
         raise EnvironmentUnfitError(
@@ -68,17 +68,19 @@ def from_model(model: Any, declaration: Declaration) -> TorchSource:
     keys = isinstance(structure, dict)
     order = tuple(structure) if isinstance(structure, dict) else tuple(d.name for d in declared(model))
 
-    def flat(one: Any) -> Flat:
-        return Flat(KerasCall(one, names, order, keys=keys), names, keywords=False)
-
-    call = flat(_copied(model))
-    double = _double(model)
-    wide = None if double is None else flat(double)
-    own = dict_keys(call.model, keywords=False, declaration=declaration)
+    if order and len(order) != len(names):
+        raise ExampleInputError(
+            f"{len(names)} example inputs were given for {declaration.name!r}: {', '.join(names)}",
+            why=f"the model has {len(order)}: {', '.join(order)}",
+            fix="give one array for each of them, under these names or in their order",
+        )
+    call = KerasCall(_copied(model), names, order, keys=keys)
+    own = dict_keys(call, keywords=False, declaration=declaration)
     if not own and not isinstance(getattr(model, "output", None), Mapping):
         layers = tuple(getattr(model, "output_names", None) or ())
         own = layers if len(layers) > 1 else ()  # one alone is the last layer's, such as dense_2: it says nothing
-    return TorchSource(call, declaration, framework=f"keras {keras.__version__}", double=wide, own_output_names=own)
+    flat = Flat(call, names, keywords=False)
+    return TorchSource(flat, declaration, framework=f"keras {keras.__version__}", own_output_names=own)
 
 
 def load(path: Path) -> Any:
@@ -129,34 +131,3 @@ def _copied(model: Any) -> Any:
             return copy.deepcopy(model).cpu().eval()
     except Exception:
         return model
-
-
-def _double(model: Any) -> Any | None:
-    """The same model computing in float64, or None for models that Keras cannot rebuild from their config."""
-    try:
-        config = _widened(keras.saving.serialize_keras_object(model))
-        before = keras.config.floatx()
-        keras.config.set_floatx("float64")
-        try:
-            double = keras.saving.deserialize_keras_object(config)
-        finally:
-            keras.config.set_floatx(before)
-        if not double.built:
-            return None
-        double.set_weights(model.get_weights())
-    except Exception:
-        return None  # the tolerance then falls back to a fixed one, and the evidence says so
-    return double
-
-
-def _widened(node: Any) -> Any:
-    """A serialised Keras object with every float32 policy and dtype replaced by float64, and nothing compiled."""
-    if isinstance(node, dict):
-        return {
-            key: ("float64" if key in ("dtype", "name") and value == "float32" else _widened(value))
-            for key, value in node.items()
-            if key != "compile_config"
-        }
-    if isinstance(node, list):
-        return [_widened(item) for item in node]
-    return node

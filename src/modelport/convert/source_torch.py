@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree
 
+from modelport.convert.in_double import InDouble
 from modelport.convert.quiet import quiet
 from modelport.convert.types import Array, Arrays, Declaration
 from modelport.errors import ConversionError, ExampleInputError, UsageError
@@ -59,14 +60,13 @@ class TorchSource:
         declaration: Declaration,
         *,
         framework: str = "",
-        double: torch.nn.Module | None = None,
         own_output_names: tuple[str, ...] = (),
         script: torch.jit.ScriptModule | None = None,
     ) -> None:
         self.framework = framework or f"pytorch {torch.__version__.split('+')[0]}"
         self.flat = flat
         self.script = script
-        self._double = double
+        self._double: torch.nn.Module | None = None
         self._declaration = declaration
         outputs = self._call(flat, declaration.example_inputs)
         self.output_names = _output_names(len(outputs), declaration, own_output_names)
@@ -81,15 +81,14 @@ class TorchSource:
 
     def run_double(self, inputs: Mapping[str, Array]) -> Arrays | None:
         """The answer with weights, inputs and arithmetic in float64; None where the module cannot run so."""
-        module = self._double if self._double is not None else _as_double(self.flat)
-        if module is None:
-            return None
-        self._double = module
+        if self._double is None:
+            self._double = _as_double(self.flat)
         wide = {n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in inputs.items()}
+        tensors = self.tensors(wide)
         try:
-            with torch.no_grad():
-                answers = module(*self.tensors(wide))
-        except Exception:  # a dtype written into its forward: float64 is not for it, and the evidence says so
+            with torch.no_grad(), quiet(), InDouble():  # type: ignore[no-untyped-call]
+                answers = self._double(*tensors)
+        except Exception:  # it insists on a type, for one: the tolerance is a fixed one then, and the evidence says so
             return None
         return {name: answer.numpy() for name, answer in zip(self.output_names, answers, strict=True)}
 
@@ -221,12 +220,13 @@ def _tensor(name: str, array: Array) -> torch.Tensor:
     return torch.from_numpy(np.array(array, order="C"))  # a copy: a model may work in place
 
 
-def _as_double(module: torch.nn.Module) -> torch.nn.Module | None:
+def _as_double(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy with weights in float64; the module itself where it cannot be copied, `InDouble` does the rest."""
     try:
         with quiet():
             return copy.deepcopy(module).double()
-    except (RuntimeError, TypeError):
-        return None
+    except Exception:
+        return module
 
 
 def _first_line(exc: Exception) -> str:
