@@ -158,11 +158,12 @@ def _no_batch(declaration: Declaration, why: str) -> BatchAxisError:
 
 
 FIXED_AXIS = re.compile(r"(?:\['tensors'\]|\['args'\]|tensors|args)\[(\d+)\]\.(?:size\(\)|shape)\[(\d+)\].*")
+WRAPPERS = ("TorchExportError", "ConversionError", "OnnxExporterError")
 FIXED_SIZE = re.compile(r"(?:static shape of|constant \()\s*(\d+)")
 
 
 def _translated(exc: Exception, declaration: Declaration) -> Exception:
-    """torch's error as ours: an axis that came out fixed, or else the first line of the innermost cause."""
+    """torch's error as ours: an axis that came out fixed, or else the reason in torch's words."""
     chain = [exc, *_causes(exc)]
     for line in "\n".join(map(str, chain)).splitlines():
         axis, size = FIXED_AXIS.search(line), FIXED_SIZE.search(line)
@@ -171,14 +172,21 @@ def _translated(exc: Exception, declaration: Declaration) -> Exception:
             number = int(axis.group(2))
             label = _labels(declaration, name).get(number, "")
             return _fixed_axis(declaration, name, number, label, int(size.group(1)))
-    innermost = chain[-1]
-    why = next((line.strip() for line in str(innermost).splitlines() if line.strip()), "no message")
     return ConversionError(
         f"{declaration.name!r} cannot be traced for ONNX",
-        why=f"{type(innermost).__name__}: {why[:600]}",
+        why=_reason(chain),
         fix="make the control flow in forward independent of tensor values, or try --format torchscript",
         model=declaration.name,
     )
+
+
+def _reason(chain: Sequence[BaseException]) -> str:
+    """The first line of the first exception that is not one of torch's wrappers."""
+    lines = [next((line.strip() for line in str(step).splitlines() if line.strip()), "") for step in chain]
+    for step, line in zip(chain, lines, strict=True):
+        if line and type(step).__name__ not in WRAPPERS and not line.startswith("The error above"):
+            return f"{type(step).__name__}: {line[:600]}"
+    return f"{type(chain[0]).__name__}: {lines[0][:600] or 'no message'}"
 
 
 def _causes(exc: BaseException) -> list[BaseException]:

@@ -162,21 +162,35 @@ def fails(model: Any, folder: Any, inputs: dict[str, np.ndarray] | None = None, 
 @pytest.mark.parametrize(
     "function",
     [
-        lambda net, t: net.linear(t) if t.sum() > 0 else t[:, :2],
         lambda net, t: net.linear(t) if t.sum().item() > 0 else t[:, :2],
+        lambda net, t: sum([net.linear(t)] * int(t.abs().sum())),
     ],
-    ids=["if", "item"],
+    ids=["item", "loop"],
 )
 def test_control_flow_that_depends_on_values_is_refused(tmp_path, function):
     error = fails(Net(function), tmp_path)
     assert isinstance(error, ConversionError) and error.model == "net" and "control flow" in error.fix
 
 
-def test_a_model_that_cannot_be_traced_says_why(tmp_path):
-    def outside(net: Net, t: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(np.sort(t.detach().numpy())) + net.linear(t).sum()
+def gives_up(net: Net, t: torch.Tensor) -> torch.Tensor:
+    if torch.compiler.is_exporting():
+        raise ValueError("not today")
+    return net.linear(t)
 
-    assert isinstance(fails(Net(outside), tmp_path), ConversionError)
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (gives_up, "ValueError: not today"),
+        (lambda net, t: t.sort(stable=True).values, "aten.sort"),
+        (lambda net, t: net.linear(t) if t.sum() > 0 else t[:, :2], "data-dependent expression"),
+    ],
+    ids=["raises", "no such operator in ONNX", "data-dependent"],
+)
+def test_a_model_that_cannot_be_traced_says_why(tmp_path, function, reason):
+    """The model's or torch's own reason, not that of the wrapper around it."""
+    error = fails(Net(function), tmp_path)
+    assert isinstance(error, ConversionError) and reason in error.why and "\n" not in error.why
 
 
 def test_a_first_axis_that_the_model_fixes_is_no_batch_axis(tmp_path):
@@ -186,7 +200,7 @@ def test_a_first_axis_that_the_model_fixes_is_no_batch_axis(tmp_path):
 
 def test_an_axis_that_the_model_fixes_cannot_vary(tmp_path):
     """Keras's recurrent layers unroll over the time axis."""
-    model = keras.Sequential([keras.Input((2, 3)), keras.layers.SimpleRNN(2)])
+    model = keras.Sequential([keras.Input((2, 3)), keras.layers.GRU(1)])
     error = fails(model, tmp_path, {"steps": x(2, 2, 3)}, dynamic_axes={"steps": {1: "time"}})
     assert isinstance(error, ConversionError) and "'time'" in error.what and "'steps'" in error.what
 
