@@ -51,6 +51,7 @@ def trained(data, width: int, options: Options) -> Probabilities:
         torch.from_numpy(data.train_labels),
         learning_rate=5e-3,
         epochs=options.epochs(6),
+        threads=1,
         report=options.report,
     )
     return Probabilities(network).eval().requires_grad_(False)
