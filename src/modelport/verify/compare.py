@@ -143,7 +143,8 @@ def _argmax_agreement(want: Array, got: Array, allowed: float) -> float | None:
     if want.ndim != 2 or want.shape[1] < 2 or want.shape[0] == 0:
         return None
     best = np.sort(want.astype(np.float64), axis=1)[:, -2:]
-    clear = (best[:, 1] - best[:, 0]) > 2 * allowed
+    with np.errstate(invalid="ignore"):  # two infinities are no clear best
+        clear = (best[:, 1] - best[:, 0]) > 2 * allowed
     if not clear.any():
         return None
     return float(np.mean(want[clear].argmax(axis=1) == got[clear].argmax(axis=1)))
