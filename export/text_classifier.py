@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from networks.reviews import load
-from networks.text import trained
+from networks.text import ProbabilitiesAndBest, trained
 from triton_models.text_labels import model as labeller
 from triton_models.text_tokenizer import model as tokenizer
 
@@ -19,26 +19,27 @@ from modelport.repository.card import Card
 FOLDER = Path(__file__).parent / "triton_models"
 STEPS = (
     ("text_tokenizer", ["text"], ["tokens"]),
-    ("text_net", ["tokens"], ["probabilities"]),
-    ("text_labels", ["probabilities"], ["label"]),
+    # Two outputs: Triton cannot give a tensor to the caller alone that a later step takes too.
+    ("text_net", ["tokens"], ["probabilities", "best"]),
+    ("text_labels", ["best"], ["label"]),
 )
 
 
 def build(options: Options) -> list[Product]:
     data = load(options)
-    network = torch.jit.script(trained(data, 48, options))
+    network = torch.jit.script(ProbabilitiesAndBest(trained(data, 48, options)))
     numbers = tokenizer.read_vocabulary(data.vocabulary)
 
     def answer(inputs, network=network):
         """What the ensemble does, in this process."""
         tokens = torch.from_numpy(tokenizer.tokens(inputs["text"].ravel().tolist(), numbers))
         with torch.inference_mode():
-            probabilities = network(tokens).numpy()
-        return {"probabilities": probabilities, "label": labeller.label(probabilities, list(data.labels))}
+            probabilities, best = network(tokens)
+        return {"probabilities": probabilities.numpy(), "label": labeller.label(best.numpy(), list(data.labels))}
 
     double = copy.deepcopy(network).double()
     texts = np.array(data.test_texts, dtype=object)[:, None]
-    few = answer({"text": texts[:8]})
+    both = np.array([[0], [1]])
 
     def card(title, description):
         source = f"trained by its recipe on {len(data.train)} reviews: PyTorch embedding and LSTM, torch.jit.script"
@@ -60,18 +61,18 @@ def build(options: Options) -> list[Product]:
         Trained(
             name="text_net",
             model=network,
-            output_names=("probabilities",),
+            output_names=("probabilities", "best"),
             labels=data.labels,
             format="torchscript",
             evaluation=scored({"tokens": data.test}),
-            card=card("Sentiment network", "Word numbers to probabilities."),
+            card=card("Sentiment network", "Word numbers to probabilities and the number of the likeliest class."),
         ),
         PythonModel(
             folder=FOLDER / "text_labels",
             texts={"labels.txt": "\n".join(data.labels)},
-            example_inputs={"probabilities": few["probabilities"]},
-            answers={"label": few["label"]},
-            card=card("Label step", "Probabilities to the name of the likeliest class."),
+            example_inputs={"best": both},
+            answers={"label": labeller.label(both, list(data.labels))},
+            card=card("Label step", "The number of a class to its name."),
         ),
         Ensemble(
             name="text_classifier",

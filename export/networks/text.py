@@ -41,6 +41,18 @@ class Probabilities(nn.Module):
         return torch.softmax(self.network(tokens), dim=-1)
 
 
+class ProbabilitiesAndBest(nn.Module):
+    """Probabilities [batch, classes], and the number of the likeliest class INT64 [batch, 1]."""
+
+    def __init__(self, probabilities: Probabilities) -> None:
+        super().__init__()
+        self.probabilities = probabilities
+
+    def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        answer = self.probabilities(tokens)
+        return answer, answer.argmax(dim=1, keepdim=True)
+
+
 def trained(data, width: int, options: Options) -> Probabilities:
     """A network trained on `networks.reviews.EncodedReviews`, ready to answer."""
     torch.manual_seed(0)

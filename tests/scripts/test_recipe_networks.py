@@ -110,7 +110,7 @@ def test_the_tokenizer_cuts_fills_and_knows_its_words():
     assert (table[2] == 4).all()
 
 
-def test_the_label_step_names_the_likeliest_class_of_each_row():
+def test_the_label_step_names_each_class():
     label = load("triton_models.text_labels.model").label
-    named = label(np.array([[0.2, 0.8], [0.9, 0.1]], dtype=np.float32), ["negative", "positive"])
+    named = label(np.array([[1], [0]]), ["negative", "positive"])
     assert named.tolist() == [["positive"], ["negative"]]

@@ -12,7 +12,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from modelport import Client
+from modelport.server import EmbeddedServer
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(path.stem for path in (ROOT / "export").glob("*.py"))
@@ -65,6 +69,23 @@ def test_what_the_recipes_made_is_served_without_building_it_again(repository, t
     assert len(rows) == len(asked) and asked == {(row["model"], p) for row in rows for p in ("HTTP", "gRPC")}
     assert all(row["ok"] and row["max_abs_error"] <= row["tolerance"] for row in rows)
     assert {"resnet18_torchscript", "text_classifier", "recommender"} <= {row["model"] for row in rows}
+
+
+def test_the_server_names_the_classes(repository, require):
+    """Labels work through Triton's classification extension, in the ensemble too, whose outputs can be asked for singly."""
+    wanted = {"digits_cnn": "0123456789", "text_classifier": ["negative", "positive"]}
+    parts = ["text_tokenizer", "text_net", "text_labels"]
+    require("the models", present=all((repository / m / "1" / "manifest.json").exists() for m in [*wanted, *parts]))
+    samples = {"digits_cnn": np.zeros((2, 28, 28, 1), np.float32), "text_classifier": np.array([["lovely"], ["bad"]])}
+    with EmbeddedServer(repository, http_port=0, grpc_port=0, metrics_port=0, models=[*parts, *wanted]) as server:
+        for url in (server.http_url, server.grpc_url):
+            with Client(url) as client:
+                for model, labels in wanted.items():
+                    name = client.spec(model).inputs[0].name
+                    best = client.classify(model, len(labels), inputs={name: samples[model]})
+                    assert [sorted(ranked.label for ranked in row) for row in best] == [sorted(labels)] * 2
+                alone = client.infer("text_classifier", inputs={"text": samples["text_classifier"]}, outputs=["label"])
+                assert list(alone) == ["label"] and set(alone["label"].ravel()) <= set(wanted["text_classifier"])
 
 
 def test_published_weights_go_into_resnet18(repository, tmp_path, require):

@@ -1,4 +1,4 @@
-"""Triton python model: probabilities to the name of the likeliest class. Needs the file `labels.txt` beside it."""
+"""Triton python model: the number of a class to its name. Needs the file `labels.txt` beside it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 
-def label(probabilities: np.ndarray, labels: list[str]) -> np.ndarray:
-    """Names, one for each row, as an array [rows, 1] of str."""
-    return np.array(labels, dtype=object)[probabilities.argmax(axis=1)][:, None]
+def label(best: np.ndarray, labels: list[str]) -> np.ndarray:
+    """Names, in an array of the same shape."""
+    return np.array(labels, dtype=object)[best]
 
 
 class TritonPythonModel:
-    """Probabilities FP32 [batch, classes] to label BYTES [batch, 1]."""
+    """Class number INT64 [batch, 1] to label BYTES [batch, 1]."""
 
     def initialize(self, args: dict[str, str]) -> None:
         self.labels = Path(__file__).with_name("labels.txt").read_text(encoding="utf-8").splitlines()
@@ -23,7 +23,6 @@ class TritonPythonModel:
 
         responses = []
         for request in requests:
-            probabilities = pb_utils.get_input_tensor_by_name(request, "probabilities").as_numpy()
-            answer = label(probabilities, self.labels)
-            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("label", answer)]))
+            best = pb_utils.get_input_tensor_by_name(request, "best").as_numpy()
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("label", label(best, self.labels))]))
         return responses

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -80,7 +80,8 @@ def build(
     facts = {"recipe": path.name, DIGEST_FACT: recipe_digest(path, options)}
     with tempfile.TemporaryDirectory(prefix="modelport-") as name:
         options = replace(options, scratch=Path(name))
-        return [_publish(product, root, facts, options) for product in recipe.build(options)]
+        training = replace(options, report=_prefixed(options.report, path.stem))
+        return [_publish(product, root, facts, options) for product in recipe.build(training)]
 
 
 def current_versions(
@@ -140,10 +141,12 @@ def main(recipe: Recipe, file: str, argv: Sequence[str] | None = None) -> NoRetu
     sys.exit(_guard.guarded(action, program=path.name))
 
 
-def _publish(product: Product, repository: Path, facts: Mapping[str, str], options: Options) -> Built:
-    def report(step: str) -> None:
-        options.report(f"{product.name}: {step}")
+def _prefixed(report: Callable[[str], None], name: str) -> Callable[[str], None]:
+    return lambda step: report(f"{name}: {step}")
 
+
+def _publish(product: Product, repository: Path, facts: Mapping[str, str], options: Options) -> Built:
+    report = _prefixed(options.report, product.name)
     if isinstance(product, PythonModel):
         return Built(exported=_publish_python(product, repository, facts, options), metrics={})
     report("asking the source model")
@@ -158,7 +161,9 @@ def _publish(product: Product, repository: Path, facts: Mapping[str, str], optio
     return Built(exported=exported, metrics=card.metrics)
 
 
-def _export(product: Trained, repository: Path, facts: Mapping[str, str], card: Card, report: object) -> Exported:
+def _export(
+    product: Trained, repository: Path, facts: Mapping[str, str], card: Card, report: Callable[[str], None]
+) -> Exported:
     return export(
         product.model,
         name=product.name,
@@ -170,7 +175,7 @@ def _export(product: Trained, repository: Path, facts: Mapping[str, str], card: 
         labels=product.labels,
         card=card,
         facts=facts,
-        report=report,  # type: ignore[arg-type]
+        report=report,
     )
 
 

@@ -8,7 +8,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -162,11 +162,10 @@ def _built(
     parts: list[str] = []
     for path, recipe in find_recipes(folder, only).items():
         started = time.monotonic()
-        mine = replace(options, report=_prefixed(options.report, path.stem))
         have, how = current_versions(recipe, path, repository=repository, options=options), "is up to date"
         if have is None:
             with importable(folder):
-                made = build(recipe, path, repository=repository, options=mine)
+                made = build(recipe, path, repository=repository, options=options)
             have = {one.exported.model: one.exported.version for one in made}
             how = f"built in {time.monotonic() - started:.0f} s"
         versions |= {name: have[name] for name in recipe.models}
@@ -174,10 +173,6 @@ def _built(
         for name in recipe.models:
             line(f"{name} version {have[name]} {how}")
     return versions, parts
-
-
-def _prefixed(report: Callable[[str], None], name: str) -> Callable[[str], None]:
-    return lambda step: report(f"{name}: {step}")
 
 
 def _row(client: Client, repository: Path, model: str, version: int, protocol: str) -> DemoRow:
