@@ -103,6 +103,7 @@ def publish(
 def _move_in(staging: Path, target: Path, aside: Path, filenames: Iterable[str]) -> None:
     """Rename the version folder, then the model's files, into place; nothing stays when that fails half-way."""
     model_folder = target.parent
+    made = [target]
     try:
         if not model_folder.is_dir():
             model_folder.mkdir()
@@ -110,9 +111,14 @@ def _move_in(staging: Path, target: Path, aside: Path, filenames: Iterable[str])
         staging.rename(target)
         sync(model_folder)
         for filename in filenames:
-            (aside / filename).replace(model_folder / filename)
+            path = model_folder / filename
+            made += [] if path.exists() else [path]
+            (aside / filename).replace(path)
     except BaseException:
-        shutil.rmtree(target, ignore_errors=True)
+        for path in made:
+            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
         with contextlib.suppress(OSError):
             model_folder.rmdir()  # only where it is empty
         raise

@@ -17,7 +17,7 @@ from modelport.errors import (
     NotFiniteError,
     VerificationError,
 )
-from modelport.verify.prove import GOLDEN_ROWS, PROOF_ROWS, describe, examine
+from modelport.verify.prove import GOLDEN_BYTES, GOLDEN_ROWS, PROOF_ROWS, describe, examine
 
 Array = np.ndarray
 F32 = np.float32
@@ -163,13 +163,12 @@ def test_the_golden_rows_are_the_first_real_samples():
     assert np.array_equal(golden.inputs["x"], x(50, 3)[:GOLDEN_ROWS])
 
 
-def test_large_samples_are_kept_to_a_few_rows(monkeypatch):
-    monkeypatch.setattr("modelport.verify.prove.GOLDEN_BYTES", 1000)
-    _, golden = proved(model(lambda a: a[:, :1]), declared=declaration({"x": x(8, 100)}))
-    assert len(golden.inputs["x"]) == 2
-    monkeypatch.setattr("modelport.verify.prove.GOLDEN_BYTES", 10)
-    _, golden = proved(model(lambda a: a[:, :1]), declared=declaration({"x": x(8, 100)}))
-    assert len(golden.inputs["x"]) == 1, "one at the least"
+@pytest.mark.parametrize(("elements", "rows"), [(600_000, 3), (3_000_000, 1)])
+def test_large_samples_are_kept_to_a_few_rows_and_one_at_the_least(elements, rows):
+    first = np.arange(6, dtype=F32)[:, None]
+    inputs = {"x": np.broadcast_to(first, (6, elements)).copy()}
+    _, golden = proved(model(lambda a: a[:, :1]), declared=declaration(inputs))
+    assert len(golden.inputs["x"]) == rows == min(3, GOLDEN_BYTES // (elements * 4) or 1)
 
 
 def test_without_a_batch_axis_the_example_is_the_golden_input():
