@@ -72,7 +72,7 @@ def test_what_the_recipes_made_is_served_without_building_it_again(repository, t
 
 
 def test_the_server_names_the_classes(repository, require):
-    """Labels work through Triton's classification extension, in the ensemble too, whose outputs can be asked for singly."""
+    """Labels work through the classification extension, in the ensemble too; its outputs can be asked for singly."""
     wanted = {"digits_cnn": "0123456789", "text_classifier": ["negative", "positive"]}
     parts = ["text_tokenizer", "text_net", "text_labels"]
     require("the models", present=all((repository / m / "1" / "manifest.json").exists() for m in [*wanted, *parts]))
