@@ -52,6 +52,7 @@ def build(options: Options) -> list[Trained]:
             model=model,
             output_names=("probabilities",),
             labels=digits.labels,
+            instance_count=2,  # many small requests: one computes while the other's answers go out
             evaluation=Evaluation(
                 inputs={"image": test[:1000]}, truth=digits.test_labels[:1000], metrics=("accuracy",)
             ),

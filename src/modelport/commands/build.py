@@ -173,6 +173,7 @@ def _export(
         dynamic_axes=product.dynamic_axes,
         format=product.format,
         labels=product.labels,
+        instance_count=product.instance_count,
         card=card,
         facts=facts,
         report=report,

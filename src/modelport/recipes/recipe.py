@@ -87,6 +87,7 @@ class Trained:
     dynamic_axes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     labels: Sequence[str] | None = None
     format: str = "onnx"
+    instance_count: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
