@@ -230,6 +230,8 @@ def _as_double(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def _first_line(exc: Exception) -> str:
-    """The first lines of a message that say something; Keras puts the reason into the second, in bold."""
+    """What a message says: Keras puts the reason into its second line, in bold, and scripts put it last."""
     lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", str(exc)).splitlines() if line.strip()]
+    if lines and "TorchScript interpreter" in lines[0]:
+        return lines[-1][:400]
     return " ".join(lines[:2])[:400] or "no message"
