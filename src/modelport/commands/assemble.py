@@ -29,8 +29,9 @@ from modelport.verify.prove import GOLDEN_ROWS
 from modelport.verify.tolerance import derive
 
 PYTHON_FILE = "model.py"
+NO_BYTECODE = "__pycache__"  # a file of this name: Triton's stub would make a folder, and a version must not change
 STUB = "triton_python_backend_stub"
-OWN_FILES = (manifests.MANIFEST_FILE, evidences.EVIDENCE_FILE, evidences.GOLDEN_FILE, CARD_FILE)
+OWN_FILES = (NO_BYTECODE, manifests.MANIFEST_FILE, evidences.EVIDENCE_FILE, evidences.GOLDEN_FILE, CARD_FILE)
 
 
 def publish_python_model(
@@ -78,6 +79,7 @@ def publish_python_model(
     def fill(folder: Path) -> None:
         for path in paths:
             shutil.copyfile(path, folder / path.name)
+        (folder / NO_BYTECODE).touch()
 
     asked = () if instance_count is None else ("instance_group",)
     return _publish(

@@ -62,9 +62,10 @@ class Toolchain:
     def environment(self, inherited: Mapping[str, str] | None = None) -> dict[str, str]:
         """Environment variables for the server and its stubs.
 
-        The stub finds Python through `PATH`, so the running environment's folder comes first. It writes no
-        bytecode: a version folder must not change when it is loaded. torch's threads sleep while they wait: when they
-        spin, they take the cores from Triton's own threads.
+        The stub finds Python through `PATH`, so the running environment's folder comes first. No bytecode is
+        written, but by the stub itself: its interpreter ignores that variable, and a published Python model keeps it
+        off in its own way. torch's threads sleep while they wait: when they spin, they take the cores from Triton's
+        own threads.
 
         Args:
             inherited: The variables to start from; by default those of this process.

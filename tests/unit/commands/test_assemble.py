@@ -56,8 +56,9 @@ def nothing_published(target: Path) -> bool:
 def test_a_python_model_is_a_version_like_others(go):
     done = go(parameters={"size": "3"}, facts={"recipe": "abc"})
     assert {p.name for p in done.folder.iterdir()} == {
-        "model.py", "words.txt", "manifest.json", "evidence.json", "golden.npz", "card.md",
+        "model.py", "words.txt", "manifest.json", "evidence.json", "golden.npz", "card.md", "__pycache__",
     }  # fmt: skip
+    assert (done.folder / "__pycache__").is_file(), "in the way of bytecode, which would change the version"
     manifest = manifests.read(done.folder)
     manifests.check_files(done.folder, manifest)
     assert (manifest.format, manifest.backend, manifest.facts) == ("python", "python", {"recipe": "abc"})
