@@ -22,7 +22,7 @@ COMMON = {"name": "resnet18", "output_names": ("logits",)}
 def fashion(options: Options) -> Trained:
     """Trained here on Fashion-MNIST."""
     data = images.fashion_mnist(options.data, options.report)
-    rows = options.rows(15_000)
+    rows = options.rows(10_000)
     train, test = (
         np.repeat((pixels / 255).astype(np.float32)[:, None], 3, axis=1)
         for pixels in (data.train[:rows], data.test[:500])
@@ -30,7 +30,7 @@ def fashion(options: Options) -> Trained:
     torch.manual_seed(0)
     model = ResNet18(classes=10).to(memory_format=torch.channels_last)
     targets = torch.from_numpy(data.train_labels[:rows])
-    fit(model, torch.from_numpy(train), targets, learning_rate=2e-3, epochs=1, report=options.report)
+    fit(model, torch.from_numpy(train), targets, learning_rate=3e-3, epochs=1, batch_size=128, report=options.report)
     card = Card(
         title="ResNet-18 for clothes",
         description="Takes an image of 28x28 pixels, three (equal) channels in front, 0 to 1; gives ten logits.",

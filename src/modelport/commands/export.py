@@ -298,6 +298,13 @@ def _label_files(spec: ModelSpec, reference: Reference, plan: _Plan) -> dict[str
     """The label file of the first output, when labels were given and there is one for every element."""
     if plan.labels is None:
         return {}
+    odd = [label for label in plan.labels if not label.strip() or not label.isprintable()]
+    if odd:
+        raise UsageError(
+            f"label {odd[0]!r} cannot be used",
+            why="a label file has one label a line: none may be empty, or hold a line break or control characters",
+            fix="correct the labels",
+        )
     first = spec.outputs[0]
     answers = reference.answers[first.name]
     count = answers[0].size if spec.batched else answers.size

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from modelport.repository.lock import writer
 from modelport.spec import ModelSpec, check_model_name, parse_version
 
 STAGING = "staging"
+STALE_S = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +84,11 @@ def publish(
     """
     name = config.name
     with _disk_errors(repository), writer(repository):
+        _forget_killed(repository)
         repository.mkdir(parents=True, exist_ok=True)
         model_folder = repository / name
         numbers = version_numbers(repository, name) if model_folder.is_dir() else []
-        version = parse_version(max(numbers, default=0) + 1)
+        version = parse_version(max([*numbers, *_named_before(repository, name, numbers)], default=0) + 1)
         final = _merged(repository, config, asked) if numbers else config
         configs.set_versions(final, [version])
         finish(staging, version)
@@ -100,15 +103,33 @@ def publish(
     return Published(model=name, version=version, folder=model_folder / str(version))
 
 
+def _forget_killed(repository: Path) -> None:
+    """Remove what exports left in staging that were killed more than a day ago."""
+    for folder in (state_folder(repository) / STAGING).iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - folder.stat().st_mtime > STALE_S:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _named_before(repository: Path, name: str, numbers: Sequence[int]) -> tuple[int, ...]:
+    """Versions that the model's configuration names: one whose folder was removed must not be taken again.
+
+    A model without any version folder starts at 1: its configuration came with the project, its versions are built.
+    """
+    path = config_path(repository, name)
+    return configs.versions_of(configs.read(path)) if numbers and path.exists() else ()
+
+
 def _move_in(staging: Path, target: Path, aside: Path, filenames: Iterable[str]) -> None:
     """Rename the version folder, then the model's files, into place; nothing stays when that fails half-way."""
     model_folder = target.parent
-    made = [target]
+    made: list[Path] = []
     try:
         if not model_folder.is_dir():
             model_folder.mkdir()
             sync(model_folder.parent)
         staging.rename(target)
+        made.append(target)
         sync(model_folder)
         for filename in filenames:
             path = model_folder / filename

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from modelport.convert.inputs import first_rows, more_rows, resized
 from modelport.convert.types import Array, Arrays, Declaration, Runner, Source, rows
-from modelport.errors import BatchAxisError, ConversionError, ExampleInputError
+from modelport.errors import BatchAxisError, ConversionError, ExampleInputError, VerificationError
 from modelport.spec import VARIES, TensorSpec, dtype_of
 from modelport.verify.batch_axis import BatchProof, prove
 from modelport.verify.compare import Comparison, compare, require_finite, require_ok
@@ -47,6 +47,8 @@ def describe(source: Source, declaration: Declaration) -> Reference:
 
     Raises:
         NotFiniteError: The source answers NaN.
+        VerificationError: The source does not answer the same twice.
+        VerificationError: The source does not answer the same twice.
         BatchAxisError: An output has not one row for each input row, or rows depend on their neighbours.
         ExampleInputError: The source does not run on another size of a varying axis.
     """
@@ -55,6 +57,7 @@ def describe(source: Source, declaration: Declaration) -> Reference:
         examples = more_rows(examples, PROOF_ROWS)
     answers = _run_on_rows(source, declaration, examples)
     require_finite(answers, model=declaration.name, where="the source itself")
+    _require_repeatable(source, declaration, examples, answers)
     if declaration.batched:
         for name, answer in answers.items():
             if answer.ndim == 0 or answer.shape[0] != rows(examples):
@@ -126,6 +129,25 @@ def examine(
         note=note,
     )
     return evidence, golden
+
+
+def _require_repeatable(source: Source, declaration: Declaration, examples: Arrays, answers: Arrays) -> None:
+    """A model that answers the same question differently has no answer to compare with: refuse it."""
+    again = source.run(examples)
+    for name, answer in answers.items():
+        limit = derive({name: answer}, {name: answer})[name]  # a few units in the last place: threads reorder sums
+        same = (
+            answer.shape == again[name].shape
+            and compare({name: answer}, {name: again[name]}, {name: limit}, batched=False)[name].ok
+        )
+        if not same:
+            raise VerificationError(
+                f"{declaration.name!r} answers the same inputs differently each time (output {name!r})",
+                why="its forward draws random numbers, keeps dropout active, or changes its own state",
+                fix="make the model deterministic in inference mode (model.eval()), or take the noise as an input",
+                model=declaration.name,
+                tensor=name,
+            )
 
 
 def _run_on_rows(source: Source, declaration: Declaration, examples: Arrays) -> Arrays:

@@ -293,6 +293,7 @@ def test_nan_in_the_model_is_not_published(go, target):
         ({"output_names": ["a", "b"]}, UsageError),
         ({"labels": ["only one"]}, UsageError),
         ({"labels": []}, UsageError),
+        ({"labels": ["cat", "d\nog"]}, UsageError),
         ({"inputs": ["x:float32:batch,4"]}, ExampleInputError),
         ({"inputs": ["x"]}, UsageError),
         ({"example_inputs": {}}, ExampleInputError),
@@ -347,8 +348,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path, go, require, format):
     """While the artefact itself is written."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a tmpfs")
+    require("root's right to mount a tmpfs", present=os.geteuid() == 0)
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "modelport-test", str(disk)], check=False)
     require("the right to mount a tmpfs", present=done.returncode == 0)
     try:

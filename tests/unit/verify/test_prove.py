@@ -101,6 +101,12 @@ def test_nan_in_the_source_is_refused():
     assert caught.value.tensor == "y" and caught.value.model == "net"
 
 
+def test_a_source_that_answers_differently_each_time_is_refused():
+    random = np.random.default_rng(0)
+    with pytest.raises(VerificationError, match="differently each time"):
+        proved(model(lambda v: v + random.standard_normal(v.shape).astype(np.float32)))
+
+
 def test_infinity_in_the_source_is_allowed():
     describe(model(lambda a: np.where(a > 0, np.inf, a).astype(F32)), declaration())
 

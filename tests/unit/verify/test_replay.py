@@ -117,3 +117,18 @@ def test_no_answer_is_the_callers_error():
     for action in (replay, replay_concurrently):
         with pytest.raises(UnreachableError):
             action(Server(fail), evidence(), GOLDEN, model="net", where="here")
+
+
+def test_a_near_tie_counts_over_all_rows_and_not_in_the_request_where_it_stands_alone():
+    tolerances = {"y": Tolerance(kind="exact", max_abs=0.0, mismatches=0.1)}
+    kept = Evidence(reference="test", batched=True, samples=8, tolerances=tolerances, comparisons={})
+    golden = Golden(inputs={"x": X}, outputs={"y": np.arange(24).reshape(8, 3)})
+
+    def answer(inputs: Mapping[str, Array], wrong: int = 2) -> dict[str, Array]:
+        y = inputs["x"].astype(np.int64)
+        y[y < wrong] += 100
+        return {"y": y}
+
+    assert replay(answer, kept, golden, model="m", where="here")["y"].max_abs_error == 2 / 24
+    with pytest.raises(VerificationError):
+        replay(lambda inputs: answer(inputs, wrong=3), kept, golden, model="m", where="here")
