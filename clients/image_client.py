@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from modelport import Client, ModelportError, TensorSpec
+from modelport import Client, ModelportError
+from modelport.client import pictures
 
 EXAMPLE = """examples:
   python clients/image_client.py cat.jpg
@@ -21,20 +22,17 @@ EXAMPLE = """examples:
 """
 
 
-def pixels(path: Path, tensor: TensorSpec, *, scale: float, invert: bool) -> np.ndarray:
-    """The picture in the model's shape, [height, width, colours] or [colours, height, width], and element type."""
-    channels_first = tensor.dims[0] in (1, 3) and tensor.dims[-1] not in (1, 3)
-    channels, height, width = tensor.dims if channels_first else (tensor.dims[2], *tensor.dims[:2])
+def pixels(path: Path, *, invert: bool) -> np.ndarray:
+    """The picture as uint8 [height, width, 3]."""
     with Image.open(path) as opened:
-        image = opened.convert("L" if channels == 1 else "RGB")
-    if height > 0 and width > 0:  # -1 stands for any size
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
-    if invert:
-        image = ImageOps.invert(image)
-    array = np.asarray(image).reshape(image.height, image.width, -1)
-    if channels_first:
-        array = array.transpose(2, 0, 1)
-    return (array / scale).astype(tensor.dtype.np) if tensor.dtype.is_float else array.astype(tensor.dtype.np)
+        image = opened.convert("RGB")
+    return np.asarray(ImageOps.invert(image) if invert else image)
+
+
+def positive(text: str) -> float:
+    if not float(text) > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return float(text)
 
 
 def main() -> None:
@@ -47,13 +45,17 @@ def main() -> None:
     )
     parser.add_argument("--model", default="image_classifier", help="model name (default %(default)s)")
     parser.add_argument("--top", type=int, default=5, help="how many classes to print (default %(default)s)")
-    parser.add_argument("--scale", type=float, default=255.0, help="what a pixel is divided by (default %(default)s)")
+    parser.add_argument(
+        "--scale", type=positive, default=255.0, help="what a pixel is divided by (default %(default)s)"
+    )
     parser.add_argument("--invert", action="store_true", help="swap black and white: MNIST digits are white on black")
     args = parser.parse_args()
     try:
         with Client(args.url) as client:
             tensor = client.spec(args.model).inputs[0]
-            image = pixels(args.image, tensor, scale=args.scale, invert=args.invert)
+            if len(tensor.dims) != 3:
+                sys.exit(f"image_client: {args.model} takes no picture, but {tensor}")
+            image = pictures.fit(pixels(args.image, invert=args.invert), tensor, scale=args.scale)
             (ranked,) = client.classify(args.model, args.top, inputs={tensor.name: image})
     except (ModelportError, OSError) as error:
         sys.exit(f"image_client: {error}")

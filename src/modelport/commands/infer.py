@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from modelport.client import Client
+from modelport.client import Client, pictures
 from modelport.errors import UsageError
 
 Array = np.ndarray[Any, np.dtype[Any]]
+PICTURES = (".png", ".jpg", ".jpeg")
 
 
 def infer(
@@ -31,7 +33,8 @@ def infer(
     Args:
         name: Model name.
         url: Server, such as `http://127.0.0.1:8000` or `grpc://127.0.0.1:8001`.
-        inputs: One `NAME=VALUE` per input, see `read_inputs`.
+        inputs: One `NAME=VALUE` per input, see `read_inputs`. Pictures are cut and resized to what the model takes,
+            and divided by 255 when it takes floating-point numbers.
         version: One of its versions; None for the newest one that is served.
         timeout_s: Seconds for the whole call.
         token: Bearer token; None takes the environment variable MODELPORT_TOKEN.
@@ -45,7 +48,22 @@ def infer(
     """
     values = read_inputs(inputs)
     with Client(url, timeout_s=timeout_s, token=token) as client:
+        _fit_pictures(client, name, version, inputs, values)
         return client.infer(name, version=version, inputs=values)
+
+
+def _fit_pictures(
+    client: Client, name: str, version: int | None, inputs: Sequence[str], values: dict[str, object]
+) -> None:
+    """Resize and convert what came from picture files, as the model wants it."""
+    named = [text.partition("=")[0] for text in inputs if text.lower().endswith(PICTURES) and "=@" in text]
+    if not named:
+        return
+    tensors = {tensor.name: tensor for tensor in client.spec(name, version).inputs}
+    for picture in named:
+        pixels = values[picture]
+        if picture in tensors and isinstance(pixels, np.ndarray):
+            values[picture] = pictures.fit(pixels, tensors[picture])
 
 
 def read_inputs(inputs: Sequence[str]) -> dict[str, object]:
@@ -104,7 +122,7 @@ def _file(name: str, path: Path) -> object:
         return reader(name, path.read_bytes())
     except OSError as error:  # pillow's UnidentifiedImageError is one too
         raise _UnreadableError(f"cannot be read from {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError, BadZipFile, EOFError) as error:
+    except (ValueError, RecursionError, NotImplementedError, BadZipFile, EOFError, zlib.error) as error:
         raise _UnreadableError(f"cannot be read from {path}: {error}") from error
 
 
