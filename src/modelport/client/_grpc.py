@@ -21,7 +21,7 @@ from modelport.client import _errors
 from modelport.client._calls import Answer, Call, Infer, Metadata, RawSpec, Ready, Tensor
 from modelport.client._connection import Target, tls_context
 from modelport.client._http import retry_after_s
-from modelport.errors import InvalidNameError, ModelportError, UsageError
+from modelport.errors import InvalidNameError, ModelportError, RequestError, UsageError
 from modelport.spec import TensorSpec, dtype_of
 
 OPTIONS = (
@@ -33,6 +33,7 @@ OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),  # a retry must find a new connection, not the last one's failure
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
+MAX_INPUT_BYTES = 2**31 - 2**20  # protobuf's limit is 2 GiB - 1; names and shapes take a little of it
 _NOT_CONNECTED = re.compile(r"failed to connect|resolv|connection attempt", re.IGNORECASE)
 _BROKEN = re.compile(
     r"socket closed|stream removed|recvmsg|sendmsg|goaway|connection reset|broken pipe|endpoint|transport",
@@ -41,7 +42,11 @@ _BROKEN = re.compile(
 
 
 def message_for(call: Call) -> tuple[str, Any]:
-    """The stub's method and the message for a call."""
+    """The stub's method and the message for a call.
+
+    Raises:
+        RequestError: The message would be larger than gRPC allows.
+    """
     if isinstance(call, Infer):
         return "ModelInfer", _infer_message(call)
     version = "" if call.version is None else str(call.version)
@@ -97,6 +102,13 @@ def _reason(details: str) -> BaseException | str:
 
 
 def _infer_message(call: Infer) -> Any:
+    size = sum(len(tensor.data) for tensor in call.inputs)
+    if size > MAX_INPUT_BYTES:
+        raise RequestError(
+            f"the inputs for {call.subject} take {size} bytes",
+            why=f"one gRPC message cannot hold more than {MAX_INPUT_BYTES} bytes of them",
+            fix="send fewer rows in one request, or ask over HTTP",
+        )
     message = pb.ModelInferRequest(
         model_name=call.model, model_version="" if call.version is None else str(call.version)
     )

@@ -60,8 +60,14 @@ class AsyncGrpcTransport:
 
     def _send(self, call: Call) -> asyncio.Future[Any]:
         """A task of its own, which goes on when the caller's ends."""
-        method, message = message_for(call)
-        answer = asyncio.ensure_future(_wait(getattr(self._opened(), method)(message, metadata=self._metadata)))
+        try:
+            if self._closed:  # while it waited for its place
+                raise _errors.closed(self._target)
+            method, message = message_for(call)
+            answer = asyncio.ensure_future(_wait(getattr(self._opened(), method)(message, metadata=self._metadata)))
+        except BaseException:
+            self._places.release()
+            raise
         self._unanswered.add(answer)
         answer.add_done_callback(self._answered)
         return answer

@@ -49,8 +49,8 @@ class GrpcTransport:
             raise _errors.closed(self._target)
         if not self._places.acquire(timeout=deadline.remaining_s()):
             raise _errors.no_place(self._target, call, deadline.timeout_s, self._concurrency)
-        future = self._send(call)
         try:
+            future = self._send(call)
             answer = future.result(deadline.remaining_s())
         except grpc.FutureTimeoutError as error:
             raise _errors.late(self._target, call, deadline.timeout_s) from error
@@ -63,14 +63,16 @@ class GrpcTransport:
 
     def _send(self, call: Call) -> Any:
         """A future that is kept until it is answered: one that is thrown away cancels its call."""
-        method, message = message_for(call)
         try:
-            future = getattr(self._stub, method).future(message, metadata=self._metadata)
+            method, message = message_for(call)
+            with self._lock:  # close() comes before or after, not between
+                if self._closed:
+                    raise _errors.closed(self._target)
+                future = getattr(self._stub, method).future(message, metadata=self._metadata)
+                self._unanswered.add(future)
         except BaseException:
             self._places.release()
             raise
-        with self._lock:
-            self._unanswered.add(future)
         future.add_done_callback(self._answered)
         return future
 

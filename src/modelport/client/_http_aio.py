@@ -56,7 +56,7 @@ class AsyncHttpTransport:
                 else error.os_error
             )
             raise _errors.unreachable(self._target, cause) from error
-        except (aiohttp.ClientPayloadError, aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError) as error:
             raise _errors.broken(self._target, call, error) from error
         except aiohttp.ClientError as error:
             raise _errors.unreadable(self._target, call, f"not HTTP ({type(error).__name__})") from error

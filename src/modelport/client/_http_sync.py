@@ -170,8 +170,9 @@ def _connect(target: Target, tls: ssl.SSLContext | None, deadline: Deadline) -> 
     addresses = _resolve(target, deadline)
     failure: OSError = OSError("the host has no address")
     for tried, (family, kind, protocol, _, address) in enumerate(addresses):
-        sock = socket.socket(family, kind, protocol)
+        sock: socket.socket | None = None
         try:
+            sock = socket.socket(family, kind, protocol)  # fails for IPv6 where that is switched off
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.settimeout(_left(deadline) / (len(addresses) - tried))
             sock.connect(address)
@@ -180,7 +181,8 @@ def _connect(target: Target, tls: ssl.SSLContext | None, deadline: Deadline) -> 
                 sock = tls.wrap_socket(sock, server_hostname=target.host)
             return _Connection(sock)
         except OSError as error:
-            sock.close()
+            if sock is not None:
+                sock.close()
             failure = error
     raise failure
 
