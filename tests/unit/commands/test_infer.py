@@ -61,6 +61,17 @@ def test_everything_that_cannot_be_read_is_listed_together(tmp_path):
         assert f"'i{number}'" in caught.value.why
 
 
+def test_an_archive_with_a_damaged_array_is_unreadable_input(tmp_path):
+    """The archive itself is whole: only zlib finds the damage."""
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, x=np.random.default_rng(0).random(1000))
+    content = bytearray(path.read_bytes())
+    content[60:90] = b"\xff" * 30
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_inputs([f"x=@{path}"])
+
+
 def test_the_same_input_twice_is_refused():
     with pytest.raises(UsageError, match="second time"):
         read_inputs(["x=1", "x=2"])

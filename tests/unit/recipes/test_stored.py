@@ -60,3 +60,13 @@ def test_there_is_none_when_the_file_is_missing_or_damaged(repository, evaluatio
     (file,) = repository.with_name("models.state").rglob("*.npz")
     file.write_bytes(file.read_bytes()[:100])
     assert stored.load(repository, "m", 1) is None
+
+
+@pytest.mark.parametrize("start", [60, 200, 400])
+def test_there_is_none_when_an_array_in_the_file_is_damaged(repository, evaluation, start):
+    stored.save(repository, "m", 1, evaluation)
+    (file,) = repository.with_name("models.state").rglob("*.npz")
+    content = bytearray(file.read_bytes())
+    content[start : start + 30] = b"\xff" * 30
+    file.write_bytes(content)
+    assert stored.load(repository, "m", 1) is None
