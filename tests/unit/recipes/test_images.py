@@ -49,6 +49,14 @@ def test_fashion_mnist_comes_from_kerass_loader_where_the_package_is_out_of_reac
     assert any("out of reach" in line for line in said)
 
 
+def test_mnist_is_sought_with_kerass_loader_where_the_package_is_out_of_reach(nowhere):
+    """Which cannot have it here either: Keras takes nothing but the real file."""
+    said = []
+    with pytest.raises(DataError, match=r"keras\.datasets\.mnist"):
+        images.mnist(report=said.append)
+    assert any("trying Keras's loader" in line for line in said)
+
+
 def test_cifar10_falls_back_to_fashion_mnist_in_its_shape_and_says_so(keras_cache):
     data = images.cifar10()
     assert data.train.shape == (3, 32, 32, 3) and data.train.dtype == np.uint8
