@@ -16,14 +16,14 @@ import numpy as np
 from modelport.client import Client
 from modelport.commands.build import build, current_versions
 from modelport.convert.types import Arrays, rows
-from modelport.errors import ModelNotFoundError, VerificationError
+from modelport.errors import DataError, VerificationError
 from modelport.recipes import metrics, stored
 from modelport.recipes.find import find_recipes, importable
 from modelport.recipes.recipe import Array, Options, as_rows
 from modelport.recipes.stored import StoredEvaluation
 from modelport.repository import manifest as manifests
 from modelport.repository.layout import DEFAULT_REPOSITORY
-from modelport.server import EmbeddedServer
+from modelport.server import EmbeddedServer, failures
 from modelport.verify import evidence as evidences
 from modelport.verify.compare import Comparison, compare
 from modelport.verify.tolerance import Tolerance
@@ -180,8 +180,8 @@ def _row(client: Client, repository: Path, model: str, version: int, protocol: s
     folder = repository / model / str(version)
     samples = stored.load(repository, model, version)
     if samples is None:
-        raise ModelNotFoundError(
-            f"{model!r} has no stored evaluation", why="it was removed", fix="run the demo again", model=model
+        raise DataError(
+            f"{model!r} has no stored evaluation", why="it was removed or damaged", fix="run the demo again"
         )
     limits = evidences.read(folder)[0].tolerances
 
@@ -249,9 +249,4 @@ def _badness(comparison: Comparison, limits: Mapping[str, Tolerance]) -> tuple[b
 def _require_loaded(server: EmbeddedServer, models: Sequence[str]) -> None:
     for model in models:
         if model in server.failed:
-            raise ModelNotFoundError(
-                f"the server does not load {model!r}",
-                why=server.failed[model],
-                fix=f"the whole log is {server.log}",
-                model=model,
-            )
+            raise failures.not_loaded(model, f"{server.failed[model]} (the whole log is {server.log})")
