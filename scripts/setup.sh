@@ -1,17 +1,26 @@
 #!/usr/bin/env bash
 # Makes .venv with the locked packages and the project itself. Does nothing when neither the lock nor
-# pyproject.toml changed since the last time. PYTHON, PIP_ARGS and VENV are described in the Makefile.
+# pyproject.toml changed since the last time. A PYTHON of another version makes it anew. PYTHON, PIP_ARGS and VENV
+# are described in the Makefile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 venv=${VENV:-.venv}
 stamp=$venv/.installed
 wanted=$(cat requirements.lock pyproject.toml | sha256sum)
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && "$venv/bin/python" -c '' 2>/dev/null; then exit 0; fi
+
+version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
+
+rebuild=  # a PYTHON of another version than the one in use
+if [ -n "${PYTHON:-}" ] && [ -e "$venv" ]; then
+    python=$(scripts/find_python.sh)
+    [ "$(version_of "$venv/bin/python")" = "$(version_of "$python")" ] || rebuild=yes
+fi
+if [ -z "$rebuild" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && "$venv/bin/python" -c '' 2>/dev/null; then exit 0; fi
 
 make_venv() {
     local python=$1 version
-    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    version=$(version_of "$python")
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         scripts/debian.sh "python$version-venv" || exit 1
     fi
@@ -40,7 +49,10 @@ PIP_ARGS=${PIP_ARGS:-}
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 mkdir -p build
 : >build/setup.log
-"$venv/bin/python" -c '' 2>/dev/null || make_venv "$(scripts/find_python.sh)"
+if [ -n "$rebuild" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
+    python=$(scripts/find_python.sh)
+    make_venv "$python"
+fi
 rm -f "$stamp"
 echo "== installing the locked packages (the first time downloads them; later runs skip this step)"
 pip_install -r requirements.lock

@@ -49,6 +49,28 @@ def test_the_first_fitting_python_on_the_path_is_taken(script):
     assert script("find_python.sh").stdout.strip() == str(script.tools / "python3.11")
 
 
+@pytest.mark.parametrize(("version", "remade"), [("3.10", True), ("3.11", False)])
+def test_a_python_of_another_version_makes_the_environment_anew(root, tmp_path, version, remade):
+    """The interpreters are stand-ins that tell a version; the one that is named here also notes what it is asked."""
+    (tmp_path / "scripts").mkdir()
+    for name in ("setup.sh", "find_python.sh"):
+        shutil.copy(root / "scripts" / name, tmp_path / "scripts")
+    for name in ("requirements.lock", "pyproject.toml"):
+        (tmp_path / name).touch()
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    wanted = subprocess.run(["sha256sum"], input="", capture_output=True, text=True, check=True).stdout
+    (venv / ".installed").write_text(wanted)
+    asked = tmp_path / "asked"
+    for path, tells in ((venv / "bin" / "python", version), (tmp_path / "python3.11", "3.11")):
+        path.write_text(f'#!/bin/sh\n[ "$1" != -m ] || {{ echo "$@" >>{asked}; exit 3; }}\necho {tells}\n')
+        path.chmod(0o755)
+    env = {**os.environ, "PYTHON": str(tmp_path / "python3.11"), "VENV": str(venv)}
+    done = subprocess.run(["bash", "scripts/setup.sh"], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (done.returncode, asked.exists()) == ((3, True) if remade else (0, False)), done.stderr
+    assert not remade or asked.read_text() == f"-m venv --clear {venv}\n"
+
+
 @pytest.mark.parametrize(("env", "word"), [({"PYTHON": "/bin/false"}, "PYTHON=/bin/false"), ({}, "no Python 3.10")])
 def test_no_fitting_python_is_a_clear_error(script, env, word):
     done = script("find_python.sh", **env)
