@@ -109,5 +109,7 @@ def test_a_client_that_is_closed_while_a_call_waits_for_its_place_says_so(kind, 
             self._closed = True
             return super()._send(call)
 
-    (error,) = call_grpc(ClosedMeanwhile(parse_target(f"grpc://127.0.0.1:{free_port()}"), 1), Ready(model=None, version=None))
+    (error,) = call_grpc(
+        ClosedMeanwhile(parse_target(f"grpc://127.0.0.1:{free_port()}"), 1), Ready(model=None, version=None)
+    )
     assert isinstance(error, ClientError) and "is closed" in error.what
