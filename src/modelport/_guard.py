@@ -8,7 +8,13 @@ from collections.abc import Callable
 
 from modelport import _render
 from modelport._version import __version__
-from modelport.errors import UNEXPECTED_EXIT_CODE, ModelportError
+from modelport.errors import UNEXPECTED_EXIT_CODE, EnvironmentUnfitError, ModelportError
+
+_PACKAGES_OF_EXTRA = {
+    "export": ("torch", "keras", "h5py", "onnx", "onnxruntime", "onnxscript", "safetensors"),
+    "server": ("pytriton",),
+    "samples": ("sklearn", "PIL", "pandas", "pyarrow"),
+}
 
 
 def guarded(action: Callable[[], object], *, program: str) -> int:
@@ -31,6 +37,10 @@ def guarded(action: Callable[[], object], *, program: str) -> int:
     except BrokenPipeError:
         return 141
     except Exception as exc:
+        missing = _missing_package(exc)
+        if missing is not None:
+            _render.ERR.print(f"{program}: {missing}", markup=False, soft_wrap=True)
+            return missing.exit_code
         _render.ERR.print(
             f"{program}: unexpected {type(exc).__name__}: {exc}\n"
             "  why: this is a defect of modelport, not of your input\n"
@@ -41,3 +51,18 @@ def guarded(action: Callable[[], object], *, program: str) -> int:
         )
         return UNEXPECTED_EXIT_CODE
     return 0
+
+
+def _missing_package(exc: Exception) -> EnvironmentUnfitError | None:
+    """The error for a package of an extra that is not installed; None for any other exception."""
+    if not isinstance(exc, ModuleNotFoundError):
+        return None
+    package = (exc.name or "").partition(".")[0]
+    for extra, packages in _PACKAGES_OF_EXTRA.items():
+        if package in packages:
+            return EnvironmentUnfitError(
+                f"the Python package {package!r} is not installed",
+                why=f"this command needs what comes with modelport's extra {extra!r}",
+                fix=f"pip install 'modelport[{extra}]'",
+            )
+    return None

@@ -16,8 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 WIDTH_OF_A_FILE = 200  # columns, where output does not go to a terminal
-OUT = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
-ERR = Console(stderr=True, highlight=False)
+OUT = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
+ERR = Console(stderr=True, highlight=False, emoji=False)
 
 
 def as_json(value: Any) -> None:

@@ -314,6 +314,36 @@ def test_an_unexpected_error_says_so_and_brings_what_to_report(capsys):
     assert "  why: " in err and "  do:  report it" in err and "Traceback" in err
 
 
+@pytest.mark.parametrize(
+    ("module", "extra"), [("torch", "export"), ("keras.models", "export"), ("pytriton", "server"), ("PIL", "samples")]
+)
+def test_a_package_of_an_extra_that_is_missing_is_named_with_what_installs_it(capsys, module, extra):
+    def fail() -> None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    code = _guard.guarded(fail, program="modelport")
+    assert Said(code, *capsys.readouterr()).is_clear_error(44, f"pip install 'modelport[{extra}]'")
+
+
+def test_any_other_missing_module_is_a_defect(capsys):
+    def fail() -> None:
+        raise ModuleNotFoundError("No module named 'modelport.nope'", name="modelport.nope")
+
+    assert _guard.guarded(fail, program="modelport") == UNEXPECTED_EXIT_CODE
+
+
+def test_an_empty_token_file_is_refused(run, tmp_path):
+    (tmp_path / "token").write_text("\n")
+    said = run("infer", "net", "-i", "x=[1]", "-u", "http://127.0.0.1:1", "--token-file", tmp_path / "token")
+    assert said.is_clear_error(2, "is empty")
+
+
+def test_nothing_is_made_an_emoji(capsys, run):
+    (Path("x") / ":heart:").mkdir(parents=True)
+    said = run("export", "x/:heart:", "-n", "net")
+    assert ":heart:" in said.err
+
+
 # --- the program -----------------------------------------------------------------------------------------------------
 
 
