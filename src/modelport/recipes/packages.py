@@ -7,7 +7,6 @@ settings. Every file is compared with its known sha256; what is in the cache is 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from typing import Literal
 
 from modelport._process import run
 from modelport.errors import DataError, ProcessError
+from modelport.server import toolchain
 
 Report = Callable[[str], None]
 DOWNLOAD_TIMEOUT_S = 900.0
@@ -48,8 +48,7 @@ class Package:
 
 def cache_folder() -> Path:
     """Where fetched data is kept: `$XDG_CACHE_HOME/modelport/data`, or below `~/.cache`."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "modelport" / "data"
+    return toolchain.cache_folder() / "data"
 
 
 def fetch(package: Package, report: Report = lambda _: None) -> Path:

@@ -89,6 +89,8 @@ def test_a_cache_that_cannot_be_written_is_a_data_error(wheel, monkeypatch, tmp_
 def test_the_cache_is_below_the_home_folder_by_default(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path.home() / ".cache" / "modelport" / "data"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache_folder() == Path.home() / ".cache" / "modelport" / "data"
 
 
 def test_the_made_wheel_is_a_wheel(wheel, tmp_path):
