@@ -121,6 +121,11 @@ def test_every_option_is_one_of_tritonserver(container):
     assert {name for name, _ in container} <= known
 
 
+def test_both_engines_calculate_in_float32(service):
+    tools = toolchain.Toolchain(server=Path(), backends=Path(), libraries=(), empty=Path())
+    assert service["environment"]["NVIDIA_TF32_OVERRIDE"] == tools.environment({})["NVIDIA_TF32_OVERRIDE"] == "0"
+
+
 def test_the_secret_has_no_default(container):
     """Compose refuses to start without it; a default would be the same everywhere."""
     guards = [value for name, value in container if name.endswith(("restricted-api", "restricted-protocol"))]

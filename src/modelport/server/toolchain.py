@@ -65,7 +65,8 @@ class Toolchain:
         The stub finds Python through `PATH`, so the running environment's folder comes first. No bytecode is
         written, but by the stub itself: its interpreter ignores that variable, and a published Python model keeps it
         off in its own way. torch's threads sleep while they wait: when they spin, they take the cores from Triton's
-        own threads.
+        own threads. On a GPU, TF32 is off: it keeps 10 bits of a float32 product's factors, and the tolerances
+        under which a version was published are those of float32.
 
         Args:
             inherited: The variables to start from; by default those of this process.
@@ -75,6 +76,7 @@ class Toolchain:
         env["LD_LIBRARY_PATH"] = _joined(*self.libraries, env.get("LD_LIBRARY_PATH"))
         env["PYTHONDONTWRITEBYTECODE"] = "1"
         env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        env.setdefault("NVIDIA_TF32_OVERRIDE", "0")
         return env
 
 
@@ -125,7 +127,10 @@ def find_libpython(folders: list[Path] | None = None, python: str = PYTHON_VERSI
 
 
 def cache_folder() -> Path:
-    """Where modelport keeps what it can build again: `$XDG_CACHE_HOME/modelport`, or `~/.cache/modelport`."""
+    """Where modelport keeps what it can build again: `$XDG_CACHE_HOME/modelport`, or `~/.cache/modelport`.
+
+    A relative `XDG_CACHE_HOME` is ignored, as the standard says.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "modelport"
 
