@@ -128,6 +128,9 @@ def build_right(zoo, mlp, make_graph):
     bias = {"bias": np.array([10, 20], np.float32)}
     optional = make_graph([NODE("Add", ["x", "bias"], ["y"])], "x:FLOAT[2] bias:FLOAT[2]", "y:FLOAT[2]", bias)
     zoo.onnx("optional", "x:FP32[2] bias:FP32[2]{optional: true}", "y:FP32[2]", optional, 0)
+    default = {"k": np.array(3, np.float32)}
+    factor = make_graph([NODE("Mul", ["x", "k"], ["y"])], "x:FLOAT[2] k:FLOAT[]", "y:FLOAT[2]", default)
+    zoo.onnx("factor", "x:FP32[2] k:FP32[1]{optional: true}", "y:FP32[2]", factor, 0)
     flat = make_graph([NODE("Neg", ["x"], ["y"])], "x:FLOAT[n]", "y:FLOAT[n]")
     zoo.onnx("flat", "x:FP32[1]{reshape { shape: [] }}", "y:FP32[1]{reshape { shape: [] }}", flat)
     plain = "x:FP32[4]", "y:FP32[3]", mlp
@@ -321,6 +324,8 @@ def test_an_optional_input_has_the_models_own_value_when_it_is_left_out(caller):
     x = np.array([1, 2], np.float32)
     np.testing.assert_array_equal(caller("optional", {"x": x}).arrays["y"], [11, 22])
     np.testing.assert_array_equal(caller("optional", {"x": x, "bias": x}).arrays["y"], [2, 4])
+    np.testing.assert_array_equal(caller("factor", {"x": x}).arrays["y"], [3, 6])
+    np.testing.assert_array_equal(caller("factor", {"x": x, "k": np.ones(1, np.float32)}).arrays["y"], [1, 2])
 
 
 def test_reshape_gives_the_model_its_own_rank(caller):

@@ -76,7 +76,8 @@ class TritonPythonModel:
                 texts = serving.decode(name, feed[name])
                 feed[name] = np.array(texts, dtype=object).reshape(feed[name].shape)
         for name in self._scalars:
-            feed[name] = feed[name].reshape(())
+            if name in feed:  # an optional one may be left out
+                feed[name] = feed[name].reshape(())
         answers = dict(zip(wanted, self._session.run(wanted, feed, self._run_options), strict=True))
         for name, shape in self._scalar_outputs.items():
             if name in answers:
@@ -107,15 +108,22 @@ def _open(config: Config) -> ort.InferenceSession:
         options.add_session_config_entry(_DEVICE_ALLOCATOR, config.parameters[_DEVICE_ALLOCATOR])
     for library in config.op_libraries:
         options.register_custom_ops_library(library)
+    if config.kind == "GPU" and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # CUDA and cuDNN out of their Python packages
     providers = _providers(config)
+    session = ort.InferenceSession(str(config.file), options, providers=providers)
+    running = session.get_providers()
+    for name, _ in providers:
+        if name not in running:
+            serving.warn(f"model '{config.name}': {name} did not start; the answers come without it")
     serving.log(
         f"onnxruntime {ort.__version__}, model '{config.name}' version {config.folder.name}: "
         f"graph level {options.graph_optimization_level.name}, {options.execution_mode.name}, "
         f"{options.intra_op_num_threads} intra-op threads, {options.inter_op_num_threads} inter-op threads, "
         f"memory arena {options.enable_cpu_mem_arena}, memory pattern {options.enable_mem_pattern}, "
-        f"providers {', '.join(name for name, _ in providers)}"
+        f"providers {', '.join(running)}"
     )
-    return ort.InferenceSession(str(config.file), options, providers=providers)
+    return session
 
 
 def _run_options(config: Config) -> ort.RunOptions:
