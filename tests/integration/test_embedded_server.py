@@ -20,6 +20,7 @@ from onnx import helper
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from modelport.errors import (
+    EnvironmentUnfitError,
     InvalidNameError,
     ModelNotFoundError,
     PortTakenError,
@@ -296,6 +297,39 @@ def test_a_repository_that_is_missing_empty_or_badly_named_is_refused(tmp_path):
     assert not list(tmp_path.glob("*.state"))
 
 
+SERVE = """
+import sys
+from modelport._guard import guarded
+from modelport.commands.serve import serve_forever
+from modelport.server import EmbeddedServer
+server = EmbeddedServer(sys.argv[1], http_port=0, grpc_port=0, metrics_port=0)
+sys.exit(guarded(lambda: serve_forever(server, print), program="serve"))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_start_at_once_and_leaves_nothing(tmp_path, zoo, number):
+    root = tmp_path / "repository"
+    root.mkdir()
+    path = type(zoo)(root).python("endless", "x:FP32[2]", "y:FP32[2]", DOUBLE)
+    path.write_text(path.read_text() + "\n    def initialize(self, args):\n        time.sleep(60)\n")
+    process = subprocess.Popen([sys.executable, "-c", SERVE, root], stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 30
+        while len(family := psutil.Process(process.pid).children(recursive=True)) < 2:  # the server and a stub
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        started = time.monotonic()
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+        assert time.monotonic() - started < 10
+        assert process.returncode == 130 and "Traceback" not in err
+        assert not [child for child in family if _session(child.pid) == family[0].pid]
+    finally:
+        process.kill()
+        process.communicate()
+
+
 # Ends
 
 
@@ -352,6 +386,27 @@ def test_an_interpreter_that_ends_without_stop_leaves_nothing(small):
     pid, prefix, _ = done.stdout.split()
     assert not psutil.pid_exists(int(pid))
     assert not shared_memory.entries(prefix)
+
+
+def test_a_server_that_was_stopped_starts_again_with_a_log_and_a_secret_of_its_own(small):
+    server = EmbeddedServer(small, **FREE)
+    seen = []
+    for _ in range(2):
+        with server:
+            assert [state.model for state in server.index()] == ["good"]
+            [secret] = server.http_headers.values()
+            assert not visible(server.pid, secret)
+            seen.append((server.log, secret))
+    (first_log, first_secret), (second_log, second_secret) = seen
+    assert first_log != second_log and first_secret != second_secret
+    assert first_log.is_file() and second_log.is_file()
+
+
+def test_a_state_folder_that_cannot_be_written_is_named_with_what_to_do(small, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(EnvironmentUnfitError, match="log cannot be written") as caught:
+        EmbeddedServer(small, state_dir=tmp_path / "file", **FREE).start()
+    assert "state_dir=" in caught.value.fix
 
 
 def test_two_servers_on_one_repository_do_not_disturb_each_other(server, zoo):

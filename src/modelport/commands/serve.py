@@ -76,12 +76,15 @@ def serve_forever(server: EmbeddedServer, ready: Callable[[EmbeddedServer], None
     """Start the server, call `ready`, and wait until Ctrl-C or SIGTERM; then stop it.
 
     Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM came while it started; it is stopped.
         ServerDiedError: The server ended by itself.
     """
     stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with server:
+            for number in before:
+                signal.signal(number, lambda *_: stop.set())
             ready(server)
             while not stop.wait(POLL_S):
                 if not server.running:

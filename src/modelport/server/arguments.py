@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from modelport.errors import UsageError
 from modelport.server.secret import HTTP_HEADER
 from modelport.server.toolchain import Toolchain
 
-# What a caller never needs. Health, metadata, inference stay open, and so does model-config: a client learns the
-# largest batch from it.
+# What a caller never needs. Health, metadata, inference stay open, and so does model-config: modelport's own client
+# does not ask for it, other Triton clients do, and it only reads.
 RESTRICTED_APIS = ("model-repository", "shared-memory", "statistics", "trace", "logging")
 
 # Bytes of shared memory per model instance at first and per step of growth.
@@ -17,6 +18,39 @@ SHM_DEFAULT_BYTES = 4 * 2**20
 SHM_GROWTH_BYTES = 16 * 2**20
 
 EXIT_TIMEOUT_S = 20  # seconds that requests in flight have to finish after SIGTERM
+
+
+# What would open the server to others: its addresses, its restrictions, and listeners that bind to every address.
+OWNED_OPTIONS = (
+    "--http-address",
+    "--grpc-address",
+    "--metrics-address",
+    "--http-restricted-api",
+    "--grpc-restricted-protocol",
+    "--allow-sagemaker",
+    "--allow-vertex-ai",
+)
+
+
+def harmless(extra: Iterable[str]) -> tuple[str, ...]:
+    """The further options of a caller, once none of them opens the server to others.
+
+    Args:
+        extra: Options as `tritonserver` takes them; it also takes the beginning of a name for the whole name.
+
+    Raises:
+        UsageError: They contain options that are not the caller's to set.
+    """
+    words = tuple(extra)
+    names = [word.partition("=")[0] for word in words]
+    wrong = [n for n in names if len(n) > 2 and any(owned.startswith(n) for owned in OWNED_OPTIONS)]
+    if wrong:
+        raise UsageError(
+            f"extra_args must not hold {', '.join(wrong)}",
+            why="the embedded server answers on loopback only, and its control APIs need the secret",
+            fix="leave them out; to serve others, put the gateway in front or use the official container",
+        )
+    return words
 
 
 def command(

@@ -13,11 +13,11 @@ from types import TracebackType
 
 from modelport._process import Child, wait_until
 from modelport.errors import ModelNotFoundError, ServerError, ServerTimeoutError
-from modelport.server import arguments, checks, failures, ports, shared_memory, stopping, toolchain
+from modelport.server import arguments, checks, failures, logs, ports, shared_memory, stopping, toolchain
 from modelport.server.control import Control, VersionState
 from modelport.server.secret import GRPC_HEADER, HTTP_HEADER, new_secret, scrub, visible
 
-KEPT_LOGS = 10
+FAILED_START_GRACE_S = 3.0  # a server that has not started has no requests to answer
 _TRITON_LINE = re.compile(r"^[IWE][0-9]{4} ", re.MULTILINE)  # such a line comes after Triton has read its options
 _log = logging.getLogger(__name__)
 
@@ -25,7 +25,9 @@ _log = logging.getLogger(__name__)
 class EmbeddedServer:
     """A Triton server that serves a model repository from this machine to this machine.
 
-    Use it as a context manager, or call `start` and `stop`. It is also stopped when the interpreter ends.
+    Use it as a context manager, or call `start` and `stop`, as often as you like. It is also stopped when the
+    interpreter ends, by an exception or `sys.exit` as well. It survives what ends the interpreter without a last word:
+    SIGKILL, and SIGTERM in a program that does not handle it (the command line does).
 
     Args:
         repository: The model repository.
@@ -37,11 +39,14 @@ class EmbeddedServer:
         state_dir: Where its logs are; by default `<repository>.state` beside the repository.
         start_timeout_s: Seconds until the server must answer, loading included.
         log_verbose: Triton's verbosity, 0 to 4.
-        extra_args: Further options for `tritonserver`, passed through untouched.
+        extra_args: Further options for `tritonserver`, passed through untouched; none that opens it to others.
 
     Attributes:
         failed: After `start`, the models that did not load, each with Triton's reason.
-        log: The server's log file.
+        log: The server's log file, another one for each start.
+
+    Raises:
+        UsageError: One of `extra_args` would open the server to others.
     """
 
     def __init__(
@@ -61,14 +66,14 @@ class EmbeddedServer:
         self.repository = Path(repository)
         self.state_dir = Path(state_dir) if state_dir else Path(f"{self.repository.resolve()}.state")
         self.failed: dict[str, str] = {}
-        self.log = self.state_dir / "logs" / f"triton-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{id(self):x}.log"
+        self.log = logs.name(self.state_dir / "logs")
         self._host = ports.loopback(host)
         self._wanted_ports = {"HTTP": http_port, "gRPC": grpc_port, "metrics": metrics_port}
         self._ports = dict(self._wanted_ports)
         self._models = None if models is None else tuple(models)
         self._start_timeout_s = start_timeout_s
         self._log_verbose = log_verbose
-        self._extra_args = tuple(extra_args)
+        self._extra_args = arguments.harmless(extra_args)
         self._child: Child | None = None
         self._owner = 0
         self._secret = ""
@@ -118,7 +123,7 @@ class EmbeddedServer:
             The server itself.
 
         Raises:
-            EnvironmentUnfitError: The machine or the Python environment lacks something.
+            EnvironmentUnfitError: The machine or the environment lacks something, or `state_dir` cannot be written.
             InvalidNameError: A model, a version folder or the repository's path has a name that Triton must not see.
             ModelNotFoundError: A wanted model has no folder.
             PortTakenError: A port is in use.
@@ -129,14 +134,14 @@ class EmbeddedServer:
         if self.running:
             raise ServerError("the server is running already", why="start was called twice", fix="stop it first")
         self.stop()  # what is left of a server that died
-        wanted = self._launch()
         try:
+            wanted = self._launch()
             control = self._await_answer()
             self.failed = control.problems(wanted)
             if wanted and not any(state.ready for state in control.index()):
                 raise failures.none_loaded(self.failed, self.log)
-        except BaseException:
-            self.stop()
+        except BaseException:  # Ctrl-C as well
+            self.stop(grace_s=FAILED_START_GRACE_S)
             raise
         for model, reason in self.failed.items():
             _log.warning("model %s did not load: %s", model, reason)
@@ -245,7 +250,8 @@ class EmbeddedServer:
         tools = toolchain.build(package, libpython)
         self._ports = ports.choose(self._host, self._wanted_ports)
         self._secret, self._shm_prefix = new_secret(), shared_memory.new_prefix()
-        self._forget_old_logs()
+        # A new one: lines of an earlier start would say that Triton has read its options.
+        self.log = logs.create(self.state_dir / "logs")
         command = arguments.command(
             tools,
             repository,
@@ -257,8 +263,8 @@ class EmbeddedServer:
             log_verbose=self._log_verbose,
             extra=self._extra_args,
         )
-        self._child = Child(command, log=self.log, env=tools.environment(), cwd=tools.empty)
         self._owner = os.getpid()
+        self._child = Child(command, log=self.log, env=tools.environment(), cwd=tools.empty)
         atexit.register(self._at_exit)
         return models
 
@@ -294,11 +300,6 @@ class EmbeddedServer:
         assert self._child is not None
         code = self._child.wait(1.0) or 0
         return failures.died(code, self._child.log_tail(), self.log)
-
-    def _forget_old_logs(self) -> None:
-        logs = sorted(self.log.parent.glob("triton-*.log"), key=lambda path: path.stat().st_mtime)
-        for path in logs[: -(KEPT_LOGS - 1)]:
-            path.unlink(missing_ok=True)
 
     def _at_exit(self) -> None:
         self.stop(grace_s=5.0)
