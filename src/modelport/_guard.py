@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from modelport import _render
 from modelport._version import __version__
@@ -25,7 +28,8 @@ def guarded(action: Callable[[], object], *, program: str) -> int:
         program: Its name, in front of the message.
     """
     try:
-        action()
+        with _sigterm_exits():
+            action()
     except ModelportError as exc:
         _render.ERR.print(f"{program}: {exc}", markup=False, soft_wrap=True)
         return exc.exit_code
@@ -51,6 +55,19 @@ def guarded(action: Callable[[], object], *, program: str) -> int:
         )
         return UNEXPECTED_EXIT_CODE
     return 0
+
+
+@contextlib.contextmanager
+def _sigterm_exits() -> Iterator[None]:
+    """SIGTERM becomes `SystemExit(143)`, so that what was started is stopped; only the main thread can set that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def _missing_package(exc: Exception) -> EnvironmentUnfitError | None:
