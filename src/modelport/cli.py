@@ -343,7 +343,12 @@ def _text_lines(path: Path) -> list[str]:
 
 
 def _token(path: Path | None) -> str | None:
-    return None if path is None else " ".join(_text_lines(path)).strip()
+    if path is None:
+        return None
+    token = " ".join(_text_lines(path)).strip()
+    if not token:
+        raise UsageError(f"{path} is empty", why="--token-file names a file with a token in it", fix="write it there")
+    return token
 
 
 def _comparison_table(rows: Sequence[tuple[str, int, str, Any]]) -> None:
