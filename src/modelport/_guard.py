@@ -28,7 +28,7 @@ def guarded(action: Callable[[], object], *, program: str) -> int:
         program: Its name, in front of the message.
     """
     try:
-        with _sigterm_exits():
+        with _signals_exit():
             action()
     except ModelportError as exc:
         _render.ERR.print(f"{program}: {exc}", markup=False, soft_wrap=True)
@@ -58,16 +58,21 @@ def guarded(action: Callable[[], object], *, program: str) -> int:
 
 
 @contextlib.contextmanager
-def _sigterm_exits() -> Iterator[None]:
-    """SIGTERM becomes `SystemExit(143)`, so that what was started is stopped; only the main thread can set that."""
+def _signals_exit() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a closed terminal, become `SystemExit`, so that what was started is stopped.
+
+    Only the main thread can set that.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda which, _: sys.exit(128 + which)) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _missing_package(exc: Exception) -> EnvironmentUnfitError | None:

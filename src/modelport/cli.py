@@ -317,11 +317,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _guard.guarded(lambda: app(args=words, prog_name="modelport"), program="modelport")
 
 
-def run() -> None:
-    """Entry point of the `modelport` program."""
-    sys.exit(main())
-
-
 def _progress(*, quiet: bool) -> Any:
     """A spinner with the current step on standard error; the steps as lines where that is no terminal."""
     from modelport._progress import progress
@@ -337,7 +332,7 @@ def _samples(path: Path) -> dict[str, Any]:
 
 def _text_lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as exc:
         raise UsageError(f"{path} cannot be read", why=str(exc), fix="give a UTF-8 text file") from exc
 

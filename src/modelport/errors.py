@@ -20,7 +20,7 @@
     │   ├── PortTakenError         41
     │   ├── ServerDiedError        42
     │   ├── ServerTimeoutError     43
-    │   └── EnvironmentUnfitError  44   this machine lacks something the server needs
+    │   └── EnvironmentUnfitError  44   this machine lacks something that is needed
     ├── ClientError                50   a request that got no answer
     │   ├── UnreachableError       51
     │   ├── DeadlineError          52
@@ -205,7 +205,7 @@ class ServerTimeoutError(ServerError):
 
 
 class EnvironmentUnfitError(ServerError):
-    """This machine or Python environment lacks something that the embedded server needs."""
+    """This machine or Python environment lacks something that is needed."""
 
     exit_code = 44
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from modelport import _guard
 
 
-def test_sigterm_ends_an_action_through_its_cleanup_and_the_old_handler_is_back():
+def test_signals_ends_an_action_through_its_cleanup_and_the_old_handler_is_back():
     cleaned = []
 
     def action() -> None:

@@ -24,7 +24,8 @@ LAYERS = (
     ("_render", "_progress"),
     ("_guard",),
     ("commands",),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 # Narrower than the layer: part -> what of modelport it may import.
