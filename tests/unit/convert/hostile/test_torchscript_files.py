@@ -139,8 +139,9 @@ def with_line(tmp_path: Path, rezip: Callable) -> Callable[[str], Path]:
 
     def build(line: str) -> Path:
         torch.jit.save(torch.jit.script(torch.nn.Sequential(torch.nn.ReLU())), tmp_path / "good.pt")
-        member = "good/code/__torch__/torch/nn/modules/activation.py"
         with zipfile.ZipFile(tmp_path / "good.pt") as archive:
+            # torch puts a number into the name when another module of this class was traced before in this process.
+            member = next(name for name in archive.namelist() if "/modules/activation" in name and name.endswith(".py"))
             code = archive.read(member).decode()
         assert "    _0 = " in code
         return rezip(
@@ -181,7 +182,7 @@ def with_line(tmp_path: Path, rezip: Callable) -> Callable[[str], Path]:
     ],
 )
 def test_code_that_could_hide_a_file_operator_is_refused(with_line: Callable, refused: Callable, line: str) -> None:
-    refused(check_torchscript, with_line(line), UnsafeSourceError, "activation.py")
+    refused(check_torchscript, with_line(line), UnsafeSourceError, "activation")
 
 
 @pytest.mark.parametrize(
