@@ -90,7 +90,8 @@ def export(
         name: Model name.
         repository: Folder of the model repository.
         example_inputs: Arrays by tensor name in the order of the model's arguments, the samples along axis 0.
-            Real samples make the better proof. Where the model states its inputs they may be left out.
+            Real samples make the better proof; the first 64 are used. Where the model states its inputs they may be
+            left out.
         inputs: Declarations `NAME:DTYPE:batch,28,28,1` instead of, or beside, example inputs; a word for a size
             that varies.
         output_names: Names of the outputs in their order; the model's own names (or `output`) when left out.
@@ -313,5 +314,12 @@ def _label_files(spec: ModelSpec, reference: Reference, plan: _Plan) -> dict[str
             f"{len(plan.labels)} labels were given for output {first.name!r}, which has {count} elements",
             why="every element of the output needs its label, in order",
             fix="give one label for each class; one line each in the --labels file",
+        )
+    broken = [label for label in plan.labels if len(label.splitlines()) > 1]
+    if broken:
+        raise UsageError(
+            f"the label {broken[0]!r} has more than one line",
+            why="a label file has one label a line",
+            fix="take the line break out",
         )
     return {first.name: f"{re.sub('[^A-Za-z0-9_-]', '_', first.name)}_labels.txt"}

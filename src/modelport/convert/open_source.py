@@ -115,6 +115,7 @@ def _declare(request: Request, own: Sequence[InputDeclaration] = ()) -> Declarat
     examples = made_up(known) if request.example_inputs is None else with_texts(request.example_inputs)
     if request.declared:
         check_declared(request.declared, examples)
+        examples = {d.name: examples[d.name] for d in request.declared}  # they tell the order
     batched = request.batched and all(d.batched for d in known)
     declaration = Declaration(
         name=request.name,

@@ -94,7 +94,7 @@ def make(factory: str, weights_file: Path | None) -> Any:
         sys.path.insert(0, str(Path.cwd()))
     try:
         model = getattr(importlib.import_module(module_name), function)()
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:  # a script that ends itself would look like success
         raise UsageError(
             f"{factory!r} gave no model",
             why=f"{type(exc).__name__}: {exc}",

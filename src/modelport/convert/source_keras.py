@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from modelport.convert.source_torch import Flat, TorchSource, dict_keys
 from modelport.convert.types import Declaration
 from modelport.errors import EnvironmentUnfitError, ExampleInputError, SourceFormatError, UnsafeSourceError
 from modelport.spec import dtype_of
+
+MADE_UP_NAME = re.compile(r"(keras_tensor|input_layer|input)(_\d+)?")
 
 
 class KerasCall(torch.nn.Module):
@@ -64,10 +67,8 @@ def from_model(model: Any, declaration: Declaration) -> TorchSource:
             fix="save the model to a .keras file and export that, or set KERAS_BACKEND=torch before importing keras",
         )
     names = tuple(declaration.example_inputs)
-    structure = getattr(model, "_inputs_struct", None)
-    keys = isinstance(structure, dict)
-    order = tuple(structure) if isinstance(structure, dict) else tuple(d.name for d in declared(model))
-
+    keys = isinstance(getattr(model, "_inputs_struct", None), dict)
+    order = tuple(d.name for d in declared(model))
     if order and len(order) != len(names):
         raise ExampleInputError(
             f"{len(names)} example inputs were given for {declaration.name!r}: {', '.join(names)}",
@@ -108,7 +109,7 @@ def load(path: Path) -> Any:
 def declared(model: Any) -> tuple[InputDeclaration, ...]:
     """The inputs as a built Keras model states them; sizes that it leaves open vary. Empty when it was never built."""
     try:
-        tensors = [(t.name, tuple(t.shape), str(t.dtype)) for t in model.inputs]
+        tensors = [(name, tuple(t.shape), str(t.dtype)) for name, t in _inputs(model)]
     except (AttributeError, ValueError, TypeError):
         return ()
     return tuple(
@@ -122,6 +123,21 @@ def declared(model: Any) -> tuple[InputDeclaration, ...]:
         )
         for name, shape, dtype in tensors
     )
+
+
+def _inputs(model: Any) -> list[tuple[str, Any]]:
+    """Names and symbolic tensors: the keys where the model takes a dict, else the tensors' own names.
+
+    A name that Keras made up counts the tensors of the process and would differ from run to run: it becomes `input`.
+    """
+    structure = getattr(model, "_inputs_struct", None)
+    if isinstance(structure, dict):
+        return list(structure.items())
+    tensors = list(model.inputs)
+    return [
+        (("input" if len(tensors) == 1 else f"input_{i}") if MADE_UP_NAME.fullmatch(t.name) else t.name, t)
+        for i, t in enumerate(tensors)
+    ]
 
 
 def _copied(model: Any) -> Any:

@@ -1,7 +1,7 @@
 """Proof that axis 0 is a batch axis: a row's answer does not depend on what else is in the batch.
 
 Triton's dynamic batcher puts rows of different callers into one run. A model that mixes rows would give
-wrong answers without any error, so the claim is tested on the artefact, not believed.
+wrong answers without any error, so the claim is tested on the source and on the artefact, not believed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def prove(runner: Runner, inputs: Mapping[str, Array], tolerances: Mapping[str, 
     """Run batches of 1, 2, 3 and all rows, in order and permuted, and compare each row with its single answer.
 
     Args:
-        runner: The artefact.
+        runner: The artefact, or the source.
         inputs: At least 4 rows; with rows that are all alike nothing can be proved.
         tolerances: By output; the same that the comparison with the source uses.
     """

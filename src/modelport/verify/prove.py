@@ -18,6 +18,7 @@ from modelport.verify.evidence import Evidence, Golden
 from modelport.verify.tolerance import Tolerance, derive
 
 PROOF_ROWS = 6
+EXAMPLE_ROWS = 64
 GOLDEN_ROWS = 8
 GOLDEN_BYTES = 8 * 2**20
 RESIZE_BY = (1, 3, -1)
@@ -30,7 +31,7 @@ class Reference:
     Attributes:
         inputs: Input specs in the declared order.
         outputs: Output specs in the source's order.
-        examples: At least `PROOF_ROWS` rows where there is a batch axis, else the example as given.
+        examples: `PROOF_ROWS` to `EXAMPLE_ROWS` rows where there is a batch axis, else the example as given.
         answers: The source's answers to `examples`.
         tolerances: Derived from them, by output.
     """
@@ -54,7 +55,7 @@ def describe(source: Source, declaration: Declaration) -> Reference:
     """
     examples = declaration.example_inputs
     if declaration.batched:
-        examples = more_rows(examples, PROOF_ROWS)
+        examples = more_rows(first_rows(examples, EXAMPLE_ROWS), PROOF_ROWS)
     answers = _run_on_rows(source, declaration, examples)
     require_finite(answers, model=declaration.name, where="the source itself")
     _require_repeatable(source, declaration, examples, answers)
@@ -73,7 +74,7 @@ def describe(source: Source, declaration: Declaration) -> Reference:
         _prove_rows(source, declaration, examples, tolerances)
     shapes = {name: [answer.shape] for name, answer in answers.items()}
     if any(declaration.dynamic_axes.values()):
-        for name, answer in source.run(resized(declaration, examples, 1)).items():
+        for name, answer in _run_longer(source, declaration, examples).items():
             shapes[name].append(answer.shape)
     skip = 1 if declaration.batched else 0
     return Reference(
@@ -180,6 +181,18 @@ def _prove_rows(
             max_abs_error=proof.max_abs_error,
         )
     return proof
+
+
+def _run_longer(source: Source, declaration: Declaration, examples: Arrays) -> Arrays:
+    try:
+        return source.run(resized(declaration, examples, 1))
+    except ExampleInputError as exc:
+        axes = ", ".join(label for axes in declaration.dynamic_axes.values() for label in axes.values())
+        raise ExampleInputError(
+            f"the model {declaration.name!r} does not run when the axes that may vary ({axes}) are longer by 1",
+            why=exc.why,
+            fix="declare these sizes as numbers, or change the model so that they may have any size",
+        ) from exc
 
 
 def _at_other_sizes(

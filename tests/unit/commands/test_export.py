@@ -293,6 +293,7 @@ def test_nan_in_the_model_is_not_published(go, target):
         ({"output_names": ["a", "b"]}, UsageError),
         ({"labels": ["only one"]}, UsageError),
         ({"labels": []}, UsageError),
+        ({"labels": ["one\nline", "two"]}, UsageError),
         ({"labels": ["cat", "d\nog"]}, UsageError),
         ({"inputs": ["x:float32:batch,4"]}, ExampleInputError),
         ({"inputs": ["x"]}, UsageError),

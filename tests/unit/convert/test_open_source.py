@@ -135,6 +135,14 @@ def test_a_pickle_is_refused_before_anything_loads_it(tmp_path, payload):
     assert not payload.ran()
 
 
+def test_declarations_tell_the_order_of_samples(samples):
+    """Arrays in a file come in whatever order they were saved."""
+    examples = {"b": x(2, 3), "a": x(2, 2)}
+    asked = request(declared=parse_declarations(["a:float32:batch,2", "b:float32:batch,3"]), example_inputs=examples)
+    _, found = open_source(torch.nn.Bilinear(2, 3, 1), asked)
+    assert list(found.example_inputs) == ["a", "b"]
+
+
 def test_samples_and_declarations_must_agree(samples):
     with pytest.raises(ExampleInputError, match="declared"):
         open_source(

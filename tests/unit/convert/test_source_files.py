@@ -124,6 +124,14 @@ def test_a_factory_that_gives_no_model_is_one_clear_error(package, name, reason)
     assert reason in caught.value.why and name in caught.value.what and caught.value.fix
 
 
+def test_a_script_that_ends_itself_is_one_clear_error(package, tmp_path):
+    """Its exit code 0 must not look like success."""
+    (tmp_path / "shop" / "script.py").write_text("raise SystemExit(0)\n")
+    with pytest.raises(UsageError) as caught:
+        make("shop.script:net", None)
+    assert "SystemExit" in caught.value.why
+
+
 def test_a_module_that_is_not_there_is_one_clear_error(package):
     with pytest.raises(UsageError, match="no_such_package"):
         make("no_such_package.nets:net", None)

@@ -45,6 +45,25 @@ def test_a_built_model_states_its_inputs():
     ]
 
 
+def test_names_that_keras_made_up_are_not_kept():
+    """They count the tensors of the process: the next version would have other names."""
+    for _ in range(2):
+        assert [d.name for d in declared(sequential(layers.Dense(1)))] == ["input"]
+    one, two, three = keras.Input((1,)), keras.Input((1,), name="age"), keras.Input((1,))
+    model = keras.Model([one, two, three], one + two + three)
+    assert [d.name for d in declared(model)] == ["input_0", "age", "input_2"]
+
+
+def test_the_keys_of_a_dict_are_the_names_and_each_tensor_goes_to_its_own():
+    """Whatever order Keras sorts them into, and whatever its tensors are called."""
+    last, first = keras.Input((1,), name="alpha"), keras.Input((2,), name="omega")
+    model = keras.Model({"z": last, "a": first}, layers.Concatenate()([last * 10.0, first]))
+    assert {d.name: d.sizes for d in declared(model)} == {"z": ("batch", 1), "a": ("batch", 2)}
+    inputs = {"a": np.ones((2, 2), F32), "z": np.ones((2, 1), F32)}
+    assert source(model, inputs).run(inputs)["output"].tolist() == [[10, 1, 1]] * 2
+    assert source(model).run(made_up(declared(model)))["output"].shape == (4, 3)
+
+
 def test_a_fixed_first_size_is_no_batch_axis():
     (only,) = declared(keras.Sequential([keras.Input(batch_shape=(4, 3)), layers.Dense(2)]))
     assert only.sizes == (4, 3) and not only.batched

@@ -17,7 +17,7 @@ from modelport.errors import (
     NotFiniteError,
     VerificationError,
 )
-from modelport.verify.prove import GOLDEN_BYTES, GOLDEN_ROWS, PROOF_ROWS, describe, examine
+from modelport.verify.prove import EXAMPLE_ROWS, GOLDEN_BYTES, GOLDEN_ROWS, PROOF_ROWS, describe, examine
 
 Array = np.ndarray
 F32 = np.float32
@@ -136,6 +136,17 @@ def test_rows_that_are_all_alike_do_not_hide_it():
         describe(model(lambda a: a - a.mean(0)), declaration({"x": np.ones((8, 3), F32)}))
 
 
+def test_a_whole_data_set_as_samples_does_not_fill_the_memory():
+    sizes = []
+
+    def of(a: Array) -> Array:
+        sizes.append(len(a))
+        return a * 2
+
+    found = describe(model(of), declaration({"x": x(5000, 3)}))
+    assert max(sizes) == len(found.examples["x"]) == EXAMPLE_ROWS
+
+
 def test_one_sample_is_enough():
     found = describe(model(lambda a: a * 2), declaration({"x": x(1, 3)}))
     assert len(found.examples["x"]) == PROOF_ROWS
@@ -143,8 +154,9 @@ def test_one_sample_is_enough():
 
 def test_a_varying_axis_that_does_not_vary_is_an_error():
     source = model(lambda a: a.reshape(len(a), 15))
-    with pytest.raises(ExampleInputError):
+    with pytest.raises(ExampleInputError, match="time") as caught:
         describe(source, declaration({"x": x(4, 5, 3)}, dynamic_axes={"x": {1: "time"}}))
+    assert "as numbers" in caught.value.fix
 
 
 def test_an_output_that_changes_its_number_of_axes_is_refused():
