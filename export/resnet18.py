@@ -22,15 +22,15 @@ COMMON = {"name": "resnet18", "output_names": ("logits",)}
 def fashion(options: Options) -> Trained:
     """Trained here on Fashion-MNIST."""
     data = images.fashion_mnist(options.data, options.report)
-    rows = options.rows(10_000)
+    rows = options.rows(12_000)
     train, test = (
         np.repeat((pixels / 255).astype(np.float32)[:, None], 3, axis=1)
-        for pixels in (data.train[:rows], data.test[:500])
+        for pixels in (data.train[:rows], data.test[:1000])
     )
     torch.manual_seed(0)
     model = ResNet18(classes=10).to(memory_format=torch.channels_last)
     targets = torch.from_numpy(data.train_labels[:rows])
-    fit(model, torch.from_numpy(train), targets, learning_rate=3e-3, epochs=1, batch_size=128, report=options.report)
+    fit(model, torch.from_numpy(train), targets, learning_rate=1e-3, epochs=1, batch_size=48, report=options.report)
     card = Card(
         title="ResNet-18 for clothes",
         description="Takes an image of 28x28 pixels, three (equal) channels in front, 0 to 1; gives ten logits.",
@@ -38,7 +38,7 @@ def fashion(options: Options) -> Trained:
         data=data.origin,
         licence="weights Apache-2.0, data MIT",
     )
-    scored = Evaluation(inputs={"image": test}, truth=data.test_labels[:500], metrics=("accuracy",))
+    scored = Evaluation(inputs={"image": test}, truth=data.test_labels[:1000], metrics=("accuracy",))
     model = model.to(memory_format=torch.contiguous_format)
     return Trained(model=model, labels=data.labels, evaluation=scored, card=card, **COMMON)
 
