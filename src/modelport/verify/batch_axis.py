@@ -6,13 +6,13 @@ wrong answers without any error, so the claim is tested on the source and on the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from modelport.convert.inputs import different_rows
-from modelport.convert.types import Array, Arrays, Runner, rows, take
+from modelport.convert.types import Array, Arrays, Runner, Source, rows, take
 from modelport.errors import ModelportError
 from modelport.verify.compare import compare
 from modelport.verify.tolerance import Tolerance
@@ -41,7 +41,7 @@ def prove(runner: Runner, inputs: Mapping[str, Array], tolerances: Mapping[str, 
     """Run batches of 1, 2, 3 and all rows, in order and permuted, and compare each row with its single answer.
 
     Args:
-        runner: The artefact, or the source.
+        runner: The artefact.
         inputs: At least 4 rows; with rows that are all alike nothing can be proved.
         tolerances: By output; the same that the comparison with the source uses.
     """
@@ -59,27 +59,42 @@ def prove(runner: Runner, inputs: Mapping[str, Array], tolerances: Mapping[str, 
         return BatchProof(proved=False, reason=problem, sizes=(1,))
     worst = 0.0
     for order in _orders(count):
-        try:
-            together = runner.run(take(inputs, order))
-            problem = _rows_given(together, len(order))
-            if not problem:
-                alone = {name: np.concatenate([single[row][name] for row in order]) for name in together}
-                results = compare(alone, together, tolerances, batched=True)
-                worst = max([worst, *(c.max_abs_error for c in results.values())])
-                bad = next((c for c in results.values() if not c.ok), None)
-                problem = (
-                    ""
-                    if bad is None
-                    else (
-                        f"rows of {bad.tensor!r} change with their neighbours: {bad.max_abs_error:.3g} in a batch of "
-                        f"{len(order)}, allowed is {bad.allowed:.3g}"
-                    )
-                )
-        except ModelportError as exc:
-            problem = f"a batch of {len(order)} fails: {exc.what}"
+        alone = {name: np.concatenate([single[row][name] for row in order]) for name in single[0]}
+        problem, error = difference(runner, inputs, order, alone, tolerances)
+        worst = max(worst, error)
         if problem:
             return BatchProof(proved=False, reason=problem, sizes=SIZES, max_abs_error=worst)
     return BatchProof(proved=True, sizes=(*SIZES, count), max_abs_error=worst)
+
+
+def difference(
+    runner: Runner | Source,
+    inputs: Mapping[str, Array],
+    order: Sequence[int],
+    wanted: Mapping[str, Array],
+    tolerances: Mapping[str, Tolerance],
+) -> tuple[str, float]:
+    """Run some rows together, in this order, and compare with what each is to give.
+
+    Returns:
+        What is wrong, empty when nothing is, and the largest error.
+    """
+    try:
+        together = runner.run(take(inputs, order))
+        problem = _rows_given(together, len(order))
+        if problem:
+            return problem, 0.0
+        results = compare(wanted, together, tolerances, batched=True)
+    except ModelportError as exc:
+        return f"a batch of {len(order)} fails: {exc.what}", 0.0
+    bad = next((c for c in results.values() if not c.ok), None)
+    problem = (
+        f"rows of {bad.tensor!r} change with their neighbours: {bad.max_abs_error:.3g} in a batch of {len(order)}, "
+        f"allowed is {bad.allowed:.3g}"
+        if bad
+        else ""
+    )
+    return problem, max(c.max_abs_error for c in results.values())
 
 
 def _orders(count: int) -> list[list[int]]:

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from modelport.convert.inputs import first_rows, more_rows, resized
-from modelport.convert.types import Array, Arrays, Declaration, Runner, Source, rows
+from modelport.convert.types import Array, Arrays, Declaration, Runner, Source, rows, take
 from modelport.errors import BatchAxisError, ConversionError, ExampleInputError, VerificationError
 from modelport.spec import VARIES, TensorSpec, dtype_of
-from modelport.verify.batch_axis import BatchProof, prove
+from modelport.verify.batch_axis import BatchProof, difference, prove
 from modelport.verify.compare import Comparison, compare, require_finite, require_ok
 from modelport.verify.evidence import Evidence, Golden
 from modelport.verify.tolerance import Tolerance, derive
@@ -71,7 +71,7 @@ def describe(source: Source, declaration: Declaration) -> Reference:
                 )
     tolerances = derive(answers, source.run_double(examples))
     if declaration.batched:
-        _prove_rows(source, declaration, examples, tolerances)
+        _check_source_rows(source, declaration, examples, answers, tolerances)
     shapes = {name: [answer.shape] for name, answer in answers.items()}
     if any(declaration.dynamic_axes.values()):
         for name, answer in _run_longer(source, declaration, examples).items():
@@ -118,7 +118,9 @@ def examine(
         comparisons = _worst(comparisons, _at_other_sizes(source, declaration, reference, runner, where))
     proof: BatchProof | None = None
     if declaration.batched:
-        proof = _prove_rows(runner, declaration, reference.examples, reference.tolerances)
+        proof = prove(runner, first_rows(reference.examples, PROOF_ROWS), reference.tolerances)
+        if not proof.proved:
+            raise _no_batch_axis(declaration, proof.reason, proof.max_abs_error)
     golden = _golden(reference, declaration.batched)
     evidence = Evidence(
         reference=source.framework,
@@ -168,19 +170,24 @@ def _run_on_rows(source: Source, declaration: Declaration, examples: Arrays) -> 
         ) from exc
 
 
-def _prove_rows(
-    runner: Runner | Source, declaration: Declaration, examples: Arrays, tolerances: dict[str, Tolerance]
-) -> BatchProof:
-    proof = prove(runner, first_rows(examples, PROOF_ROWS), tolerances)
-    if not proof.proved:
-        raise BatchAxisError(
-            f"axis 0 of {declaration.name!r} is no batch axis",
-            why=proof.reason,
-            fix="export with --max-batch-size 0, or change the model so that rows do not depend on each other",
-            model=declaration.name,
-            max_abs_error=proof.max_abs_error,
-        )
-    return proof
+def _check_source_rows(
+    source: Source, declaration: Declaration, examples: Arrays, answers: Arrays, tolerances: dict[str, Tolerance]
+) -> None:
+    """Ask the source itself for fewer rows and in another order; a trace may hide that it mixes them."""
+    for order in ([0], [2, 0, 1]):
+        problem, error = difference(source, examples, order, take(answers, order), tolerances)
+        if problem:
+            raise _no_batch_axis(declaration, problem, error)
+
+
+def _no_batch_axis(declaration: Declaration, why: str, error: float) -> BatchAxisError:
+    return BatchAxisError(
+        f"axis 0 of {declaration.name!r} is no batch axis",
+        why=why,
+        fix="export with --max-batch-size 0, or change the model so that rows do not depend on each other",
+        model=declaration.name,
+        max_abs_error=error,
+    )
 
 
 def _run_longer(source: Source, declaration: Declaration, examples: Arrays) -> Arrays:

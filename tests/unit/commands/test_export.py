@@ -179,7 +179,7 @@ def test_it_is_dropped_with_its_reason_when_that_was_left_open(go, net, name):
 
 def test_rows_that_are_written_down_stay_fixed(go, net):
     done = go(net(MIXING["rows written down"]))
-    assert done.spec.inputs[0].dims == (8, 3) and "one row" in done.evidence.note
+    assert done.spec.inputs[0].dims == (8, 3) and "batch of 1 fails" in done.evidence.note
 
 
 def test_rows_that_are_all_alike_do_not_hide_that_they_mix(go, net):

@@ -20,6 +20,9 @@ def nowhere(tmp_path, monkeypatch):
     monkeypatch.setenv("APT_CONFIG", str(settings))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    # Keras reads KERAS_HOME once, when it is first imported; another test may have done that.
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path / "keras"))
     for name in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "")
