@@ -6,20 +6,18 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
-
 from modelport import _guard, _render
 from modelport._progress import progress
+from modelport.commands.ask_source import Asked, ask_source
 from modelport.commands.assemble import PYTHON_FILE, publish_ensemble, publish_python_model
 from modelport.commands.export import Exported, export
 from modelport.commands.listing import serving_versions
-from modelport.convert.open_source import Request, open_source
-from modelport.convert.types import Array, Arrays, rows
+from modelport.convert.types import Array
 from modelport.errors import ManifestError, ModelNotFoundError, VersionNotFoundError
 from modelport.recipes import metrics, stored
 from modelport.recipes.recipe import (
@@ -40,7 +38,6 @@ from modelport.repository.layout import DEFAULT_REPOSITORY, version_folder
 from modelport.spec import ModelSpec, TensorSpec, dtype_of
 
 DIGEST_FACT = "recipe_sha256"
-CHUNK_ROWS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,25 +147,30 @@ def _publish(product: Product, repository: Path, facts: Mapping[str, str], optio
     if isinstance(product, PythonModel):
         return Built(exported=_publish_python(product, repository, facts, options), metrics={})
     report("asking the source model")
-    framework, answers = _source_answers(product)
-    scores = {name: metrics.score(name, answers, product.evaluation.truth) for name in product.evaluation.metrics}
+    asked = ask_source(product)
+    scores = {name: metrics.score(name, asked.answers, product.evaluation.truth) for name in product.evaluation.metrics}
     card = replace(product.card, metrics={**scores, **product.card.metrics})
     if isinstance(product, Trained):
-        exported = _export(product, repository, facts, card, report)
+        exported = _export(product, repository, facts, card, asked, report)
     else:
-        exported = _publish_ensemble(product, repository, facts, card, answers)
-    _keep(repository, exported, product.evaluation, answers, framework)
+        exported = _publish_ensemble(product, repository, facts, card, asked)
+    _keep(repository, exported, product.evaluation, asked)
     return Built(exported=exported, metrics=card.metrics)
 
 
 def _export(
-    product: Trained, repository: Path, facts: Mapping[str, str], card: Card, report: Callable[[str], None]
+    product: Trained,
+    repository: Path,
+    facts: Mapping[str, str],
+    card: Card,
+    asked: Asked,
+    report: Callable[[str], None],
 ) -> Exported:
     return export(
         product.model,
         name=product.name,
         repository=repository,
-        example_inputs=product.evaluation.inputs,
+        example_inputs=as_rows(product.evaluation.inputs, asked.noisiest()),
         output_names=product.output_names,
         dynamic_axes=product.dynamic_axes,
         format=product.format,
@@ -181,18 +183,17 @@ def _export(
 
 
 def _publish_ensemble(
-    product: Ensemble, repository: Path, facts: Mapping[str, str], card: Card, answers: Arrays
+    product: Ensemble, repository: Path, facts: Mapping[str, str], card: Card, asked: Asked
 ) -> Exported:
-    double = [product.answer_double(chunk) for chunk in _chunks(product.evaluation.inputs)]
     return publish_ensemble(
-        _spec(product.name, product.evaluation.inputs, answers),
+        _spec(product.name, product.evaluation.inputs, asked.answers),
         [
             EnsembleStep(model=model, inputs={n: n for n in inputs}, outputs={n: n for n in outputs})
             for model, inputs, outputs in product.steps
         ],
         example_inputs=product.evaluation.inputs,
-        answers=answers,
-        double_answers={name: np.concatenate([part[name] for part in double]) for name in double[0]},
+        answers=asked.answers,
+        double_answers=asked.double,
         repository=repository,
         card=card,
         facts=facts,
@@ -226,39 +227,17 @@ def _spec(name: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) 
     return ModelSpec(name=name, inputs=tensors(inputs), outputs=tensors(outputs), max_batch_size=DEFAULT_MAX_BATCH_SIZE)
 
 
-def _source_answers(product: Trained | Ensemble) -> tuple[str, Arrays]:
-    """What the model is made with, and its own answers to the evaluation's samples, before any conversion."""
-    if isinstance(product, Ensemble):
-        run, framework = product.answer, product.framework
-    else:
-        request = Request(
-            name=product.name,
-            example_inputs=dict(product.evaluation.inputs),
-            output_names=product.output_names,
-            dynamic_axes=product.dynamic_axes,
-        )
-        source, _ = open_source(product.model, request)
-        run, framework = source.run, source.framework
-    parts = [run(chunk) for chunk in _chunks(product.evaluation.inputs)]
-    return framework, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _chunks(inputs: Mapping[str, Array]) -> Iterator[Arrays]:
-    for start in range(0, rows(inputs), CHUNK_ROWS):
-        yield as_rows(inputs, slice(start, start + CHUNK_ROWS))
-
-
-def _keep(repository: Path, exported: Exported, evaluation: Evaluation, answers: Arrays, framework: str) -> None:
+def _keep(repository: Path, exported: Exported, evaluation: Evaluation, asked: Asked) -> None:
     stored.save(
         repository,
         exported.model,
         exported.version,
         stored.StoredEvaluation(
             inputs=evaluation.inputs,
-            answers=answers,
+            answers=asked.answers,
             truth=evaluation.truth,
             metrics=evaluation.metrics,
             padded=evaluation.padded,
-            framework=framework,
+            framework=asked.framework,
         ),
     )
