@@ -51,5 +51,6 @@ def test_without_float64_the_first_samples_are_taken():
 
 def test_of_few_samples_all_are_taken():
     answers = {"y": np.arange(6, dtype=np.float32)[:, None]}
-    double = {"y": answers["y"].astype(np.float64) + [[0], [1], [0], [3], [0], [2]]}
+    noise = np.array([[0], [1], [0], [3], [0], [2]])
+    double = {"y": answers["y"].astype(np.float64) + noise}
     assert Asked(framework="f", answers=answers, double=double).noisiest() == [3, 5, 1, 0, 2, 4]
