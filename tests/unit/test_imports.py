@@ -26,7 +26,7 @@ ALLOWED = {
     "pickle": (),
     "fastapi": ("bench/",),
     "uvicorn": ("bench/",),
-    "typer": ("cli.py",),
+    "typer": ("cli/",),
     "rich": ("_render.py", "_progress.py", "_guard.py"),
     "subprocess": ("_process.py",),
     "multiprocessing": (),
