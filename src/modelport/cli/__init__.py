@@ -8,8 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelport import _guard
-from modelport.cli import exporting, registry, serving, asking  # noqa: F401, I001 - the order of the help
 from modelport.cli.app import app
+
+# isort: off - the order of the help
+import modelport.cli.exporting
+import modelport.cli.registry
+import modelport.cli.serving
+import modelport.cli.asking  # noqa: F401
+# isort: on
 
 
 def main(argv: Sequence[str] | None = None) -> int:
