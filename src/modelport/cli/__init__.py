@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from modelport import _guard
 from modelport.cli.app import app
 
-# isort: off - the order of the help
+# In the order in which the help shows them.
+# isort: off
 import modelport.cli.exporting
 import modelport.cli.registry
 import modelport.cli.serving
-import modelport.cli.asking  # noqa: F401
+import modelport.cli.asking
 # isort: on
 
 
