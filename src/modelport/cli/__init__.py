@@ -15,7 +15,7 @@ from modelport.cli.app import app
 import modelport.cli.exporting
 import modelport.cli.registry
 import modelport.cli.serving
-import modelport.cli.asking
+import modelport.cli.asking  # noqa: F401 - it registers its commands
 # isort: on
 
 
