@@ -1,48 +1,99 @@
-"""One writer at a time: an flock in the state folder. The kernel frees it when its holder dies."""
+"""Who may change what: an flock per model, and one for the repository's files. The kernel frees them when a holder dies.
+
+    with model(repository, "digits_cnn"):        # promoting takes seconds; other models can be changed meanwhile
+        with writer(repository):                 # short: the files change now
+            ...
+
+The order is always this one. A thread that holds a lock may take it again.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from modelport.errors import RepositoryLockedError
 from modelport.repository.layout import state_folder
+from modelport.spec import check_model_name
 
 LOCK_FILE = "lock"
+LOCKS = "locks"
+WAIT_S = 60.0
+MODEL_WAIT_S = 300.0  # another operation on the same model may load for minutes
+_held = threading.local()
 
 
 @contextlib.contextmanager
-def writer(repository: Path, *, timeout_s: float = 60.0) -> Iterator[Path]:
-    """Hold the repository's lock; gives the state folder.
+def writer(repository: Path, *, timeout_s: float = WAIT_S) -> Iterator[Path]:
+    """Hold the lock of the repository's files; gives the state folder.
 
     Raises:
         RepositoryLockedError: Another process held it for `timeout_s`; the message names it.
     """
     state = state_folder(repository)
-    state.mkdir(parents=True, exist_ok=True)
-    with (state / LOCK_FILE).open("a+", encoding="utf-8") as file:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as exc:
-                if time.monotonic() < deadline:
-                    time.sleep(0.05)
-                    continue
-                file.seek(0)
-                holder = file.read().strip() or "an unknown process"
-                raise RepositoryLockedError(
-                    f"{repository} is being written by process {holder}",
-                    why=f"it held the lock for {timeout_s:g} s",
-                    fix="wait for it to end, or end it; the lock is then free",
-                    holder=holder,
-                ) from exc
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+    with _lock(state / LOCK_FILE, f"{repository} is being written", timeout_s):
         yield state
+
+
+@contextlib.contextmanager
+def model(repository: Path, name: str, *, timeout_s: float = MODEL_WAIT_S) -> Iterator[None]:
+    """Hold the lock of one model: nobody else publishes, promotes or deletes versions of it meanwhile.
+
+    Raises:
+        RepositoryLockedError: Another process held it for `timeout_s`; the message names it.
+    """
+    path = state_folder(repository) / LOCKS / f"{check_model_name(name)}.lock"
+    with _lock(path, f"model {name!r} is being changed", timeout_s):
+        yield
+
+
+@contextlib.contextmanager
+def _lock(path: Path, what: str, timeout_s: float) -> Iterator[None]:
+    mine: set[Path] = _held.__dict__.setdefault("paths", set())
+    if path in mine:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        _wait(file, what, timeout_s)
+        file.truncate(0)
+        file.write(f"{os.getpid()} ({_command()})\n")
+        file.flush()
+        mine.add(path)
+        try:
+            yield
+        finally:
+            mine.discard(path)
+
+
+def _wait(file: IO[str], what: str, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as exc:
+            if time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
+            file.seek(0)
+            holder = file.read().strip() or "an unknown process"
+            raise RepositoryLockedError(
+                f"{what} by process {holder}",
+                why=f"it held the lock for {timeout_s:g} s",
+                fix="wait for it to end, or end it; the lock is then free",
+                holder=holder,
+            ) from exc
+
+
+def _command() -> str:
+    """The program and its verb; never all arguments, which may be private."""
+    verb = next((word for word in sys.argv[1:2] if not word.startswith("-")), "")
+    return " ".join([Path(sys.argv[0] or "python").name, verb]).strip()

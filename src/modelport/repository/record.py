@@ -1,0 +1,164 @@
+"""What a model's owner decided about it, and where its versions have been: one comment line in `config.pbtxt`.
+
+Triton does not read comments, so it never loads a model anew because of them; and the record changes together with the
+version policy in one rename. A model for which nothing was decided has no such line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelport.errors import InvalidNameError, ManifestError
+from modelport.spec import parse_version
+
+CANDIDATE, PROMOTE = "candidate", "promote"
+ON_DROP = (CANDIDATE, PROMOTE)
+MARK = "# modelport: "
+NOTE = "# modelport keeps the next line; change it with its commands."
+KEPT = 20  # versions to go back to, and others that served
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,31}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What is remembered about a model beside its configuration.
+
+    Attributes:
+        on_drop: What becomes of a version folder that was copied in and found good: `candidate` or `promote`.
+        aliases: Alias to version, such as {"stable": 2}.
+        tags: Version to its tags, sorted.
+        way_back: The versions that served before the serving one, the latest last: where a rollback goes.
+        retired: Other versions that served once.
+        highest: The highest version number that was ever given; no number is given twice.
+    """
+
+    on_drop: str = CANDIDATE
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    tags: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    way_back: tuple[int, ...] = ()
+    retired: tuple[int, ...] = ()
+    highest: int = 0
+
+    def served(self, version: int) -> bool:
+        """Whether the version served before."""
+        return version in self.way_back or version in self.retired
+
+    def aliases_of(self, version: int) -> tuple[str, ...]:
+        """The aliases that point at a version, sorted."""
+        return tuple(sorted(name for name, target in self.aliases.items() if target == version))
+
+    def switched(self, old: int | None, new: int, *, back: bool) -> Record:
+        """The record after `new` became the serving version in the place of `old`.
+
+        Args:
+            old: The version that served; None where none did.
+            new: The version that serves now.
+            back: Whether this was a rollback: `old` is then no place to go back to.
+        """
+        if old is None or old == new:
+            return self
+        way = [v for v in self.way_back if v != new]
+        if back:
+            way = list(self.way_back[: self.way_back.index(new)]) if new in self.way_back else way
+        else:
+            way = [*(v for v in way if v != old), old]
+        gone = {*self.way_back, *self.retired, old} - {new, *way}
+        return dataclasses.replace(self, way_back=tuple(way[-KEPT:]), retired=tuple(sorted(gone)[-KEPT:]))
+
+    def without(self, versions: set[int]) -> Record:
+        """The record after versions were deleted."""
+        return dataclasses.replace(
+            self,
+            tags={v: words for v, words in self.tags.items() if v not in versions},
+            way_back=tuple(v for v in self.way_back if v not in versions),
+            retired=tuple(v for v in self.retired if v not in versions),
+        )
+
+
+def read(path: Path) -> Record:
+    """The record in a `config.pbtxt`; an empty one where there is no file or no such line.
+
+    Raises:
+        ManifestError: The line is damaged.
+    """
+    try:
+        return parse(path.read_text(encoding="utf-8"), where=path)
+    except (FileNotFoundError, NotADirectoryError):
+        return Record()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise _unreadable(path, exc) from exc
+
+
+def parse(text: str, *, where: Path) -> Record:
+    """The record in the text of a `config.pbtxt`.
+
+    Raises:
+        ManifestError: The line is damaged.
+    """
+    line = next((line for line in text.splitlines() if line.startswith(MARK)), None)
+    if line is None:
+        return Record()
+    try:
+        content: dict[str, Any] = json.loads(line.removeprefix(MARK))
+        record = Record(
+            on_drop=content.get("on_drop", CANDIDATE),
+            aliases={check_word(name): _number(v) for name, v in content.get("aliases", {}).items()},
+            tags={parse_version(v): tuple(map(check_word, words)) for v, words in content.get("tags", {}).items()},
+            way_back=tuple(map(_number, content.get("way_back", ()))),
+            retired=tuple(map(_number, content.get("retired", ()))),
+            highest=int(content.get("highest", 0)),
+        )
+        if record.on_drop not in ON_DROP:
+            raise ValueError(f"on_drop is {record.on_drop!r}")
+        return record
+    except (ValueError, TypeError, AttributeError, RecursionError, InvalidNameError) as exc:
+        raise _unreadable(where, exc) from exc
+
+
+def lines(record: Record) -> str:
+    """The comment lines for a record, each with its line break; nothing for an empty one."""
+    if record == Record():
+        return ""
+    content = {
+        name: value
+        for name, value in dataclasses.asdict(record).items()
+        if value != getattr(Record(), name)  # what is as for every model is left out
+    }
+    return f"{NOTE}\n{MARK}{json.dumps(content, sort_keys=True)}\n"
+
+
+def check_word(word: str) -> str:
+    """An alias or a tag: a letter, then letters, digits and `_.-`, 32 at most.
+
+    Raises:
+        InvalidNameError: It breaks this rule.
+    """
+    if isinstance(word, str) and _WORD.fullmatch(word):
+        return word
+    raise InvalidNameError(
+        f"{word!r} cannot be an alias or a tag",
+        why="these are a letter, then letters, digits, '_', '.' and '-', 32 at most",
+        fix="choose another word, such as 'stable'",
+        name=str(word),
+    )
+
+
+def _number(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return parse_version(str(value))
+    raise ValueError(f"{value!r} is no version")
+
+
+def _unreadable(path: Path, exc: Exception) -> ManifestError:
+    return ManifestError(
+        f"modelport's line in {path.parent.name}/{path.name} cannot be read",
+        why=f"{type(exc).__name__}: {exc}",
+        fix=f"correct the line that begins with {MARK!r}, or remove it: aliases, tags and the way back are then gone",
+        path=str(path),
+    )
