@@ -31,7 +31,14 @@ from modelport.verify.tolerance import derive
 PYTHON_FILE = "model.py"
 NO_BYTECODE = "__pycache__"  # a file of this name: Triton's stub would make a folder, and a version must not change
 STUB = "triton_python_backend_stub"
-OWN_FILES = (NO_BYTECODE, manifests.MANIFEST_FILE, evidences.EVIDENCE_FILE, evidences.GOLDEN_FILE, CARD_FILE)
+OWN_FILES = (
+    NO_BYTECODE,
+    configs.CONFIG_FILE,
+    manifests.MANIFEST_FILE,
+    evidences.EVIDENCE_FILE,
+    evidences.GOLDEN_FILE,
+    CARD_FILE,
+)
 
 
 def publish_python_model(
@@ -167,10 +174,18 @@ def _publish(
                 evidence=proof,
                 card=card or Card(title=spec.name, description=f"A Triton {kind} model."),
                 facts=facts or {},
+                asked=tuple(asked),
             ),
             asked=asked,
         )
-    return Exported(model=spec.name, version=published.version, folder=published.folder, spec=spec, evidence=proof)
+    return Exported(
+        model=spec.name,
+        version=published.version,
+        folder=published.folder,
+        serving=published.serving,
+        spec=spec,
+        evidence=proof,
+    )
 
 
 def _check_files(name: str, paths: Sequence[Path]) -> None:

@@ -16,7 +16,6 @@ from modelport._progress import progress
 from modelport.commands.ask_source import Asked, ask_source
 from modelport.commands.assemble import PYTHON_FILE, publish_ensemble, publish_python_model
 from modelport.commands.export import Exported, export
-from modelport.commands.listing import serving_versions
 from modelport.convert.types import Array
 from modelport.errors import ManifestError, ModelNotFoundError, VersionNotFoundError
 from modelport.recipes import metrics, stored
@@ -35,6 +34,7 @@ from modelport.repository import manifest as manifests
 from modelport.repository.card import Card
 from modelport.repository.config import DEFAULT_MAX_BATCH_SIZE, EnsembleStep
 from modelport.repository.layout import DEFAULT_REPOSITORY, version_folder
+from modelport.repository.versions import serving_version
 from modelport.spec import ModelSpec, TensorSpec, dtype_of
 
 DIGEST_FACT = "recipe_sha256"
@@ -90,7 +90,9 @@ def current_versions(
     found: dict[str, int] = {}
     for name in (*recipe.parts, *recipe.models):
         try:
-            version = max(serving_versions(root, name))
+            version = serving_version(root, name)
+            if version is None:
+                return None
             facts = manifests.read(version_folder(root, name, version)).facts
         except (ModelNotFoundError, VersionNotFoundError, ManifestError, ValueError):
             return None

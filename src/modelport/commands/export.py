@@ -38,12 +38,14 @@ class Exported:
         version: The new version.
         folder: Its folder in the repository.
         spec: Tensors and largest batch.
+        serving: Whether it is the version that callers get: the first of its model, or promoted. Else a candidate.
         evidence: What was proved.
     """
 
     model: str
     version: int
     folder: Path
+    serving: bool
     spec: ModelSpec
     evidence: Evidence
 
@@ -59,6 +61,7 @@ class _Plan:
     instance_count: int | None
     parameters: Mapping[str, str]
     card: Card
+    candidate: bool
     facts: Mapping[str, str] = field(default_factory=dict)
     report: Report
 
@@ -80,6 +83,7 @@ def export(
     parameters: Mapping[str, str] | None = None,
     card: Card | None = None,
     facts: Mapping[str, str] | None = None,
+    candidate: bool = False,
     report: Report = lambda _: None,
 ) -> Exported:
     """Export a trained model into a Triton model repository, with proof that it answers as the source does.
@@ -106,6 +110,7 @@ def export(
         parameters: Parameters of the Triton backend, such as {"intra_op_thread_count": "1"}.
         card: Source, data, licence and metrics, for the model card.
         facts: What the manifest shall remember beside all this.
+        candidate: Let also the first version of a model be a candidate, which takes no traffic. Later ones are.
         report: Called with one line at each step.
 
     Returns:
@@ -138,6 +143,7 @@ def export(
         parameters=parameters or {},
         card=card or Card(title=name, description=f"Exported from {source.framework}."),
         facts=facts or {},
+        candidate=candidate,
         report=report,
     )
     with staged(plan.repository, name) as staging:
@@ -214,6 +220,7 @@ def _export(source: Source, declaration: Declaration, plan: _Plan, staging: Path
         parameters=plan.parameters,
     )
     plan.report("publishing")
+    asked = _asked(max_batch_size=plan.max_batch_size, instance_group=plan.instance_count)
     published = publish(
         plan.repository,
         staging,
@@ -229,12 +236,19 @@ def _export(source: Source, declaration: Declaration, plan: _Plan, staging: Path
             card=plan.card,
             facts=plan.facts,
             note=note,
+            asked=asked,
         ),
         labels=dict.fromkeys(label_files.values(), plan.labels or ()),
-        asked=_asked(max_batch_size=plan.max_batch_size, instance_group=plan.instance_count),
+        asked=asked,
+        candidate=plan.candidate,
     )
     return Exported(
-        model=published.model, version=published.version, folder=published.folder, spec=spec, evidence=proof
+        model=published.model,
+        version=published.version,
+        folder=published.folder,
+        serving=published.serving,
+        spec=spec,
+        evidence=proof,
     )
 
 
@@ -255,6 +269,7 @@ def finish_version(
     card: Card,
     facts: Mapping[str, str],
     note: str = "",
+    asked: tuple[str, ...] = (),
 ) -> None:
     """Write the card, then the manifest with the digests of everything, into a staged version folder."""
     manifest = manifests.Manifest(
@@ -269,6 +284,7 @@ def finish_version(
         metrics=dict(card.metrics),
         facts=dict(facts),
         note=note,
+        asked=asked,
     )
     tolerances = {
         f"largest error of {name}": f"{c.max_abs_error:.3g} (allowed {c.allowed:.3g}: {evidence.tolerances[name].how})"

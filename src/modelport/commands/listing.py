@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelport.errors import ManifestError
-from modelport.repository import config as configs
 from modelport.repository import manifest as manifests
 from modelport.repository.card import CARD_FILE
 from modelport.repository.layout import (
@@ -20,6 +19,7 @@ from modelport.repository.layout import (
     version_numbers,
 )
 from modelport.repository.manifest import Manifest
+from modelport.repository.versions import loaded_versions, serving_version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ def show(reference: str, *, repository: str | os.PathLike[str] = DEFAULT_REPOSIT
     name, version = parse_reference(reference)
     numbers = version_numbers(root, name)
     if version is None:
-        version = max((v for v in serving_versions(root, name) if v in numbers), default=None)
+        version = serving_version(root, name)
     folder = version_folder(root, name, version)
     card = folder / CARD_FILE
     path = config_path(root, name)
@@ -110,14 +110,6 @@ def show(reference: str, *, repository: str | os.PathLike[str] = DEFAULT_REPOSIT
     )
 
 
-def serving_versions(repository: Path, name: str) -> tuple[int, ...]:
-    """The versions that the model's `config.pbtxt` names; empty without a readable one."""
-    try:
-        return configs.versions_of(configs.read(config_path(repository, name)))
-    except ManifestError:
-        return ()
-
-
 def _row(repository: Path, name: str, version: int) -> VersionRow:
     try:
         manifest = manifests.read(repository / name / str(version))
@@ -126,7 +118,7 @@ def _row(repository: Path, name: str, version: int) -> VersionRow:
     return VersionRow(
         model=name,
         version=version,
-        state="serving" if version in serving_versions(repository, name) else "published",
+        state="serving" if version in loaded_versions(repository, name) else "published",
         format=manifest.format,
         framework=manifest.framework,
         size_bytes=manifest.size_bytes,

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from modelport.commands.listing import serving_versions
 from modelport.convert.types import first_row
 from modelport.errors import ManifestError, ServerDiedError, VersionNotFoundError
 from modelport.repository import config as configs
 from modelport.repository import manifest as manifests
-from modelport.repository.layout import DEFAULT_REPOSITORY, model_names, version_numbers
+from modelport.repository.layout import DEFAULT_REPOSITORY, model_names
+from modelport.repository.versions import serving_version
 from modelport.server import EmbeddedServer
 from modelport.spec import dtype_of
 from modelport.verify import evidence as evidences
@@ -65,11 +65,7 @@ def serve(
 
 def servable(repository: Path) -> list[str]:
     """The models for which a version that `config.pbtxt` names is there."""
-    return [
-        name
-        for name in model_names(repository)
-        if set(serving_versions(repository, name)) & set(version_numbers(repository, name))
-    ]
+    return [name for name in model_names(repository) if serving_version(repository, name)]
 
 
 def serve_forever(server: EmbeddedServer, ready: Callable[[EmbeddedServer], None]) -> None:
@@ -107,7 +103,7 @@ def _requests(repository: Path) -> list[tuple[int, str, str]]:
     """(number of elements, model, JSON body) for each model whose golden input is short and goes into JSON."""
     found: list[tuple[int, str, str]] = []
     for name in servable(repository):
-        version = max(set(serving_versions(repository, name)) & set(version_numbers(repository, name)))
+        version = serving_version(repository, name)
         try:
             proof, golden = evidences.read(repository / name / str(version))
             spec = manifests.read(repository / name / str(version)).spec

@@ -14,6 +14,7 @@ from modelport.errors import BatchAxisError, UsageError
 from modelport.repository import config as configs
 from modelport.repository import manifest as manifests
 from modelport.repository.layout import DEFAULT_REPOSITORY, config_path, parse_reference, version_folder
+from modelport.repository.versions import serving_version
 from modelport.verify import evidence as evidences
 from modelport.verify.batch_axis import prove
 from modelport.verify.compare import Comparison
@@ -71,8 +72,8 @@ def verify(
     root = Path(repository)
     name, wanted = parse_reference(reference)
     config = configs.read(config_path(root, name)) if config_path(root, name).exists() else None
-    if wanted is None and config is not None:
-        wanted = max(configs.versions_of(config), default=None)
+    if wanted is None:
+        wanted = serving_version(root, name)
     folder = version_folder(root, name, wanted)
     manifest = manifests.read(folder)
     manifests.check_files(folder, manifest)

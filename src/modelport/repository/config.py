@@ -106,6 +106,21 @@ def versions_of(config: ModelConfig) -> tuple[int, ...]:
     return tuple(config.version_policy.specific.versions)
 
 
+def selected(config: ModelConfig, numbers: Sequence[int]) -> tuple[int, ...]:
+    """Which of the versions that have a folder Triton loads, ascending.
+
+    Args:
+        config: The model's configuration; without a policy, Triton takes the highest version.
+        numbers: The versions for which there is a folder.
+    """
+    policy, there = config.version_policy, sorted(numbers)
+    if policy.HasField("specific"):
+        return tuple(v for v in there if v in policy.specific.versions)
+    if policy.HasField("all"):
+        return tuple(there)
+    return tuple(there[-max(1, policy.latest.num_versions) :])
+
+
 def read(path: Path) -> ModelConfig:
     """Read a `config.pbtxt`.
 

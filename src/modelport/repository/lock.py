@@ -1,4 +1,4 @@
-"""Who may change what: an flock per model, and one for the repository's files. The kernel frees them when a holder dies.
+"""Who may change what: an flock per model, and one for the repository's files. The kernel frees those of the dead.
 
     with model(repository, "digits_cnn"):        # promoting takes seconds; other models can be changed meanwhile
         with writer(repository):                 # short: the files change now

@@ -47,6 +47,7 @@ class Manifest:
         metrics: Task metrics of the source, by name.
         facts: What the caller wants to remember, such as the digest of the recipe.
         note: Why a claim was dropped (no batch axis), empty otherwise.
+        asked: Fields of the configuration that its publisher asked for; promoting it replaces the owner's.
     """
 
     spec: ModelSpec
@@ -60,6 +61,7 @@ class Manifest:
     metrics: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+    asked: tuple[str, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -113,6 +115,7 @@ def read(folder: Path) -> Manifest:
             raise ValueError("written by another version of modelport")
         content["spec"] = _spec_from_json(content["spec"])
         content["files"] = {name: FileRecord(**record) for name, record in content["files"].items()}
+        content["asked"] = tuple(content.get("asked", ()))
         manifest = Manifest(**content)
         if not isinstance(manifest.version, int) or not isinstance(manifest.metrics, dict):
             raise ValueError("version or metrics are of another type")

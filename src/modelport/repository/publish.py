@@ -1,28 +1,26 @@
-"""Publish a version: staged outside the repository, synced to disk, renamed into place; `config.pbtxt` last.
+"""Publish a version: staged outside the repository, synced to disk, renamed into place.
 
-A kill at any point leaves the old state or the new one. A version folder that `config.pbtxt` does not name is
-inert, so the rename of that one file is what makes a version count.
+The first version of a model serves; a later one is a candidate: a version folder that `config.pbtxt` does not name is
+inert, and promoting it is another step. A kill at any point leaves the old state or the new one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
-import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelport.errors import RepositoryError
 from modelport.repository import config as configs
+from modelport.repository import disk, journal, lock, record
+from modelport.repository.journal import STAGING, Note
 from modelport.repository.layout import check_path, config_path, state_folder, version_numbers
-from modelport.repository.lock import writer
-from modelport.spec import ModelSpec, check_model_name, parse_version
-
-STAGING = "staging"
-STALE_S = 86_400.0
+from modelport.repository.merge import merged
+from modelport.spec import check_model_name, parse_version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,29 +31,55 @@ class Published:
         model: Model name.
         version: Version number.
         folder: The version folder.
+        serving: Whether `config.pbtxt` names it: it is the model's first. A candidate otherwise.
     """
 
     model: str
     version: int
     folder: Path
+    serving: bool
 
 
 @contextlib.contextmanager
 def staged(repository: Path, model: str) -> Iterator[Path]:
     """An empty folder on the repository's file system; removed afterwards, whatever happened.
 
+    Its lock tells others that its owner lives.
+
     Raises:
         InvalidNameError: The model's name or the repository's path breaks its rule.
         RepositoryError: The disk refused, here or inside the block.
+        RepositoryLockedError: Another writer is at work.
     """
     check_path(repository)
     folder = state_folder(repository) / STAGING / f"{check_model_name(model)}-{uuid.uuid4().hex[:12]}"
-    with _disk_errors(repository):
-        folder.mkdir(parents=True)
+    with disk.errors(repository):
+        with lock.writer(repository):
+            folder.mkdir(parents=True)
+            owner = os.open(folder, os.O_RDONLY)
+            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             yield folder
         finally:
+            os.close(owner)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def clean_staging(repository: Path) -> list[str]:
+    """Remove what killed exports left in staging; the names of the folders removed.
+
+    Raises:
+        RepositoryLockedError: Another writer is at work.
+        RepositoryError: The disk refused.
+    """
+    folder = state_folder(repository) / STAGING
+    removed = []
+    with disk.errors(repository), lock.writer(repository):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if not _owned(path):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+                removed.append(path.name)
+    return removed
 
 
 def publish(
@@ -66,160 +90,158 @@ def publish(
     finish: Callable[[Path, int], None],
     labels: Mapping[str, Sequence[str]] | None = None,
     asked: Collection[str] = (),
+    candidate: bool = False,
 ) -> Published:
-    """Move a staged version folder into the repository as the next version and make it the one that serves.
+    """Move a staged version folder into the repository as the next version.
 
     Args:
         repository: The model repository; made when it does not exist.
         staging: A folder that `staged` gave, holding the artefact and the evidence.
-        config: The configuration as it would be for a new model. Where the model has one already, its owner's
-            settings (instance groups, batching, parameters) stay unless `asked` or `config.parameters` name them.
+        config: The configuration as it would be for a new model. It goes into the version folder, and into the model's
+            own configuration when the version is promoted; there its owner's settings (instance groups, batching,
+            parameters) stay unless `asked` or `config.parameters` name them.
         finish: Called with the staging folder and the version number; writes the manifest and the card.
         labels: Label file name to its lines.
         asked: Which of `max_batch_size` and `instance_group` the caller asked for; they replace the owner's.
+        candidate: Let also the first version of a model be a candidate.
 
     Raises:
         RepositoryError: The disk refused, or tensors or format are not those of the model's other versions.
         RepositoryLockedError: Another writer is at work.
     """
     name = config.name
-    with _disk_errors(repository), writer(repository):
-        _forget_killed(repository)
+    with journal.changing(repository, name), disk.errors(repository), lock.writer(repository):
+        clean_staging(repository)
         repository.mkdir(parents=True, exist_ok=True)
         model_folder = repository / name
         numbers = version_numbers(repository, name) if model_folder.is_dir() else []
-        version = parse_version(max([*numbers, *_named_before(repository, name, numbers)], default=0) + 1)
-        final = _merged(repository, config, asked) if numbers else config
-        configs.set_versions(final, [version])
+        version = _next(repository, name, numbers)
+        present = _present(repository, name, numbers)
+        final = config if present is None else merged(present, config, asked, where=config_path(repository, name))
+        serving = not candidate and (present is None or not configs.selected(present, numbers))
+        texts = {file: "".join(f"{line}\n" for line in lines) for file, lines in (labels or {}).items()}
+        _write_own(staging, config, version, texts)
         finish(staging, version)
-        sync_tree(staging)
-        files = {filename: "".join(f"{line}\n" for line in lines) for filename, lines in (labels or {}).items()}
-        files[configs.CONFIG_FILE] = configs.text(final)  # last
-        with staged(repository, name) as aside:
-            for filename, content in files.items():
-                (aside / filename).write_text(content, encoding="utf-8")
-            sync_tree(aside)
-            _move_in(staging, model_folder / str(version), aside, files)
-    return Published(model=name, version=version, folder=model_folder / str(version))
+        disk.sync_tree(staging)
+        configs.set_versions(final, [version] if serving else configs.selected(present, numbers) if present else [])
+        place = _Place(repository=repository, name=name, version=version)
+        if not model_folder.is_dir():
+            _new_model(place, staging, {**texts, configs.CONFIG_FILE: configs.text(final)})
+        elif present is None or serving:
+            texts[configs.CONFIG_FILE] = record.lines(record.read(config_path(repository, name))) + configs.text(final)
+            _first_version(place, staging, texts)
+        else:
+            _candidate(place, staging, present, numbers)
+    return Published(model=name, version=version, folder=model_folder / str(version), serving=serving)
 
 
-def _forget_killed(repository: Path) -> None:
-    """Remove what exports left in staging that were killed more than a day ago."""
-    for folder in (state_folder(repository) / STAGING).iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - folder.stat().st_mtime > STALE_S:
-                shutil.rmtree(folder, ignore_errors=True)
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where a version goes."""
+
+    repository: Path
+    name: str
+    version: int
+
+    @property
+    def model(self) -> Path:
+        return self.repository / self.name
+
+    @property
+    def folder(self) -> Path:
+        return self.model / str(self.version)
 
 
-def _named_before(repository: Path, name: str, numbers: Sequence[int]) -> tuple[int, ...]:
-    """Versions that the model's configuration names: one whose folder was removed must not be taken again.
+def _owned(path: Path) -> bool:
+    """Whether the process that made a staging folder still works on it. Files are made under the lock we hold."""
+    if not path.is_dir():
+        return False
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _next(repository: Path, name: str, numbers: Sequence[int]) -> int:
+    """The number after every one that was given, also to a version that was deleted.
 
     A model without any version folder starts at 1: its configuration came with the project, its versions are built.
     """
     path = config_path(repository, name)
-    return configs.versions_of(configs.read(path)) if numbers and path.exists() else ()
+    known = record.read(path)
+    named = configs.versions_of(configs.read(path)) if numbers and path.exists() else ()
+    return parse_version(max([*numbers, *named, *known.way_back, *known.retired, known.highest], default=0) + 1)
 
 
-def _move_in(staging: Path, target: Path, aside: Path, filenames: Iterable[str]) -> None:
-    """Rename the version folder, then the model's files, into place; nothing stays when that fails half-way."""
-    model_folder = target.parent
-    made: list[Path] = []
-    try:
-        if not model_folder.is_dir():
-            model_folder.mkdir()
-            sync(model_folder.parent)
-        staging.rename(target)
-        made.append(target)
-        sync(model_folder)
-        for filename in filenames:
-            path = model_folder / filename
-            made += [] if path.exists() else [path]
-            (aside / filename).replace(path)
-    except BaseException:
-        for path in made:
-            shutil.rmtree(path, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                path.unlink()
-        with contextlib.suppress(OSError):
-            model_folder.rmdir()  # only where it is empty
-        raise
-    sync(model_folder)
+def _present(repository: Path, name: str, numbers: Sequence[int]) -> configs.ModelConfig | None:
+    """The model's own configuration; None where there is none that any version was published with."""
+    path = config_path(repository, name)
+    return configs.read(path) if numbers and path.exists() else None
 
 
-def sync(path: Path) -> None:
-    """fsync a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _write_own(staging: Path, config: configs.ModelConfig, version: int, labels: Mapping[str, str]) -> None:
+    """The configuration and the labels that the version was made with, into its folder."""
+    own = type(config).FromString(config.SerializeToString())
+    configs.set_versions(own, [version])
+    for filename, content in {**labels, configs.CONFIG_FILE: configs.text(own)}.items():
+        (staging / filename).write_text(content, encoding="utf-8")
 
 
-def sync_tree(folder: Path) -> None:
-    """fsync every file and folder below `folder`, and itself."""
-    for path in [*folder.rglob("*"), folder]:
-        sync(path)
+def _new_model(place: _Place, staging: Path, texts: Mapping[str, str]) -> None:
+    """The whole model folder, in one rename."""
+    with staged(place.repository, place.name) as aside:
+        whole = aside / place.name
+        whole.mkdir()
+        for filename, content in texts.items():
+            (whole / filename).write_text(content, encoding="utf-8")
+        staging.rename(whole / str(place.version))
+        disk.sync_tree(aside)
+        disk.move(whole, place.model)
 
 
-def _merged(repository: Path, config: configs.ModelConfig, asked: Collection[str]) -> configs.ModelConfig:
-    """The configuration to write for a model that has versions: its own, with what belongs to the new version."""
-    path = config_path(repository, config.name)
-    if not path.exists():
-        return config
-    present = configs.read(path)
-    _check_same(present, config, path)
-    for have, new in zip(present.output, config.output, strict=True):
-        have.label_filename = new.label_filename or have.label_filename
-    for key in config.parameters:
-        present.parameters[key].CopyFrom(config.parameters[key])
-    if config.platform == configs.ENSEMBLE:
-        present.ensemble_scheduling.CopyFrom(config.ensemble_scheduling)
-    if "max_batch_size" in asked:
-        present.max_batch_size = config.max_batch_size
-    if "instance_group" in asked:
-        for group in present.instance_group:
-            group.count = config.instance_group[0].count
-    return present
-
-
-def _check_same(present: configs.ModelConfig, config: configs.ModelConfig, path: Path) -> None:
-    def runs(one: configs.ModelConfig) -> tuple[str, str]:
-        return (one.backend or one.platform, one.default_model_filename)
-
-    if runs(present) != runs(config):
-        raise RepositoryError(
-            f"the new version of {config.name!r} is of another format than the versions before it",
-            why=f"they are {' '.join(runs(present))}; the new one is {' '.join(runs(config))}; a model has one backend",
-            fix="export in the same format, or under another model name",
-            path=str(path),
+def _first_version(place: _Place, staging: Path, texts: Mapping[str, str]) -> None:
+    """The first version of a model whose folder is there already, then its files; `config.pbtxt` last."""
+    with staged(place.repository, place.name) as aside:
+        for filename, content in texts.items():
+            (aside / filename).write_text(content, encoding="utf-8")
+        disk.sync_tree(aside)
+        moves = [(staging, place.folder), *((aside / name, place.model / name) for name in texts)]
+        note = Note(
+            operation="publish",
+            model=place.name,
+            version=place.version,
+            moves=tuple((str(a), str(b)) for a, b in moves),
         )
-    if _interface(configs.spec_of(present)) == _interface(configs.spec_of(config)):
-        return
-    raise RepositoryError(
-        f"the new version of {config.name!r} has other tensors than the versions before it",
-        why=f"they have {_words(configs.spec_of(present))}; the new one has {_words(configs.spec_of(config))}",
-        fix="keep names, types and sizes, or export under another model name",
-        path=str(path),
-    )
+        kept = {path: path.read_bytes() for _, path in moves[1:] if path.is_file()}
+        with journal.noted(place.repository, note):
+            try:
+                for source, target in moves:
+                    disk.move(source, target)
+            except BaseException:
+                _undo(place, [target for _, target in moves[1:]], kept)
+                raise
 
 
-def _interface(spec: ModelSpec) -> tuple[object, ...]:
-    return (spec.inputs, spec.outputs, spec.batched)
+def _undo(place: _Place, targets: Sequence[Path], kept: Mapping[Path, bytes]) -> None:
+    """As it was before; what cannot be undone stays for the error to tell."""
+    with contextlib.suppress(OSError):
+        for path in targets:
+            if path in kept:
+                path.write_bytes(kept[path])
+            elif path.is_file():
+                path.unlink()
+    shutil.rmtree(place.folder, ignore_errors=True)
 
 
-def _words(spec: ModelSpec) -> str:
-    tensors = ", ".join(map(str, [*spec.inputs, *spec.outputs]))
-    return f"{tensors} ({'with' if spec.batched else 'without'} a batch axis)"
-
-
-@contextlib.contextmanager
-def _disk_errors(repository: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise RepositoryError(
-            f"{repository} cannot be written: {exc.strerror or exc}",
-            why=f"the system said {exc!r}",
-            fix="check free space, permissions, and that the repository and its state folder are on one file system",
-            path=str(exc.filename or repository),
-        ) from exc
+def _candidate(place: _Place, staging: Path, present: configs.ModelConfig, numbers: Sequence[int]) -> None:
+    """One rename; the model's configuration is not touched."""
+    if not present.version_policy.HasField("specific"):  # such as 'latest': Triton would serve what comes
+        configs.set_versions(present, configs.selected(present, numbers))
+        path = config_path(place.repository, place.name)
+        text = record.lines(record.read(path)) + configs.text(present)
+        disk.replace_text(path, text, through=state_folder(place.repository) / STAGING)
+    disk.move(staging, place.folder)

@@ -1,0 +1,109 @@
+"""What is being changed, so that a kill at any point is repaired by the next command.
+
+An operation on a model notes its way back in `<state>/journal/<model>.json` before it changes anything, and removes the
+note at its end. Whoever takes the model's lock next and finds a note knows that its writer is dead, and carries out
+what the note says: files that were to be moved into place are moved, a configuration that was not proved is put back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelport.errors import RepositoryLockedError
+from modelport.repository import disk, lock
+from modelport.repository.layout import config_path, state_folder
+
+JOURNAL = "journal"
+STAGING = "staging"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """An operation under way.
+
+    Attributes:
+        operation: Such as `publish` or `promote`.
+        model: The model that it changes.
+        version: The version that it is about.
+        moves: Files to bring into place, as (from, to), in this order. What was moved already is not there any more.
+        before: The text of `config.pbtxt` that is put back; None where nothing is.
+    """
+
+    operation: str
+    model: str
+    version: int
+    moves: tuple[tuple[str, str], ...] = ()
+    before: str | None = None
+
+
+@contextlib.contextmanager
+def noted(repository: Path, note: Note) -> Iterator[None]:
+    """Keep the note for as long as the block runs; also gone when the block fails, which cleans up after itself."""
+    path = _path(repository, note.model)
+    disk.replace_text(path, json.dumps(dataclasses.asdict(note), indent=2), through=_folder(repository))
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    path.unlink(missing_ok=True)
+    disk.sync(path.parent)
+
+
+@contextlib.contextmanager
+def changing(repository: Path, model: str, *, timeout_s: float = lock.MODEL_WAIT_S) -> Iterator[Note | None]:
+    """Hold a model's lock, after repairing what a killed operation left; gives that operation's note, if there was one.
+
+    Raises:
+        RepositoryLockedError: Another process held the lock for `timeout_s`.
+        RepositoryError: The disk refused.
+    """
+    with lock.model(repository, model, timeout_s=timeout_s), disk.errors(repository):
+        yield _repair(repository, model)
+
+
+def repair(repository: Path) -> list[Note]:
+    """Repair what killed operations left, in all models that nobody is changing now; the notes of those operations.
+
+    Raises:
+        RepositoryError: The disk refused.
+    """
+    found: list[Note] = []
+    for path in sorted(_folder(repository).glob("*.json")):
+        with contextlib.suppress(RepositoryLockedError), changing(repository, path.stem, timeout_s=0) as note:
+            found += [note] if note else []
+    return found
+
+
+def _repair(repository: Path, model: str) -> Note | None:
+    path = _path(repository, model)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    note = Note(**{**content, "moves": tuple((a, b) for a, b in content["moves"])})
+    with lock.writer(repository):
+        for source, target in note.moves:
+            if Path(source).exists():
+                disk.move(Path(source), Path(target))
+        if note.before is not None:
+            disk.replace_text(config_path(repository, model), note.before, through=state_folder(repository) / STAGING)
+        for source, _ in note.moves:
+            shutil.rmtree(Path(source).parent, ignore_errors=True)
+    path.unlink(missing_ok=True)
+    disk.sync(path.parent)
+    return note
+
+
+def _folder(repository: Path) -> Path:
+    return state_folder(repository) / JOURNAL
+
+
+def _path(repository: Path, model: str) -> Path:
+    return _folder(repository) / f"{model}.json"
