@@ -11,13 +11,14 @@ import contextlib
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelport.errors import RepositoryLockedError
 from modelport.repository import disk, lock
-from modelport.repository.layout import config_path, state_folder
+from modelport.repository.config import CONFIG_FILE
+from modelport.repository.layout import state_folder
 
 JOURNAL = "journal"
 STAGING = "staging"
@@ -32,14 +33,14 @@ class Note:
         model: The model that it changes.
         version: The version that it is about.
         moves: Files to bring into place, as (from, to), in this order. What was moved already is not there any more.
-        before: The text of `config.pbtxt` that is put back; None where nothing is.
+        before: Files of the model's folder that are put back, by name; a text of None says that there was none.
     """
 
     operation: str
     model: str
     version: int
     moves: tuple[tuple[str, str], ...] = ()
-    before: str | None = None
+    before: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -92,13 +93,26 @@ def _repair(repository: Path, model: str) -> Note | None:
         for source, target in note.moves:
             if Path(source).exists():
                 disk.move(Path(source), Path(target))
-        if note.before is not None:
-            disk.replace_text(config_path(repository, model), note.before, through=state_folder(repository) / STAGING)
+        put_back(repository, note)
         for source, _ in note.moves:
             shutil.rmtree(Path(source).parent, ignore_errors=True)
     path.unlink(missing_ok=True)
     disk.sync(path.parent)
     return note
+
+
+def put_back(repository: Path, note: Note) -> None:
+    """Put the files back that an operation changed, `config.pbtxt` last.
+
+    Raises:
+        OSError: The disk refused.
+    """
+    for name, text in sorted(note.before.items(), key=lambda item: item[0] == CONFIG_FILE):
+        path = repository / note.model / name
+        if text is None:
+            path.unlink(missing_ok=True)
+        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+            disk.replace_text(path, text, through=state_folder(repository) / STAGING)
 
 
 def _folder(repository: Path) -> Path:
