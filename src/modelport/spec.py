@@ -17,6 +17,7 @@ from modelport.errors import InvalidNameError, UsageError
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 TENSOR_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/-]{0,127}")
 MAX_VERSION = 2**31 - 1
+TRIAL_SUFFIX = ".trial"  # a version is tried in the running server under its model's name with this behind it
 VARIES = -1  # a dimension whose size differs from request to request
 
 
@@ -169,11 +170,18 @@ def check_model_name(name: str) -> str:
     """Return `name` when it is a model name; Triton hands names to a shell, so the rule is strict.
 
     Raises:
-        InvalidNameError: It is not 1 to 63 letters, digits, `_`, `.`, `-`, or it holds `..`.
+        InvalidNameError: It is not 1 to 63 letters, digits, `_`, `.`, `-`, it holds `..`, or it ends in `.trial`.
     """
-    if MODEL_NAME.fullmatch(name) and ".." not in name:
+    if MODEL_NAME.fullmatch(name) and ".." not in name and not name.endswith(TRIAL_SUFFIX):
         return name
     shown = name if len(name) <= 70 else name[:67] + "..."
+    if name.endswith(TRIAL_SUFFIX):
+        raise InvalidNameError(
+            f"model name {shown!r} cannot be used",
+            why=f"names that end in {TRIAL_SUFFIX!r} are kept for versions that are being tried before they serve",
+            fix=f"choose a name without {TRIAL_SUFFIX!r} at its end",
+            name=name,
+        )
     raise InvalidNameError(
         f"model name {shown!r} cannot be used",
         why="a name is 1 to 63 of A-Z a-z 0-9 _ . -, starts with a letter or digit, and has no '..'",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -232,13 +233,35 @@ def test_what_must_not_reach_triton_is_refused_before(server, zoo, make_graph):
     with pytest.raises(InvalidNameError, match="triton_python_backend_stub"):
         server.load("stray")
     stray.unlink()
-    for version in ("3.tmp", "003", "-1", "9" * 20):
-        folder = stray.parent / version
-        folder.mkdir()
-        with pytest.raises(InvalidNameError, match="version"):
-            server.load("stray")
-        folder.rmdir()
+    folder = stray.parent / ("9" * 20)
+    folder.mkdir()
+    with pytest.raises(InvalidNameError, match="version"):
+        server.load("stray")
+    folder.rmdir()
     assert server.load("stray") == (1,)
+
+
+def test_a_folder_with_an_odd_name_does_not_hinder_what_serves(server, zoo, make_graph, caller, protocol):
+    """Beside a policy that names its versions Triton reads version 1 from the folder `1` and nowhere else."""
+    model = f"odd_{protocol}"
+    folder = put(zoo, make_graph, model).parents[1]
+    for name in ("1.tmp", "001", "+1", "-1", "0", "2.part", "4294967297", "notes"):
+        shutil.copytree(folder / "1", folder / name)
+        (folder / name / "model.onnx").write_bytes(b"not a model")
+        assert server.load(model) == (1,), name
+        np.testing.assert_array_equal(caller(model, {"x": X}).arrays["y"], -X)
+        shutil.rmtree(folder / name)
+
+
+def test_a_folder_that_ends_the_server_keeps_its_own_model_from_the_start_and_no_other(tmp_path, zoo, make_graph):
+    root = tmp_path / "repository"
+    root.mkdir()
+    for name in ("good", "hit"):
+        put(type(zoo)(root), make_graph, name)
+    (root / "hit" / ("9" * 20)).mkdir()
+    with EmbeddedServer(root, **FREE) as running:
+        assert "64 bits" in running.failed["hit"]
+        assert running.ready_versions("good") == (1,)
 
 
 # Starts that fail
@@ -270,7 +293,7 @@ def test_no_model_that_loads_is_an_error_and_leaves_nothing(small):
     with pytest.raises(ServerError, match="none of the models loaded: good"):
         server.start()
     assert not server.running
-    assert not shared_memory.entries(server._shm_prefix)
+    assert not shared_memory.entries(server._handle.shm_prefix)
 
 
 def test_a_start_that_takes_too_long_is_an_error_and_leaves_nothing(small):
@@ -278,7 +301,7 @@ def test_a_start_that_takes_too_long_is_an_error_and_leaves_nothing(small):
     with pytest.raises(ServerTimeoutError, match=r"did not answer within 0\.01 s"):
         server.start()
     assert not server.running
-    assert not shared_memory.entries(server._shm_prefix)
+    assert not shared_memory.entries(server._handle.shm_prefix)
 
 
 def test_a_repository_that_is_missing_empty_or_badly_named_is_refused(tmp_path):
@@ -338,7 +361,7 @@ def test_stop_answers_what_was_accepted_closes_idle_connections_and_leaves_nothi
     root.mkdir()
     type(zoo)(root).python("slow", "x:FP32[2]", "y:FP32[2]", "time.sleep(0.1)\n" + DOUBLE)
     server = EmbeddedServer(root, **FREE).start()
-    pid, prefix = server.pid, server._shm_prefix
+    pid, prefix = server.pid, server._handle.shm_prefix
     assert not gone(server, pid, prefix), "negative control: it runs"
     idle = http.client.HTTPConnection(server.http_url.partition("://")[2])
     idle.request("GET", "/v2/health/live")
@@ -359,7 +382,7 @@ def test_stop_answers_what_was_accepted_closes_idle_connections_and_leaves_nothi
 
 def test_after_a_kill_the_death_is_reported_and_stop_removes_what_is_left(small):
     server = EmbeddedServer(small, **FREE).start()
-    pid, prefix = server.pid, server._shm_prefix
+    pid, prefix = server.pid, server._handle.shm_prefix
     os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 5
     while server.running and time.monotonic() < deadline:
@@ -378,7 +401,7 @@ def test_an_interpreter_that_ends_without_stop_leaves_nothing(small):
         "import sys\n"
         "from modelport.server import EmbeddedServer\n"
         "server = EmbeddedServer(sys.argv[1], http_port=0, grpc_port=0, metrics_port=0).start()\n"
-        "print(server.pid, server._shm_prefix, server.http_url, flush=True)\n"
+        "print(server.pid, server._handle.shm_prefix, server.http_url, flush=True)\n"
         "raise SystemExit(7)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, small], capture_output=True, text=True, timeout=60)

@@ -69,7 +69,7 @@ def test_a_type_that_cannot_be_served_is_refused_with_those_that_can(word):
 GOOD_NAMES = ["a", "digits_cnn", "Net-2.1", "0", "x" * 63, "a.b"]
 BAD_NAMES = [
     "", "x" * 64, "x" * 300, "a b", "a;id", "$(x)", "`id`", "../x", "..", ".", ".hidden", "a..b", "a/b", "/a", "a\\b",
-    "-rf", "_x", "a\n", "a\x00", "a\u202eb", "é", "a|b", "a&", "a'b", 'a"b', "*",
+    "-rf", "_x", "a\n", "a\x00", "a\u202eb", "é", "a|b", "a&", "a'b", 'a"b', "*", "digits.trial", "a.trial.trial",
 ]  # fmt: skip
 
 

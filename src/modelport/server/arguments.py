@@ -56,6 +56,7 @@ def harmless(extra: Iterable[str]) -> tuple[str, ...]:
 def command(
     toolchain: Toolchain,
     repository: Path,
+    trial: Path,
     *,
     models: Iterable[str],
     host: str,
@@ -70,6 +71,7 @@ def command(
     Args:
         toolchain: Program and backend directory.
         repository: Full path of the model repository.
+        trial: Full path of a second one, for versions that are tried under another name.
         models: Models to load at once.
         host: Loopback address for all three listeners.
         ports: `HTTP`, `gRPC` and `metrics`.
@@ -82,6 +84,7 @@ def command(
     return [
         str(toolchain.server),
         f"--model-repository={repository}",
+        f"--model-repository={trial}",
         f"--backend-directory={toolchain.backends}",
         "--model-control-mode=explicit",
         *(f"--load-model={model}" for model in models),

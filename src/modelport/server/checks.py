@@ -14,13 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from modelport.errors import EnvironmentUnfitError, InvalidNameError, ModelNotFoundError, RepositoryError
+from modelport.errors import EnvironmentUnfitError, InvalidNameError, RepositoryError
 from modelport.server import toolchain
 from modelport.server.toolchain import Package
-from modelport.spec import check_model_name, parse_version
 
 MIN_GLIBC = (2, 35)
-STUB = "triton_python_backend_stub"
 _SAFE_PATH = re.compile(r"[A-Za-z0-9/._-]+")
 
 
@@ -170,51 +168,28 @@ def check_repository(repository: Path) -> Path:
             fix="name the folder that holds the models, or export a model first",
             path=str(repository),
         )
-    if not _SAFE_PATH.fullmatch(str(path)):
-        raise InvalidNameError(
-            f"the repository path {str(path)!r} cannot be used",
-            why="Triton hands it to a shell, so it may hold only A-Z a-z 0-9 / . _ -",
-            fix="move the repository to a path without blanks and special letters",
-            path=str(path),
-            name=str(path),
-        )
-    return path
+    return _safe(path, "repository")
 
 
-def model_folders(repository: Path) -> list[str]:
-    """The names of all folders in the repository: to Triton, each is a model."""
-    return sorted(entry.name for entry in repository.iterdir() if entry.is_dir())
-
-
-def check_model(repository: Path, model: str) -> None:
-    """Check a model's folder before Triton reads it.
+def check_state_folder(state: Path) -> Path:
+    """The state folder's full path; the versions that are being tried are in it, so Triton is given it as well.
 
     Raises:
-        InvalidNameError: The name, or a version folder's name, breaks the rule; or a file in it would be executed.
-        ModelNotFoundError: There is no such folder.
+        InvalidNameError: The path has letters that are not safe in a shell.
     """
-    check_model_name(model)
-    folder = repository / model
-    if not folder.is_dir():
-        raise ModelNotFoundError(
-            f"there is no model {model!r} in {repository}",
-            why="the repository has no folder of that name",
-            fix="choose one of: " + (", ".join(model_folders(repository)) or "(the repository is empty)"),
-            path=str(folder),
-            model=model,
-        )
-    for entry in folder.iterdir():
-        if entry.is_dir() and re.match(r"[\s+-]?[0-9]", entry.name):
-            parse_version(entry.name)
-        for path in (entry, entry / STUB):
-            if path.name == STUB and os.path.lexists(path):
-                raise InvalidNameError(
-                    f"the file {path.relative_to(repository)} may not be in a model's folder",
-                    why="Triton would execute it instead of its own program",
-                    fix="remove the file",
-                    path=str(path),
-                    name=STUB,
-                )
+    return _safe(state.resolve(), "state folder's")
+
+
+def _safe(path: Path, word: str) -> Path:
+    if _SAFE_PATH.fullmatch(str(path)):
+        return path
+    raise InvalidNameError(
+        f"the {word} path {str(path)!r} cannot be used",
+        why="Triton hands it to a shell, so it may hold only A-Z a-z 0-9 / . _ -",
+        fix="choose a path without blanks and special letters",
+        path=str(path),
+        name=str(path),
+    )
 
 
 def _python_path() -> list[str]:

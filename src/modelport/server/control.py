@@ -56,10 +56,10 @@ class Control:
         self._port = port
         self._headers = dict(headers)
 
-    def live(self) -> bool:
+    def live(self, *, timeout_s: float = 2.0) -> bool:
         """Whether the server answers; it does so only when the models it starts with have been tried."""
         try:
-            self._call("GET", "/v2/health/live", timeout_s=2.0)
+            self._call("GET", "/v2/health/live", timeout_s=timeout_s)
         except ServerError:
             return False
         return True
@@ -115,6 +115,12 @@ class Control:
         config = self._call("GET", f"/v2/models/{model}/config", timeout_s=10.0) or {}
         specific = (config.get("version_policy") or {}).get("specific") or {}
         return tuple(int(version) for version in specific.get("versions", ()))
+
+    def statistics(self, model: str = "") -> list[dict[str, Any]]:
+        """The counters of each loaded version of `model`, or of all models."""
+        path = f"/v2/models/{model}/stats" if model else "/v2/models/stats"
+        found: list[dict[str, Any]] = (self._call("GET", path, timeout_s=10.0) or {}).get("model_stats", [])
+        return found
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float) -> Any:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)

@@ -5,20 +5,33 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import re
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from modelport._process import Child, wait_until
-from modelport.errors import ModelNotFoundError, ServerError, ServerTimeoutError
-from modelport.server import arguments, checks, failures, logs, ports, shared_memory, stopping, toolchain
-from modelport.server.control import Control, VersionState
-from modelport.server.secret import GRPC_HEADER, HTTP_HEADER, new_secret, scrub, visible
+from modelport._process import Child
+from modelport.errors import ServerError
+from modelport.server import (
+    arguments,
+    checks,
+    connection,
+    failures,
+    logs,
+    model_folder,
+    ports,
+    runs,
+    shared_memory,
+    starting,
+    stopping,
+    toolchain,
+)
+from modelport.server.control import VersionState
+from modelport.server.handle import ServerHandle
+from modelport.server.process_id import ProcessId
+from modelport.server.runs import Run
+from modelport.server.secret import GRPC_HEADER, HTTP_HEADER, new_secret
 
 FAILED_START_GRACE_S = 3.0  # a server that has not started has no requests to answer
-_TRITON_LINE = re.compile(r"^[IWE][0-9]{4} ", re.MULTILINE)  # such a line comes after Triton has read its options
 _log = logging.getLogger(__name__)
 
 
@@ -35,7 +48,8 @@ class EmbeddedServer:
         http_port: Port for HTTP; 0 takes any free one. So do the next two.
         grpc_port: Port for gRPC.
         metrics_port: Port for Prometheus metrics.
-        models: Models to load at the start; by default every model in the repository.
+        models: Models to load at the start, or a function that tells them at each start; by default every model in the
+            repository.
         state_dir: Where its logs are; by default `<repository>.state` beside the repository.
         start_timeout_s: Seconds until the server must answer, loading included.
         log_verbose: Triton's verbosity, 0 to 4.
@@ -57,27 +71,39 @@ class EmbeddedServer:
         http_port: int = 8000,
         grpc_port: int = 8001,
         metrics_port: int = 8002,
-        models: Sequence[str] | None = None,
+        models: Sequence[str] | Callable[[], Sequence[str]] | None = None,
         state_dir: Path | str | None = None,
         start_timeout_s: float = 120.0,
         log_verbose: int = 0,
         extra_args: Sequence[str] = (),
     ) -> None:
         self.repository = Path(repository)
-        self.state_dir = Path(state_dir) if state_dir else Path(f"{self.repository.resolve()}.state")
+        self.state_dir = Path(state_dir) if state_dir else connection.state_folder(self.repository)
         self.failed: dict[str, str] = {}
         self.log = logs.name(self.state_dir / "logs")
         self._host = ports.loopback(host)
-        self._wanted_ports = {"HTTP": http_port, "gRPC": grpc_port, "metrics": metrics_port}
-        self._ports = dict(self._wanted_ports)
-        self._models = None if models is None else tuple(models)
+        self._ports = self._wanted_ports = {"HTTP": http_port, "gRPC": grpc_port, "metrics": metrics_port}
+        self._models = models if models is None or callable(models) else tuple(models)
         self._start_timeout_s = start_timeout_s
         self._log_verbose = log_verbose
         self._extra_args = arguments.harmless(extra_args)
-        self._child: Child | None = None
         self._owner = 0
-        self._secret = ""
-        self._shm_prefix = ""
+        self._child: Child | None = None
+        self._run: Run | None = None
+        self._handle: ServerHandle | None = None  # of the last start
+
+    @property
+    def handle(self) -> ServerHandle:
+        """What another process needs to talk to the server: of this start, another one after the next.
+
+        Raises:
+            ServerError: It was not started, or was stopped, or has died.
+        """
+        if self._handle is None or self._child is None:
+            raise ServerError("the server is not running", why="it was not started, or was stopped", fix="start it")
+        if self._child.returncode() is not None:
+            raise starting.died(self._child)
+        return self._handle
 
     @property
     def http_url(self) -> str:
@@ -96,13 +122,13 @@ class EmbeddedServer:
 
     @property
     def http_headers(self) -> dict[str, str]:
-        """The HTTP header that opens the restricted APIs of this start."""
-        return {HTTP_HEADER: self._secret}
+        """The HTTP header that opens the restricted APIs of this start; its value is empty before the first."""
+        return self._handle.http_headers if self._handle else {HTTP_HEADER: ""}
 
     @property
     def grpc_metadata(self) -> dict[str, str]:
-        """The gRPC metadata that opens the restricted APIs of this start."""
-        return {GRPC_HEADER: self._secret}
+        """The gRPC metadata that opens the restricted APIs of this start; its value is empty before the first."""
+        return self._handle.grpc_metadata if self._handle else {GRPC_HEADER: ""}
 
     @property
     def pid(self) -> int | None:
@@ -124,7 +150,8 @@ class EmbeddedServer:
 
         Raises:
             EnvironmentUnfitError: The machine or the environment lacks something, or `state_dir` cannot be written.
-            InvalidNameError: A model, a version folder or the repository's path has a name that Triton must not see.
+            InvalidNameError: The path of the repository or of `state_dir`, or something in the folder of every wanted
+                model, has a name that Triton must not see.
             ModelNotFoundError: A wanted model has no folder.
             PortTakenError: A port is in use.
             ServerDiedError: The process ended while starting.
@@ -135,10 +162,10 @@ class EmbeddedServer:
             raise ServerError("the server is running already", why="start was called twice", fix="stop it first")
         self.stop()  # what is left of a server that died
         try:
-            wanted = self._launch()
-            control = self._await_answer()
-            self.failed = control.problems(wanted)
-            if wanted and not any(state.ready for state in control.index()):
+            child, handle, wanted = self._launch()
+            starting.await_answer(child, handle, self._start_timeout_s)
+            self.failed.update(handle.problems(wanted))
+            if self.failed and not any(state.ready for state in handle.index()):
                 raise failures.none_loaded(self.failed, self.log)
         except BaseException:  # Ctrl-C as well
             self.stop(grace_s=FAILED_START_GRACE_S)
@@ -157,23 +184,27 @@ class EmbeddedServer:
             ProcessError: Something of it is still alive.
         """
         child, self._child = self._child, None
-        if child is None or self._owner != os.getpid():
+        run, self._run = self._run, None
+        if self._owner != os.getpid():
             return
-        atexit.unregister(self._at_exit)
         try:
-            stopping.terminate(child, self._ports["HTTP"], grace_s)
-            child.stop(grace_s=0.1)
+            if child is not None:
+                atexit.unregister(self._at_exit)
+                stopping.terminate(child, self._ports["HTTP"], grace_s)
+                child.stop(grace_s=0.1)
         finally:
-            stopping.end_session(child.pid)
-            shared_memory.remove(self._shm_prefix)
+            if child is not None:
+                stopping.end_session(child.pid)
+            if run is not None:
+                run.close()
 
     def index(self) -> tuple[VersionState, ...]:
         """Every version that the server knows of, with its state and Triton's reason."""
-        return self._control().index()
+        return self.handle.index()
 
     def ready_versions(self, model: str) -> tuple[int, ...]:
         """The versions of `model` that answer requests, in order."""
-        return self._control().ready_versions(model)
+        return self.handle.ready_versions(model)
 
     def load(self, model: str, *, timeout_s: float = 120.0) -> tuple[int, ...]:
         """Load a model, or load it anew after its configuration or files changed, and prove it.
@@ -190,19 +221,9 @@ class EmbeddedServer:
             InvalidNameError: A name in its folder must not reach Triton.
             ModelNotFoundError: It has no folder in the repository.
         """
-        control = self._control()
-        checks.check_model(self.repository.resolve(), model)
-        try:
-            control.load(model, timeout_s=timeout_s)
-        except ServerTimeoutError:
-            raise
-        except ServerError as exc:
-            raise failures.not_loaded(model, exc.why) from exc
-        problem = control.problems([model])
-        if problem:
-            raise failures.not_loaded(model, problem[model])
+        versions = self.handle.load(model, timeout_s=timeout_s)
         self.failed.pop(model, None)
-        return control.ready_versions(model)
+        return versions
 
     def unload(self, model: str, *, timeout_s: float = 60.0) -> None:
         """Unload a model and wait until none of its versions is left.
@@ -215,15 +236,7 @@ class EmbeddedServer:
             ServerError: Triton refused.
             ServerTimeoutError: It is still there after `timeout_s`.
         """
-        control = self._control()
-        control.unload(model, timeout_s=timeout_s)
-        if not wait_until(lambda: control.gone(model), timeout_s=timeout_s):
-            raise ServerTimeoutError(
-                f"model {model!r} is still loaded after {timeout_s:g} s",
-                why="a request in flight keeps it, or its stub hangs",
-                fix="wait for the requests to end; restart the server if it stays",
-                timeout_s=timeout_s,
-            )
+        self.handle.unload(model, timeout_s=timeout_s)
 
     def __enter__(self) -> EmbeddedServer:
         return self.start()
@@ -233,73 +246,50 @@ class EmbeddedServer:
     ) -> None:
         self.stop()
 
-    def _launch(self) -> list[str]:
-        """Check everything and start the process; the models that it is to load."""
+    def _launch(self) -> tuple[Child, ServerHandle, list[str]]:
+        """Check everything and start the process; the models that it is to load are the third."""
         package, libpython = checks.check_environment()
         repository = checks.check_repository(self.repository)
-        models = checks.model_folders(repository) if self._models is None else list(self._models)
-        for model in models:
-            checks.check_model(repository, model)
-        if self._models is None and not models:
-            raise ModelNotFoundError(
-                f"the repository {self.repository} holds no model",
-                why="it has no folders",
-                fix="export a model first, or pass models=() to start without any",
-                path=str(repository),
-            )
+        state = checks.check_state_folder(self.state_dir)
+        wanted = self._models() if callable(self._models) else self._models
+        models, refused = model_folder.usable(repository, wanted)
+        self.failed = {model: f"{error.what}: {error.why}" for model, error in refused.items()}
         tools = toolchain.build(package, libpython)
-        self._ports = ports.choose(self._host, self._wanted_ports)
-        self._secret, self._shm_prefix = new_secret(), shared_memory.new_prefix()
+        for cleared in runs.clear_stale(state):
+            _log.warning("%s", cleared)
+        self._ports = ports.choose(self._host, self._wanted_ports, before=self._ports)
         # A new one: lines of an earlier start would say that Triton has read its options.
-        self.log = logs.create(self.state_dir / "logs")
+        self.log = logs.create(state / "logs")
+        secret, prefix = new_secret(), shared_memory.new_prefix()
+        self._owner = os.getpid()
+        self._run = Run(state, prefix)
         command = arguments.command(
             tools,
             repository,
+            self._run.trial,
             models=models,
             host=self._host,
             ports=self._ports,
-            secret=self._secret,
-            shm_prefix=self._shm_prefix,
+            secret=secret,
+            shm_prefix=prefix,
             log_verbose=self._log_verbose,
             extra=self._extra_args,
         )
-        self._owner = os.getpid()
         self._child = Child(command, log=self.log, env=tools.environment(), cwd=tools.empty)
         atexit.register(self._at_exit)
-        return models
-
-    def _await_answer(self) -> Control:
-        assert self._child is not None
-        control = Control(self._host, self._ports["HTTP"], self.http_headers)
-        deadline = time.monotonic() + self._start_timeout_s
-        scrubbed = False
-        while True:
-            if self._child.returncode() is not None:
-                ports.check_free(self._host, self._ports)
-                raise self._died()
-            # Its memory is written to only when Triton has read its options.
-            if not scrubbed and _TRITON_LINE.search(self._child.log_tail(5)):
-                scrubbed = scrub(self._child.pid, self._secret)
-            if control.live() and ports.answers(self._host, self._ports["gRPC"]):
-                break
-            if time.monotonic() > deadline:
-                raise failures.too_slow(self._start_timeout_s, self._child.log_tail(), self.log)
-            time.sleep(0.01)
-        if visible(self._child.pid, self._secret) and not scrub(self._child.pid, self._secret):
-            _log.warning("the kernel does not let us overwrite the control secret in the server's argument list")
-        return control
-
-    def _control(self) -> Control:
-        if self._child is None:
-            raise ServerError("the server is not running", why="it was not started, or was stopped", fix="start it")
-        if self._child.returncode() is not None:
-            raise self._died()
-        return Control(self._host, self._ports["HTTP"], self.http_headers)
-
-    def _died(self) -> ServerError:
-        assert self._child is not None
-        code = self._child.wait(1.0) or 0
-        return failures.died(code, self._child.log_tail(), self.log)
+        self._handle = ServerHandle(
+            repository=repository,
+            host=self._host,
+            http_port=self._ports["HTTP"],
+            grpc_port=self._ports["gRPC"],
+            metrics_port=self._ports["metrics"],
+            secret=secret,
+            server=ProcessId.of(self._child.pid),
+            shm_prefix=prefix,
+            trial=self._run.trial,
+            log=self.log,
+        )
+        return self._child, self._handle, models
 
     def _at_exit(self) -> None:
         self.stop(grace_s=5.0)

@@ -59,3 +59,13 @@ def not_loaded(model: str, reason: str) -> ServerError:
         why=reason,
         fix="correct the model or its config.pbtxt and load it again; what was served before still is",
     )
+
+
+def still_loaded(model: str, timeout_s: float) -> ServerTimeoutError:
+    """An unload call was accepted, and versions of the model are still there."""
+    return ServerTimeoutError(
+        f"model {model!r} is still loaded after {timeout_s:g} s",
+        why="a request in flight keeps it, or its stub hangs",
+        fix="wait for the requests to end; restart the server if it stays",
+        timeout_s=timeout_s,
+    )

@@ -30,12 +30,13 @@ def loopback(host: str) -> str:
     )
 
 
-def choose(host: str, wanted: Mapping[str, int]) -> dict[str, int]:
+def choose(host: str, wanted: Mapping[str, int], *, before: Mapping[str, int] | None = None) -> dict[str, int]:
     """Replace each 0 in `wanted` by a free port and check that the others are free.
 
     Args:
         host: Loopback address.
         wanted: Port by purpose, such as `{"HTTP": 8000}`; 0 for any free one.
+        before: What was chosen before; where any port will do, it is chosen again if it is free.
 
     Raises:
         UsageError: A number is no port, or one is wanted twice.
@@ -50,6 +51,8 @@ def choose(host: str, wanted: Mapping[str, int]) -> dict[str, int]:
                 fix="choose another number, or 0 for any free port",
             )
     check_free(host, {purpose: port for purpose, port in wanted.items() if port})
+    again = {purpose: port for purpose, port in (before or {}).items() if port and is_free(host, port)}
+    wanted = {purpose: port or again.get(purpose, 0) for purpose, port in wanted.items()}
     sockets = [socket.socket() for port in wanted.values() if not port]
     try:
         for sock in sockets:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelport.errors import EnvironmentUnfitError, InvalidNameError, ModelNotFoundError, RepositoryError
+from modelport.errors import EnvironmentUnfitError, InvalidNameError, RepositoryError
 from modelport.server import checks, toolchain
 from modelport.server.checks import Problem
 
@@ -74,7 +74,10 @@ def test_a_repository_path_that_a_shell_would_read_is_refused(tmp_path, name):
     (tmp_path / name).mkdir()
     with pytest.raises(InvalidNameError, match="repository path"):
         checks.check_repository(tmp_path / name)
+    with pytest.raises(InvalidNameError, match="state folder's path"):
+        checks.check_state_folder(tmp_path / name)
     assert checks.check_repository(tmp_path) == tmp_path.resolve()
+    assert checks.check_state_folder(tmp_path / "later") == tmp_path.resolve() / "later"
 
 
 def test_a_repository_that_is_a_file_or_missing_is_refused(tmp_path):
@@ -82,36 +85,3 @@ def test_a_repository_that_is_a_file_or_missing_is_refused(tmp_path):
     for name in ("file", "missing"):
         with pytest.raises(RepositoryError, match="is not a folder"):
             checks.check_repository(tmp_path / name)
-
-
-def test_a_model_without_a_folder_is_not_found_and_the_others_are_named(tmp_path):
-    (tmp_path / "other").mkdir()
-    with pytest.raises(ModelNotFoundError) as caught:
-        checks.check_model(tmp_path, "absent")
-    assert "other" in caught.value.fix
-
-
-@pytest.mark.parametrize("version", ["3.tmp", "003", "0", "-1", "+1", " 1", "9" * 20, "2147483648"])
-def test_a_folder_that_triton_would_take_for_a_version_is_refused(tmp_path, version):
-    (tmp_path / "m" / version).mkdir(parents=True)
-    with pytest.raises(InvalidNameError, match="version"):
-        checks.check_model(tmp_path, "m")
-
-
-def test_right_versions_and_other_folders_are_accepted(tmp_path):
-    for name in ("1", "2147483647", "initial_state", "warmup"):
-        (tmp_path / "m" / name).mkdir(parents=True)
-    checks.check_model(tmp_path, "m")
-
-
-@pytest.mark.parametrize("place", ["m", "m/1"])
-@pytest.mark.parametrize("dangling", [True, False])
-def test_a_file_that_triton_would_execute_is_refused(tmp_path, place, dangling):
-    (tmp_path / "m" / "1").mkdir(parents=True)
-    stub = tmp_path / place / checks.STUB
-    if dangling:
-        stub.symlink_to(tmp_path / "nowhere")
-    else:
-        stub.touch()
-    with pytest.raises(InvalidNameError, match=checks.STUB):
-        checks.check_model(tmp_path, "m")

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from modelport.errors import EnvironmentUnfitError
-from modelport.server import checks, toolchain
+from modelport.server import checks, model_folder, toolchain
 
 BUILD = """
 import sys
 from pathlib import Path
-from modelport.server import checks, toolchain
+from modelport.server import checks, model_folder, toolchain
 print(toolchain.build(*checks.check_environment(), cache=Path(sys.argv[1])).backends)
 """
 
@@ -35,9 +35,9 @@ def test_it_holds_the_python_backend_with_its_stub_and_our_backends(parts, tmp_p
     shared = ["modelport_config.py", "modelport_serving.py"]
     assert names(tools.backends) == sorted(
         [f"{backend}/{file}" for backend in ("onnxruntime", "pytorch") for file in ("model.py", *shared)]
-        + [f"python/{file}" for file in ("libtriton_python.so", "triton_python_backend_utils.py", checks.STUB)]
+        + [f"python/{file}" for file in ("libtriton_python.so", "triton_python_backend_utils.py", model_folder.STUB)]
     )
-    assert os.access(tools.backends / "python" / checks.STUB, os.X_OK)
+    assert os.access(tools.backends / "python" / model_folder.STUB, os.X_OK)
     assert (tools.libraries[0] / parts[1].name).samefile(parts[1])
     assert not any(tools.empty.iterdir())
 
@@ -61,11 +61,11 @@ def test_another_content_gets_another_folder(parts, tmp_path):
 def test_a_damaged_one_is_built_again(parts, tmp_path):
     tools = toolchain.build(*parts, cache=tmp_path)
     (tools.backends / "onnxruntime" / "model.py").unlink()
-    (tools.backends / "python" / checks.STUB).write_bytes(b"")
+    (tools.backends / "python" / model_folder.STUB).write_bytes(b"")
     again = toolchain.build(*parts, cache=tmp_path)
     assert again == tools
     assert (again.backends / "onnxruntime" / "model.py").is_file()
-    assert (again.backends / "python" / checks.STUB).stat().st_size == parts[0].stub.stat().st_size
+    assert (again.backends / "python" / model_folder.STUB).stat().st_size == parts[0].stub.stat().st_size
 
 
 def test_two_processes_at_once_get_the_same_whole_folder_and_no_scratch_is_left(tmp_path):

@@ -1,0 +1,167 @@
+"""`ServerHandle`: what it takes to talk to a running server, whoever started it.
+
+`EmbeddedServer` starts and stops the process and has a handle on it. Any other command gets one from the file that a
+running service keeps (`connection`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelport._process import wait_until
+from modelport.errors import ServerError, ServerTimeoutError
+from modelport.server import failures, model_folder
+from modelport.server.control import Control, VersionState
+from modelport.server.process_id import ProcessId
+from modelport.server.secret import GRPC_HEADER, HTTP_HEADER
+from modelport.spec import TRIAL_SUFFIX
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerHandle:
+    """A running server.
+
+    Attributes:
+        repository: Full path of its model repository.
+        host: Loopback address of all listeners.
+        http_port: Port for HTTP.
+        grpc_port: Port for gRPC.
+        metrics_port: Port for Prometheus metrics.
+        secret: What opens the restricted APIs of this start. Never shown or logged.
+        server: The process of `tritonserver`.
+        shm_prefix: What the names of its shared-memory regions begin with.
+        trial: A second model repository of the same server, for models named `<model>.trial`; None where it has none.
+        log: The server's log file.
+        supervisor: The process that watches over it; None for a server that nobody restarts.
+        health_url: Where the supervisor answers `/healthz` and `/readyz`; empty where it does not.
+    """
+
+    repository: Path
+    host: str
+    http_port: int
+    grpc_port: int
+    metrics_port: int
+    secret: str = field(repr=False)
+    server: ProcessId
+    shm_prefix: str
+    trial: Path | None = None
+    log: Path | None = None
+    supervisor: ProcessId | None = None
+    health_url: str = ""
+
+    @property
+    def server_pid(self) -> int:
+        """Process number of `tritonserver`."""
+        return self.server.pid
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Its ports by purpose: `HTTP`, `gRPC`, `metrics`."""
+        return {"HTTP": self.http_port, "gRPC": self.grpc_port, "metrics": self.metrics_port}
+
+    @property
+    def http_url(self) -> str:
+        """Such as `http://127.0.0.1:8000`."""
+        return f"http://{self.host}:{self.http_port}"
+
+    @property
+    def grpc_url(self) -> str:
+        """Such as `grpc://127.0.0.1:8001`."""
+        return f"grpc://{self.host}:{self.grpc_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Such as `http://127.0.0.1:8002/metrics`."""
+        return f"http://{self.host}:{self.metrics_port}/metrics"
+
+    @property
+    def http_headers(self) -> dict[str, str]:
+        """The HTTP header that opens the restricted APIs of this start."""
+        return {HTTP_HEADER: self.secret}
+
+    @property
+    def grpc_metadata(self) -> dict[str, str]:
+        """The gRPC metadata that opens the restricted APIs of this start."""
+        return {GRPC_HEADER: self.secret}
+
+    def problems(self, models: Iterable[str]) -> dict[str, str]:
+        """Those of `models` that do not serve every version that they should, each with Triton's reason."""
+        return self._control().problems(models)
+
+    def running(self) -> bool:
+        """Whether the server's process is still the one that this handle was made for."""
+        return self.server.lives()
+
+    def live(self, *, timeout_s: float = 2.0) -> bool:
+        """Whether the server answers."""
+        return self._control().live(timeout_s=timeout_s)
+
+    def index(self) -> tuple[VersionState, ...]:
+        """Every version that the server knows of, with its state and Triton's reason; trial models as well."""
+        return self._control().index()
+
+    def ready_versions(self, model: str) -> tuple[int, ...]:
+        """The versions of `model` that answer requests, in order."""
+        return self._control().ready_versions(model)
+
+    def policy(self, model: str) -> tuple[int, ...]:
+        """The versions that the configuration names with which `model` was loaded; empty where it names none."""
+        return self._control().policy(model)
+
+    def statistics(self, model: str = "") -> list[dict[str, Any]]:
+        """Triton's counters for each loaded version of one model, or of all, as its statistics extension tells them."""
+        return self._control().statistics(model)
+
+    def load(self, model: str, *, timeout_s: float = 120.0) -> tuple[int, ...]:
+        """Load a model, or load it anew after its configuration or files changed, and prove it.
+
+        Args:
+            model: Model name; `<model>.trial` for a model in the trial repository.
+            timeout_s: Seconds that loading may take.
+
+        Returns:
+            The versions that answer now.
+
+        Raises:
+            ServerError: It did not load; the reason is Triton's. What was served before still is.
+            ServerTimeoutError: It took longer than `timeout_s`; it may still be loading.
+            InvalidNameError: Something in its folder must not reach Triton.
+            ModelNotFoundError: It has no folder in the repository.
+        """
+        model_folder.check_model(self._root_of(model), model)
+        control = self._control()
+        try:
+            control.load(model, timeout_s=timeout_s)
+        except ServerTimeoutError:
+            raise
+        except ServerError as exc:
+            raise failures.not_loaded(model, exc.why) from exc
+        problem = control.problems([model])
+        if problem:
+            raise failures.not_loaded(model, problem[model])
+        return control.ready_versions(model)
+
+    def unload(self, model: str, *, timeout_s: float = 60.0) -> None:
+        """Unload a model and wait until none of its versions is left.
+
+        Args:
+            model: Model name; `<model>.trial` for a model in the trial repository.
+            timeout_s: Seconds that requests in flight and unloading may take.
+
+        Raises:
+            ServerError: Triton refused.
+            ServerTimeoutError: It is still there after `timeout_s`.
+        """
+        control = self._control()
+        control.unload(model, timeout_s=timeout_s)
+        if not wait_until(lambda: control.gone(model), timeout_s=timeout_s):
+            raise failures.still_loaded(model, timeout_s)
+
+    def _root_of(self, model: str) -> Path:
+        return self.trial if self.trial is not None and model.endswith(TRIAL_SUFFIX) else self.repository
+
+    def _control(self) -> Control:
+        return Control(self.host, self.http_port, self.http_headers)

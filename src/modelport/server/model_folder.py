@@ -1,0 +1,126 @@
+"""What in a model's folder must not reach Triton, and which models a server starts with.
+
+Triton reads a folder's name as a version by its numeric beginning: `3.tmp` and `+3` count as 3, while names with a
+leading zero are ignored. A number that does not fit into 64 bits ends the server. All else depends on the policy: one
+that names its versions (`specific`, as modelport writes it) makes the odd folders harmless, because the files of
+version 3 are read from the folder `3` and nowhere else. With `latest` or none, `4.tmp` blocks every load of the model;
+with `all`, `-1` also takes the requests that name no version.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from modelport.errors import InvalidNameError, ModelNotFoundError, ModelportError
+from modelport.spec import TRIAL_SUFFIX, check_model_name, parse_version
+
+STUB = "triton_python_backend_stub"
+_NUMBER = re.compile(r"\s*([+-]?)([0-9]+)")
+_INT64 = 2**63
+_COMMENT = re.compile(r"#.*")
+_SPECIFIC = re.compile(r"\bversion_policy\s*:?\s*\{\s*specific\b")
+
+
+def model_folders(repository: Path) -> list[str]:
+    """The names of all folders in the repository: to Triton, each is a model."""
+    return sorted(entry.name for entry in repository.iterdir() if entry.is_dir())
+
+
+def check_model(repository: Path, model: str) -> None:
+    """Check a model's folder before Triton reads it. Names that do no harm are left alone, right or wrong.
+
+    Args:
+        repository: The repository, or the folder of trial models.
+        model: The model's name; in the folder of trial models it ends in `.trial`.
+
+    Raises:
+        InvalidNameError: The name breaks the rule, a folder in it would end the server or count as a version, or a
+            file in it would be executed.
+        ModelNotFoundError: There is no such folder.
+    """
+    check_model_name(model.removesuffix(TRIAL_SUFFIX))
+    folder = repository / model
+    if not folder.is_dir():
+        raise ModelNotFoundError(
+            f"there is no model {model!r} in {repository}",
+            why="the repository has no folder of that name",
+            fix="choose one of: " + (", ".join(model_folders(repository)) or "(the repository is empty)"),
+            path=str(folder),
+            model=model,
+        )
+    named = _names_its_versions(folder)
+    for entry in folder.iterdir():
+        number = _NUMBER.match(entry.name)
+        if number and not entry.name.startswith("0") and entry.is_dir():
+            _check_number(folder, entry.name, number[1], int(number[2]), named)
+        for path in (entry, entry / STUB):
+            if path.name == STUB and os.path.lexists(path):
+                raise InvalidNameError(
+                    f"the file {path.relative_to(repository)} may not be in a model's folder",
+                    why="Triton would execute it instead of its own program",
+                    fix="remove the file",
+                    path=str(path),
+                    name=STUB,
+                )
+
+
+def usable(repository: Path, models: Sequence[str] | None) -> tuple[list[str], dict[str, ModelportError]]:
+    """Which models may be loaded when the server starts, and why the others may not.
+
+    A folder that must not reach Triton takes its own model away, and no other one.
+
+    Args:
+        repository: Full path of the repository.
+        models: The wanted ones; None for all.
+
+    Raises:
+        ModelNotFoundError: A wanted one has no folder, or there is none at all.
+        InvalidNameError: None of those that are wanted may be loaded.
+    """
+    wanted = model_folders(repository) if models is None else models
+    if models is None and not wanted:
+        raise ModelNotFoundError(
+            f"the repository {repository} holds no model",
+            why="it has no folders",
+            fix="export a model first, or pass models=() to start without any",
+            path=str(repository),
+        )
+    good: list[str] = []
+    refused: dict[str, ModelportError] = {}
+    for model in wanted:
+        try:
+            check_model(repository, model)
+            good.append(model)
+        except InvalidNameError as error:
+            refused[model] = error
+    if refused and not good:
+        raise next(iter(refused.values()))
+    return good, refused
+
+
+def _names_its_versions(folder: Path) -> bool:
+    """Whether `config.pbtxt` has a policy that names the versions. Read without protobuf, which is slow to import."""
+    try:
+        text = (folder / "config.pbtxt").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return _SPECIFIC.search(_COMMENT.sub("", text)) is not None
+
+
+def _check_number(folder: Path, name: str, sign: str, number: int, named: bool) -> None:
+    fits = -_INT64 <= (-number if sign == "-" else number) < _INT64
+    if fits and named:
+        return
+    if fits:
+        parse_version(name)
+        return
+    raise InvalidNameError(
+        f"the folder {folder.name}/{name[:40]!r} may not be in a model's folder",
+        why="its name begins with a version number of more than 64 bits, which ends the server",
+        fix="remove or rename the folder",
+        path=str(folder / name),
+        name=name,
+    )
