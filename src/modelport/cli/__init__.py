@@ -13,6 +13,7 @@ from modelport.cli.app import app
 # In the order in which the help shows them.
 # isort: off
 import modelport.cli.exporting
+import modelport.cli.versions
 import modelport.cli.registry
 import modelport.cli.serving
 import modelport.cli.asking  # noqa: F401 - it registers its commands

@@ -51,6 +51,7 @@ def noted(repository: Path, note: Note) -> Iterator[None]:
     try:
         yield
     except BaseException:
+        put_back(repository, note)  # where the disk refuses even this, the note stays for the next command
         path.unlink(missing_ok=True)
         raise
     path.unlink(missing_ok=True)

@@ -1,0 +1,73 @@
+"""`promote` and `rollback`: parsing, and what is printed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Optional
+
+import typer
+
+from modelport import _render
+from modelport.cli.app import Json, Repository, app, progress
+from modelport.repository.layout import DEFAULT_REPOSITORY
+
+Model = Annotated[str, typer.Argument(help="Model name.")]
+Timeout = Annotated[float, typer.Option("--timeout", help="Seconds that one loading may take.")]
+
+
+@app.command("promote")
+def promote_command(
+    model: Model,
+    version: Annotated[Optional[int], typer.Argument(help="Left out: the newest that never served.")] = None,  # noqa: UP045
+    unload_old: Annotated[
+        bool, typer.Option("--unload-old", help="Free the memory of the version before; going back then takes longer.")
+    ] = False,
+    timeout_s: Timeout = 300.0,
+    repository: Repository = DEFAULT_REPOSITORY,
+    json: Json = False,
+) -> None:
+    """Let a version serve: tried beside the serving one, compared with its evidence, switched, and proved.
+
+    Whatever fails, the version before serves on. Without a running server, a temporary one is used for the proof.
+
+    Example: `modelport promote digits_cnn`
+    """
+    from modelport.lifecycle.change import promote
+
+    with progress(quiet=json) as report:
+        done = promote(
+            model, version, repository=repository, unload_old=unload_old, timeout_s=timeout_s, report=report
+        )
+    show_switch(done, json=json)
+
+
+@app.command("rollback")
+def rollback_command(
+    model: Model,
+    version: Annotated[Optional[int], typer.Argument(help="Left out: the one that served before.")] = None,  # noqa: UP045
+    timeout_s: Timeout = 300.0,
+    repository: Repository = DEFAULT_REPOSITORY,
+    json: Json = False,
+) -> None:
+    """Let the version serve again that served before, or the one that is named, and prove it.
+
+    Example: `modelport rollback digits_cnn`
+    """
+    from modelport.lifecycle.change import rollback
+
+    with progress(quiet=json) as report:
+        done = rollback(model, version, repository=repository, timeout_s=timeout_s, report=report)
+    show_switch(done, json=json)
+
+
+def show_switch(done: Any, *, json: bool) -> None:
+    """Print what was checked, and how long the switch took."""
+    if json:
+        _render.as_json(done)
+        return
+    before = f" in the place of version {done.before}" if done.before else ""
+    _render.lines(f"{done.model} version {done.version} serves{before}; proved in {done.server}")
+    _render.table("", ("checked", "seconds"), [(check.what, round(check.seconds, 3)) for check in done.checks])
+    _render.lines(
+        f"the switch took {done.switch_s:.3f} s; loaded: {', '.join(f'version {v}' for v in done.loaded)}",
+        *(f"alias {name} points at version {done.version} now" for name in done.moved_aliases),
+    )

@@ -1,0 +1,113 @@
+"""Replay a version's evidence through a running server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from modelport.client import Client
+from modelport.convert.types import Array, Arrays, rows, take
+from modelport.repository import config as configs
+from modelport.repository import manifest as manifests
+from modelport.repository.manifest import Manifest
+from modelport.verify import evidence as evidences
+from modelport.verify.compare import Comparison
+from modelport.verify.evidence import Evidence, Golden
+from modelport.verify.replay import Answer, replay, replay_concurrently
+
+TIMEOUT_S = 30.0
+FEW_ROWS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proven:
+    """A version with what it must answer.
+
+    Attributes:
+        manifest: Its manifest.
+        evidence: What was proved when it was published.
+        golden: Inputs, and the source's answers.
+        largest: The most rows that the server takes at once.
+    """
+
+    manifest: Manifest
+    evidence: Evidence
+    golden: Golden
+    largest: int
+
+
+def read(folder: Path, *, largest: int | None = None) -> Proven:
+    """Read a version folder, after its files were compared with its manifest.
+
+    Args:
+        folder: The version folder.
+        largest: The largest batch that the model's configuration allows; the manifest's when left out.
+
+    Raises:
+        ManifestError: The folder is not what was published, or has no evidence.
+    """
+    manifest = manifests.read(folder)
+    manifests.check_files(folder, manifest)
+    proof, golden = evidences.read(folder)
+    limit = manifest.spec.max_batch_size if largest is None else largest
+    return Proven(manifest=manifest, evidence=proof, golden=golden, largest=max(1, limit))
+
+
+def replay_all(client: Client, proven: Proven, *, model: str, version: int | None, where: str) -> dict[str, Comparison]:
+    """Every golden row in batches and alone.
+
+    Args:
+        client: Connected to the server.
+        proven: The version.
+        model: The name under which the server knows it.
+        version: Its number; None asks for whatever version serves.
+        where: The server, for messages.
+
+    Raises:
+        VerificationError: An answer is not within its tolerance.
+        ClientError: The server gave no answer.
+    """
+    return replay(
+        _answer(client, proven, model, version),
+        proven.evidence,
+        proven.golden,
+        model=model,
+        where=where,
+        largest=proven.largest,
+    )
+
+
+def replay_mixed(
+    client: Client, proven: Proven, *, model: str, version: int | None, where: str
+) -> dict[str, Comparison]:
+    """Golden rows from several threads at once, so that a dynamic batcher mixes them; else as `replay_all`."""
+    return replay_concurrently(
+        _answer(client, proven, model, version),
+        proven.evidence,
+        proven.golden,
+        model=model,
+        where=where,
+        largest=proven.largest,
+    )
+
+
+def replay_few(client: Client, proven: Proven, *, model: str, version: int | None, where: str) -> dict[str, Comparison]:
+    """The first golden rows only: enough to tell which version answers, in milliseconds."""
+    if not proven.evidence.batched:
+        return replay_all(client, proven, model=model, version=version, where=where)
+    few = np.arange(min(FEW_ROWS, rows(proven.golden.inputs)))
+    golden = Golden(inputs=take(proven.golden.inputs, few), outputs=take(proven.golden.outputs, few))
+    return replay_all(client, replace(proven, golden=golden), model=model, version=version, where=where)
+
+
+def _answer(client: Client, proven: Proven, model: str, version: int | None) -> Answer:
+    spec = proven.manifest.spec
+
+    def answer(inputs: Mapping[str, Array]) -> Arrays:
+        answers = client.infer(model, version=version, inputs=configs.outside(inputs, spec.inputs))
+        return configs.inside(answers, spec.outputs)
+
+    return answer

@@ -1,0 +1,85 @@
+"""Try a version in the running server before it takes traffic.
+
+Triton sends requests that name no version to the highest one that is ready, so a new version would answer callers from
+the moment it is loaded. It is therefore loaded first under another name, `<model>.trial`, from the server's second
+repository, which holds nothing else. Only what has answered there as its evidence says is loaded under its own name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from modelport.errors import ModelportError, ServerError
+from modelport.repository import config as configs
+from modelport.server.handle import ServerHandle
+from modelport.spec import TRIAL_SUFFIX
+
+
+def trial_name(model: str) -> str:
+    """The name under which a version of `model` is tried."""
+    return f"{model}{TRIAL_SUFFIX}"
+
+
+@contextlib.contextmanager
+def trial(
+    handle: ServerHandle, folder: Path, config: configs.ModelConfig, *, timeout_s: float = 120.0
+) -> Iterator[str]:
+    """Load a version under its trial name; unloaded and removed afterwards.
+
+    Args:
+        handle: The running server.
+        folder: The version folder.
+        config: The configuration that the version is to be served with.
+        timeout_s: Seconds that loading may take.
+
+    Raises:
+        ServerError: It does not load; the reason is Triton's.
+    """
+    model = folder.parent.name
+    place = _root(handle) / trial_name(model)
+    clear(handle, model)
+    place.mkdir(parents=True)
+    try:
+        (place / folder.name).symlink_to(folder.resolve())
+        for tensor in config.output:
+            if tensor.label_filename:
+                labels = folder / tensor.label_filename
+                labels = labels if labels.is_file() else folder.parent / tensor.label_filename
+                (place / tensor.label_filename).write_bytes(labels.read_bytes())
+        (place / configs.CONFIG_FILE).write_text(configs.text(_alone(config, int(folder.name))), encoding="utf-8")
+        handle.load(trial_name(model), timeout_s=timeout_s)
+        yield trial_name(model)
+    finally:
+        clear(handle, model)
+
+
+def clear(handle: ServerHandle, model: str) -> None:
+    """Unload what is tried of a model, also what a killed command left, and remove its folder."""
+    name = trial_name(model)
+    with contextlib.suppress(ModelportError):  # a server that is gone has nothing loaded; the next start is empty
+        if any(state.model == name and state.state not in ("", "UNAVAILABLE") for state in handle.index()):
+            handle.unload(name)
+    shutil.rmtree(_root(handle) / name, ignore_errors=True)
+
+
+def _root(handle: ServerHandle) -> Path:
+    if handle.trial is None:
+        raise ServerError(
+            "the running server has no trial repository",
+            why="it was not started by 'modelport serve' or EmbeddedServer of this release",
+            fix="stop it and start it again",
+        )
+    return handle.trial
+
+
+def _alone(config: configs.ModelConfig, version: int) -> configs.ModelConfig:
+    """The configuration for the trial: one instance of one version."""
+    own = type(config).FromString(config.SerializeToString())
+    own.name = trial_name(config.name)
+    configs.set_versions(own, [version])
+    for group in own.instance_group:
+        group.count = 1
+    return own
