@@ -127,15 +127,35 @@ def read(path: Path) -> ModelConfig:
     Raises:
         ManifestError: It is missing, or no model configuration.
     """
+    return parse(read_text(path), where=path)
+
+
+def read_text(path: Path) -> str:
+    """The text of a `config.pbtxt`.
+
+    Raises:
+        ManifestError: It is missing, or no text.
+    """
     try:
-        return text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
-    except (OSError, UnicodeDecodeError, text_format.ParseError) as exc:
-        raise ManifestError(
-            f"{path.parent.name}/{path.name} cannot be read",
-            why=f"{type(exc).__name__}: {exc}",
-            fix="correct the file, or export the model again",
-            path=str(path),
-        ) from exc
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise _unreadable(path, exc) from exc
+
+
+def parse(content: str, *, where: Path) -> ModelConfig:
+    """The configuration in the text of a `config.pbtxt`.
+
+    Args:
+        content: The text.
+        where: The file, for messages.
+
+    Raises:
+        ManifestError: It is no model configuration.
+    """
+    try:
+        return text_format.Parse(content, model_config_pb2.ModelConfig())
+    except text_format.ParseError as exc:
+        raise _unreadable(where, exc) from exc
 
 
 def text(config: ModelConfig) -> str:
@@ -166,6 +186,15 @@ def inside(arrays: Mapping[str, Array], tensors: Sequence[TensorSpec]) -> dict[s
     return {
         name: array[..., 0] if name in scalars and array.shape[-1:] == (1,) else array for name, array in arrays.items()
     }
+
+
+def _unreadable(path: Path, exc: Exception) -> ManifestError:
+    return ManifestError(
+        f"{path.parent.name}/{path.name} cannot be read",
+        why=f"{type(exc).__name__}: {exc}",
+        fix="correct the file, or export the model again",
+        path=str(path),
+    )
 
 
 def _type(tensor: TensorSpec) -> int:
