@@ -23,7 +23,7 @@ from modelport.errors import (
     UsageError,
     VersionNotFoundError,
 )
-from modelport.spec import ModelSpec, check_model_name, parse_version
+from modelport.spec import TRIAL_SUFFIX, ModelSpec, check_model_name, parse_version
 
 T = TypeVar("T")
 Steps = Generator[Call, Any, T]
@@ -61,7 +61,7 @@ class Session:
             raise UsageError(
                 f"ready(version={version}) without a model", why="versions are a model's", fix="name the model too"
             )
-        name = None if model is None else check_model_name(model)
+        name = None if model is None else _served_name(model)
         try:
             return cast(bool, (yield Ready(model=name, version=_version(version))))
         except (UnreachableError, DeadlineError):
@@ -69,7 +69,7 @@ class Session:
 
     def spec(self, model: str, version: int | None) -> Steps[ModelSpec]:
         """Ask for a model's tensors, and remember them."""
-        answer: Answer = yield Metadata(model=check_model_name(model), version=_version(version))
+        answer: Answer = yield Metadata(model=_served_name(model), version=_version(version))
         spec = spec_of(model, cast(RawSpec, answer))
         self._specs[model, version] = spec
         return spec
@@ -134,6 +134,12 @@ class Session:
         except (ValueError, KeyError) as error:
             raise unreadable(self._target, question, error) from error
         return arrays
+
+
+def _served_name(name: str) -> str:
+    """A name that a server may know: a model's, or that of a version on trial."""
+    check_model_name(name.removesuffix(TRIAL_SUFFIX))
+    return name
 
 
 def _version(version: int | None) -> int | None:
