@@ -198,8 +198,11 @@ def _server(op: _Operation) -> Iterator[tuple[ServerHandle, str]]:
         yield handle, handle.http_url
         return
     op.report("no server is running: starting a temporary one")
-    with EmbeddedServer(op.repository, models=(), http_port=0, grpc_port=0, metrics_port=0) as server:
-        yield server.handle, "a temporary server"
+    server = EmbeddedServer(op.repository, models=(), http_port=0, grpc_port=0, metrics_port=0)
+    try:
+        yield server.start().handle, "a temporary server"
+    finally:
+        server.stop(grace_s=0.0)  # nobody else asks it
 
 
 def _load_present(now: Present, handle: ServerHandle, op: _Operation) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,20 +81,23 @@ class Control:
         """The versions of `model` that answer requests, in order."""
         return tuple(sorted(s.version for s in self.index() if s.model == model and s.ready and s.version))
 
-    def problems(self, models: Iterable[str]) -> dict[str, str]:
-        """Those of `models` that do not serve every version that they should, each with the reason.
+    def problems(self, wanted: Mapping[str, Collection[int] | None]) -> dict[str, str]:
+        """Those models that do not serve every version that they should, each with the reason.
 
         A version that the policy names and that is missing is such a reason: Triton only logs it.
+
+        Args:
+            wanted: Model name -> the versions that its configuration names; None where it names none.
         """
         states = self.index()
         found = {}
-        for model in models:
+        for model, versions in wanted.items():
             own = [state for state in states if state.model == model]
             ready = {state.version for state in own if state.ready}
             if not ready:
                 reasons = [f"version {s.version}: {s.reason}" for s in own if s.reason and s.reason != UNLOADED]
                 found[model] = "; ".join(reasons) or "Triton gives no reason; its log may"
-            elif missing := sorted(set(self.policy(model)) - ready):
+            elif missing := sorted(set(versions or ()) - ready):
                 found[model] = f"version {', '.join(map(str, missing))} is not served, though version_policy names it"
         return found
 

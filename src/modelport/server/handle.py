@@ -89,7 +89,7 @@ class ServerHandle:
 
     def problems(self, models: Iterable[str]) -> dict[str, str]:
         """Those of `models` that do not serve every version that they should, each with Triton's reason."""
-        return self._control().problems(models)
+        return self._control().problems({m: model_folder.named_versions(self._root_of(m) / m) for m in models})
 
     def running(self) -> bool:
         """Whether the server's process is still the one that this handle was made for."""
@@ -130,8 +130,10 @@ class ServerHandle:
             ServerTimeoutError: It took longer than `timeout_s`; it may still be loading.
             InvalidNameError: Something in its folder must not reach Triton.
             ModelNotFoundError: It has no folder in the repository.
+            VersionNotFoundError: Its configuration names a version that has no folder. Triton is not asked.
         """
         model_folder.check_model(self._root_of(model), model)
+        versions = model_folder.check_versions(self._root_of(model), model)
         control = self._control()
         try:
             control.load(model, timeout_s=timeout_s)
@@ -139,7 +141,7 @@ class ServerHandle:
             raise
         except ServerError as exc:
             raise failures.not_loaded(model, exc.why) from exc
-        problem = control.problems([model])
+        problem = control.problems({model: versions})
         if problem:
             raise failures.not_loaded(model, problem[model])
         return control.ready_versions(model)

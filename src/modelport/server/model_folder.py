@@ -14,14 +14,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from modelport.errors import InvalidNameError, ModelNotFoundError, ModelportError
+from modelport.errors import InvalidNameError, ModelNotFoundError, ModelportError, VersionNotFoundError
 from modelport.spec import TRIAL_SUFFIX, check_model_name, parse_version
 
 STUB = "triton_python_backend_stub"
 _NUMBER = re.compile(r"\s*([+-]?)([0-9]+)")
 _INT64 = 2**63
 _COMMENT = re.compile(r"#.*")
-_SPECIFIC = re.compile(r"\bversion_policy\s*:?\s*\{\s*specific\b")
+_SPECIFIC = re.compile(r"\bversion_policy\s*:?\s*\{\s*specific\s*:?\s*\{([^}]*)\}")
 
 
 def model_folders(repository: Path) -> list[str]:
@@ -51,7 +51,7 @@ def check_model(repository: Path, model: str) -> None:
             path=str(folder),
             model=model,
         )
-    named = _names_its_versions(folder)
+    named = named_versions(folder) is not None
     for entry in folder.iterdir():
         number = _NUMBER.match(entry.name)
         if number and not entry.name.startswith("0") and entry.is_dir():
@@ -101,13 +101,39 @@ def usable(repository: Path, models: Sequence[str] | None) -> tuple[list[str], d
     return good, refused
 
 
-def _names_its_versions(folder: Path) -> bool:
-    """Whether `config.pbtxt` has a policy that names the versions. Read without protobuf, which is slow to import."""
+def check_versions(repository: Path, model: str) -> tuple[int, ...] | None:
+    """The versions that the model's `config.pbtxt` names, each with a folder; None where its policy names none.
+
+    Triton does not mind a version that is named and missing: it answers 200 and serves the others.
+
+    Raises:
+        VersionNotFoundError: A named version has no folder.
+    """
+    named = named_versions(repository / model)
+    missing = [version for version in named or () if not (repository / model / str(version)).is_dir()]
+    if missing:
+        raise VersionNotFoundError(
+            f"version {', '.join(map(str, missing))} of model {model!r} does not exist",
+            why=f"{model}/config.pbtxt names it in version_policy, and there is no such folder",
+            fix="take it out of the policy ('modelport doctor --fix' does), or bring the folder back",
+            path=str(repository / model / "config.pbtxt"),
+            model=model,
+            version=missing[0],
+        )
+    return named
+
+
+def named_versions(folder: Path) -> tuple[int, ...] | None:
+    """The versions that the policy in a model's `config.pbtxt` names; None where it names none.
+
+    Read without protobuf, which takes as long to import as the server takes to start.
+    """
     try:
         text = (folder / "config.pbtxt").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return False
-    return _SPECIFIC.search(_COMMENT.sub("", text)) is not None
+        return None
+    found = _SPECIFIC.search(_COMMENT.sub("", text))
+    return None if found is None else tuple(sorted({int(word) for word in re.findall(r"[0-9]+", found[1])}))
 
 
 def _check_number(folder: Path, name: str, sign: str, number: int, named: bool) -> None:
