@@ -10,6 +10,7 @@ import typer
 
 from modelport import _render
 from modelport.cli.app import Json, Repository, TokenFile, app, progress, text_lines, token
+from modelport.cli.versions import show_switch
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
 
@@ -51,6 +52,9 @@ def export_command(
         Optional[int],  # noqa: UP045
         typer.Option("--instances", help="Copies that answer side by side. Left out: 1, or what the model has."),
     ] = None,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Go on and let it serve, as 'modelport promote' does.")
+    ] = False,
     repository: Repository = DEFAULT_REPOSITORY,
     json: Json = False,
 ) -> None:
@@ -75,13 +79,20 @@ def export_command(
             instance_count=instance_count,
             report=report,
         )
+        switched = None
+        if promote:
+            from modelport.lifecycle.change import promote as promoted
+
+            switched = promoted(done.model, done.version, repository=repository, report=report)
     if json:
-        _render.as_json(done)
+        _render.as_json(done if switched is None else {"exported": done, "promoted": switched})
         return
     _render.lines(f"published {done.model} version {done.version} in {done.folder}")
     _comparison_table([(done.model, done.version, "artefact", c) for c in done.evidence.comparisons.values()])
     if done.evidence.note:
         _render.lines(f"note: {done.evidence.note}")
+    if switched is not None:
+        show_switch(switched, json=False)
 
 
 @app.command("verify")

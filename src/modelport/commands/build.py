@@ -135,7 +135,10 @@ def main(recipe: Recipe, file: str, argv: Sequence[str] | None = None) -> NoRetu
         for one in built:
             scores = ", ".join(f"{name} {value:.4g}" for name, value in one.metrics.items())
             said = f" ({scores})" if scores else ""
-            _render.lines(f"published {one.exported.model} version {one.exported.version}{said}")
+            state = (
+                "" if one.exported.serving else f"; a candidate: 'modelport promote {one.exported.model}' lets it serve"
+            )
+            _render.lines(f"published {one.exported.model} version {one.exported.version}{said}{state}")
 
     sys.exit(_guard.guarded(action, program=path.name))
 

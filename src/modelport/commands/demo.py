@@ -17,6 +17,7 @@ from modelport.client import Client
 from modelport.commands.build import build, current_versions
 from modelport.convert.types import Arrays, rows
 from modelport.errors import DataError, VerificationError
+from modelport.lifecycle.change import promote
 from modelport.recipes import metrics, stored
 from modelport.recipes.find import find_recipes, importable
 from modelport.recipes.recipe import Array, Options, as_rows
@@ -166,6 +167,9 @@ def _built(
         if have is None:
             with importable(folder):
                 made = build(recipe, path, repository=repository, options=options)
+            for one in made:
+                if not one.exported.serving:
+                    promote(one.exported.model, one.exported.version, repository=repository, report=options.report)
             have = {one.exported.model: one.exported.version for one in made}
             how = f"built in {time.monotonic() - started:.0f} s"
         versions |= {name: have[name] for name in recipe.models}
