@@ -16,15 +16,29 @@ if TYPE_CHECKING:
     from modelport.client import AsyncClient, Client
     from modelport.commands.export import export
     from modelport.commands.serve import serve
+    from modelport.lifecycle.change import promote, rollback
 
 _LAZY = {
     "AsyncClient": "modelport.client",
     "Client": "modelport.client",
     "export": "modelport.commands.export",
+    "promote": "modelport.lifecycle.change",
+    "rollback": "modelport.lifecycle.change",
     "serve": "modelport.commands.serve",
 }
 
-__all__ = ["AsyncClient", "Client", "ModelSpec", "ModelportError", "TensorSpec", "__version__", "export", "serve"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "ModelSpec",
+    "ModelportError",
+    "TensorSpec",
+    "__version__",
+    "export",
+    "promote",
+    "rollback",
+    "serve",
+]
 
 
 def __getattr__(name: str) -> Any:

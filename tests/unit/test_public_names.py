@@ -20,6 +20,8 @@ PUBLIC = {
     "TensorSpec",
     "__version__",
     "export",
+    "promote",
+    "rollback",
     "serve",
 }
 

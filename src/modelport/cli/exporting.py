@@ -10,7 +10,7 @@ import typer
 
 from modelport import _render
 from modelport.cli.app import Json, Repository, TokenFile, app, progress, text_lines, token
-from modelport.cli.versions import show_switch
+from modelport.cli.switched import show_switch
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 
-from modelport import _render
 from modelport.cli.app import Json, Repository, app, progress
+from modelport.cli.switched import show_switch
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
 Model = Annotated[str, typer.Argument(help="Model name.")]
@@ -34,9 +34,7 @@ def promote_command(
     from modelport.lifecycle.change import promote
 
     with progress(quiet=json) as report:
-        done = promote(
-            model, version, repository=repository, unload_old=unload_old, timeout_s=timeout_s, report=report
-        )
+        done = promote(model, version, repository=repository, unload_old=unload_old, timeout_s=timeout_s, report=report)
     show_switch(done, json=json)
 
 
@@ -57,17 +55,3 @@ def rollback_command(
     with progress(quiet=json) as report:
         done = rollback(model, version, repository=repository, timeout_s=timeout_s, report=report)
     show_switch(done, json=json)
-
-
-def show_switch(done: Any, *, json: bool) -> None:
-    """Print what was checked, and how long the switch took."""
-    if json:
-        _render.as_json(done)
-        return
-    before = f" in the place of version {done.before}" if done.before else ""
-    _render.lines(f"{done.model} version {done.version} serves{before}; proved in {done.server}")
-    _render.table("", ("checked", "seconds"), [(check.what, round(check.seconds, 3)) for check in done.checks])
-    _render.lines(
-        f"the switch took {done.switch_s:.3f} s; loaded: {', '.join(f'version {v}' for v in done.loaded)}",
-        *(f"alias {name} points at version {done.version} now" for name in done.moved_aliases),
-    )

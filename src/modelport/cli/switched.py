@@ -1,0 +1,21 @@
+"""How a change of the serving version is printed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelport import _render
+
+
+def show_switch(done: Any, *, json: bool) -> None:
+    """Print what was checked, and how long the switch took."""
+    if json:
+        _render.as_json(done)
+        return
+    before = f" in the place of version {done.before}" if done.before else ""
+    _render.lines(f"{done.model} version {done.version} serves{before}; proved in {done.server}")
+    _render.table("", ("checked", "seconds"), [(check.what, round(check.seconds, 3)) for check in done.checks])
+    _render.lines(
+        f"the switch took {done.switch_s:.3f} s; loaded: {', '.join(f'version {v}' for v in done.loaded)}",
+        *(f"alias {name} points at version {done.version} now" for name in done.moved_aliases),
+    )
