@@ -1,18 +1,19 @@
 """What a model's tensors look like: `DType`, `TensorSpec`, `ModelSpec`.
 
-The one table that relates element types of numpy, Triton, ONNX and torch is here. Other frameworks are
-named by strings and numbers, so that this module needs numpy only: the client runs where torch is not.
+The one table that relates element types of numpy, Triton, ONNX and torch is here. The frameworks are named by strings
+and numbers: the client runs where torch is not, and what only reads names and manifests does not wait for numpy.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from modelport.errors import InvalidNameError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 TENSOR_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/-]{0,127}")
@@ -45,6 +46,8 @@ class DType:
     @property
     def np(self) -> np.dtype[Any]:
         """The numpy dtype."""
+        import numpy as np
+
         return np.dtype(self.numpy)
 
     @property
@@ -85,15 +88,11 @@ def dtype_of(value: object) -> DType:
     """
     if isinstance(value, DType):
         return value
-    if isinstance(value, np.ndarray):
-        value = value.dtype
-    if isinstance(value, np.dtype):
-        value = "BYTES" if value.kind in "SUO" else value.name
     if isinstance(value, int):
         for known in DTYPES:
             if known.onnx == value:
                 return known
-    word = str(value).removeprefix("torch.").removeprefix("TYPE_")
+    word = (value if isinstance(value, str) else _word(value)).removeprefix("torch.").removeprefix("TYPE_")
     if word.upper() in ("STRING", "BYTES", "STR"):
         return DTYPES[-1]
     for known in DTYPES:
@@ -164,6 +163,17 @@ class ModelSpec:
     def full_shape(self, tensor: TensorSpec) -> tuple[int, ...]:
         """The tensor's shape in a request: with the batch axis as -1 where there is one."""
         return (VARIES, *tensor.dims) if self.batched else tensor.dims
+
+
+def _word(value: object) -> str:
+    """What a framework calls an element type."""
+    import numpy as np
+
+    if isinstance(value, np.ndarray):
+        value = value.dtype
+    if isinstance(value, np.dtype):
+        return "BYTES" if value.kind in "SUO" else value.name
+    return str(value)
 
 
 def check_model_name(name: str) -> str:

@@ -17,9 +17,9 @@ from tritonclient.grpc import model_config_pb2
 
 from modelport.convert.types import Array
 from modelport.errors import ManifestError
+from modelport.repository.layout import CONFIG_FILE as CONFIG_FILE
 from modelport.spec import ModelSpec, TensorSpec, dtype_of
 
-CONFIG_FILE = "config.pbtxt"
 ENSEMBLE = "ensemble"
 DEFAULT_MAX_BATCH_SIZE = 32
 

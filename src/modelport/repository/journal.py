@@ -1,8 +1,8 @@
 """What is being changed, so that a kill at any point is repaired by the next command.
 
 An operation on a model notes its way back in `<state>/journal/<model>.json` before it changes anything, and removes the
-note at its end. Whoever takes the model's lock next and finds a note knows that its writer is dead, and carries out
-what the note says: files that were to be moved into place are moved, a configuration that was not proved is put back.
+note at its end. Whoever takes the model's lock next and finds a note knows that its writer is dead, and puts the files
+back that the note holds: what was not brought to its end was not begun.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelport.errors import RepositoryLockedError
+from modelport.errors import InvalidNameError, ManifestError, RepositoryLockedError
 from modelport.repository import disk, lock
 from modelport.repository.config import CONFIG_FILE
 from modelport.repository.layout import state_folder
@@ -32,30 +31,49 @@ class Note:
         operation: Such as `publish` or `promote`.
         model: The model that it changes.
         version: The version that it is about.
-        moves: Files to bring into place, as (from, to), in this order. What was moved already is not there any more.
         before: Files of the model's folder that are put back, by name; a text of None says that there was none.
+        done_with: What is in the model's folder once the operation is done, such as the folder of the new version;
+            nothing is put back then. Empty: only removing the note makes it done.
     """
 
     operation: str
     model: str
     version: int
-    moves: tuple[tuple[str, str], ...] = ()
     before: Mapping[str, str | None] = field(default_factory=dict)
+    done_with: str = ""
+
+
+def texts(repository: Path, model: str, names: Iterable[str]) -> dict[str, str | None]:
+    """Files of a model's folder as a note keeps them; None for one that is not there.
+
+    Raises:
+        OSError: One cannot be read.
+    """
+    paths = {name: repository / model / name for name in names}
+    return {name: disk.decode(path.read_bytes()) if path.is_file() else None for name, path in paths.items()}
 
 
 @contextlib.contextmanager
 def noted(repository: Path, note: Note) -> Iterator[None]:
-    """Keep the note for as long as the block runs; also gone when the block fails, which cleans up after itself."""
+    """Keep the note for as long as the block runs. When it fails, its files are put back.
+
+    Where the disk refuses even that, the note stays for the next command.
+
+    Raises:
+        OSError: The disk refused.
+    """
     path = _path(repository, note.model)
-    disk.replace_text(path, json.dumps(dataclasses.asdict(note), indent=2), through=_folder(repository))
+    with lock.writer(repository):  # what lies in staging without it is removed
+        disk.make_folder(path.parent)
+        content = json.dumps(dataclasses.asdict(note), indent=2)
+        disk.replace_text(path, content, through=state_folder(repository) / STAGING)
     try:
         yield
     except BaseException:
-        put_back(repository, note)  # where the disk refuses even this, the note stays for the next command
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError, RepositoryLockedError):
+            _settle(repository, note)
         raise
-    path.unlink(missing_ok=True)
-    disk.sync(path.parent)
+    _remove(path)
 
 
 @contextlib.contextmanager
@@ -65,9 +83,13 @@ def changing(repository: Path, model: str, *, timeout_s: float = lock.MODEL_WAIT
     Raises:
         RepositoryLockedError: Another process held the lock for `timeout_s`.
         RepositoryError: The disk refused.
+        ManifestError: The note is damaged.
     """
-    with lock.model(repository, model, timeout_s=timeout_s), disk.errors(repository):
-        yield _repair(repository, model)
+    with disk.errors(repository), lock.model(repository, model, timeout_s=timeout_s):
+        note = _read(_path(repository, model))
+        if note is not None:
+            _settle(repository, note)
+        yield note
 
 
 def repair(repository: Path) -> list[Note]:
@@ -75,31 +97,21 @@ def repair(repository: Path) -> list[Note]:
 
     Raises:
         RepositoryError: The disk refused.
+        ManifestError: A note is damaged.
     """
     found: list[Note] = []
-    for path in sorted(_folder(repository).glob("*.json")):
-        with contextlib.suppress(RepositoryLockedError), changing(repository, path.stem, timeout_s=0) as note:
+    for model in pending(repository):
+        with (
+            contextlib.suppress(RepositoryLockedError, InvalidNameError),
+            changing(repository, model, timeout_s=0) as note,
+        ):
             found += [note] if note else []
     return found
 
 
-def _repair(repository: Path, model: str) -> Note | None:
-    path = _path(repository, model)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    note = Note(**{**content, "moves": tuple((a, b) for a, b in content["moves"])})
-    with lock.writer(repository):
-        for source, target in note.moves:
-            if Path(source).exists():
-                disk.move(Path(source), Path(target))
-        put_back(repository, note)
-        for source, _ in note.moves:
-            shutil.rmtree(Path(source).parent, ignore_errors=True)
-    path.unlink(missing_ok=True)
-    disk.sync(path.parent)
-    return note
+def pending(repository: Path) -> list[str]:
+    """The models for which there is a note, sorted: an operation is under way, or was killed."""
+    return sorted(path.stem for path in (state_folder(repository) / JOURNAL).glob("*.json"))
 
 
 def put_back(repository: Path, note: Note) -> None:
@@ -111,14 +123,43 @@ def put_back(repository: Path, note: Note) -> None:
     for name, text in sorted(note.before.items(), key=lambda item: item[0] == CONFIG_FILE):
         path = repository / note.model / name
         if text is None:
-            path.unlink(missing_ok=True)
-        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+            _discard(path)
+        elif not path.is_file() or path.read_bytes() != disk.encode(text):
             disk.replace_text(path, text, through=state_folder(repository) / STAGING)
 
 
-def _folder(repository: Path) -> Path:
-    return state_folder(repository) / JOURNAL
+def _settle(repository: Path, note: Note) -> None:
+    """Bring a note to its end: everything as it was before, unless the operation was done."""
+    with lock.writer(repository):
+        if not (note.done_with and (repository / note.model / note.done_with).exists()):
+            put_back(repository, note)
+        _remove(_path(repository, note.model))
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    disk.sync(path.parent)
+
+
+def _discard(path: Path) -> None:
+    if path.is_file():  # a folder of that name is not ours
+        path.unlink()
+        disk.sync(path.parent)
+
+
+def _read(path: Path) -> Note | None:
+    try:
+        return Note(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as exc:
+        raise ManifestError(
+            f"the note {path.name} of an operation that did not end cannot be read",
+            why=f"{type(exc).__name__}: {exc}",
+            fix=f"look at the model's {CONFIG_FILE}, then remove {path}",
+            path=str(path),
+        ) from exc
 
 
 def _path(repository: Path, model: str) -> Path:
-    return _folder(repository) / f"{model}.json"
+    return state_folder(repository) / JOURNAL / f"{model}.json"

@@ -11,9 +11,9 @@ import re
 from pathlib import Path
 
 from modelport.errors import InvalidNameError, ModelNotFoundError, RepositoryError, VersionNotFoundError
-from modelport.repository.config import CONFIG_FILE
 from modelport.spec import check_model_name, parse_version
 
+CONFIG_FILE = "config.pbtxt"
 DEFAULT_REPOSITORY = Path("model_repository")
 SAFE_PATH = re.compile(r"[A-Za-z0-9/._-]+")
 
