@@ -12,10 +12,12 @@ from modelport.errors import RepositoryError
 
 
 def sync(path: Path) -> None:
-    """fsync a file or a folder."""
+    """fsync a file or a folder; an error names it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror, str(path)) from exc
     finally:
         os.close(descriptor)
 
@@ -26,12 +28,32 @@ def sync_tree(folder: Path) -> None:
         sync(path)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, each of them synced into the one above it; nothing where it is there."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    sync(path.parent)
+
+
 def move(source: Path, target: Path) -> None:
-    """Rename something that is synced already into place, over a file that is there, and sync both folders."""
+    """Rename a file that is synced already into place, over one that is there, and sync both folders."""
     source.replace(target)
     sync(target.parent)
     if source.parent != target.parent:
         sync(source.parent)
+
+
+def move_folder(source: Path, target: Path) -> None:
+    """Rename a folder that is synced already to where nothing is, and sync those above; moved back where that fails."""
+    source.rename(target)
+    try:
+        sync(target.parent)
+        sync(source.parent)
+    except BaseException:
+        target.rename(source)
+        raise
 
 
 def replace_text(path: Path, text: str, *, through: Path) -> None:
@@ -42,16 +64,26 @@ def replace_text(path: Path, text: str, *, through: Path) -> None:
         text: Its new content.
         through: A folder on the same file system for the file while it is written.
     """
-    through.mkdir(parents=True, exist_ok=True)
+    make_folder(through)
     temporary = through / f"{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(encode(text))
         sync(temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def decode(content: bytes) -> str:
+    """The text of a file, whatever its bytes and its line ends are: `encode` gives the same bytes again."""
+    return content.decode("utf-8", "surrogateescape")
+
+
+def encode(text: str) -> bytes:
+    """The bytes of a text; those that `decode` had no letter for are as they were."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 @contextlib.contextmanager
@@ -66,7 +98,7 @@ def errors(repository: Path) -> Iterator[None]:
     except OSError as exc:
         raise RepositoryError(
             f"{repository} cannot be written: {exc.strerror or exc}",
-            why=f"the system said {exc!r}",
+            why=f"the system said: {exc}",
             fix="check free space, permissions, and that the repository and its state folder are on one file system",
             path=str(exc.filename or repository),
         ) from exc

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from modelport.errors import RepositoryLockedError
+from modelport.repository import disk
 from modelport.repository.layout import state_folder
 from modelport.spec import check_model_name
 
@@ -60,12 +61,12 @@ def _lock(path: Path, what: str, timeout_s: float) -> Iterator[None]:
     if path in mine:
         yield
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
+    disk.make_folder(path.parent)
+    with path.open("a+b", buffering=0) as file:
         _wait(file, what, timeout_s)
-        file.truncate(0)
-        file.write(f"{os.getpid()} ({_command()})\n")
-        file.flush()
+        with contextlib.suppress(OSError):  # the lock is held without it; on a full disk versions can be deleted
+            file.truncate(0)
+            file.write(f"{os.getpid()} ({_command()})\n".encode(errors="replace"))
         mine.add(path)
         try:
             yield
@@ -73,7 +74,7 @@ def _lock(path: Path, what: str, timeout_s: float) -> Iterator[None]:
             mine.discard(path)
 
 
-def _wait(file: IO[str], what: str, timeout_s: float) -> None:
+def _wait(file: IO[bytes], what: str, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -84,7 +85,7 @@ def _wait(file: IO[str], what: str, timeout_s: float) -> None:
                 time.sleep(0.05)
                 continue
             file.seek(0)
-            holder = file.read().strip() or "an unknown process"
+            holder = file.read(1000).decode(errors="replace").strip() or "an unknown process"
             raise RepositoryLockedError(
                 f"{what} by process {holder}",
                 why=f"it held the lock for {timeout_s:g} s",

@@ -1,7 +1,8 @@
 """Publish a version: staged outside the repository, synced to disk, renamed into place.
 
 The first version of a model serves; a later one is a candidate: a version folder that `config.pbtxt` does not name is
-inert, and promoting it is another step. A kill at any point leaves the old state or the new one.
+inert, and promoting it is another step. The rename of the version's folder is the last thing that happens, so a kill at
+any point leaves a repository without the version, or with all of it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelport.repository import config as configs
-from modelport.repository import disk, journal, lock, record
+from modelport.repository import disk, journal, lock, record, switch
 from modelport.repository.journal import STAGING, Note
 from modelport.repository.layout import check_path, config_path, state_folder, version_numbers
 from modelport.repository.merge import merged
@@ -44,7 +45,7 @@ class Published:
 def staged(repository: Path, model: str) -> Iterator[Path]:
     """An empty folder on the repository's file system; removed afterwards, whatever happened.
 
-    Its lock tells others that its owner lives.
+    The folder above it is locked, which tells others that its owner lives.
 
     Raises:
         InvalidNameError: The model's name or the repository's path breaks its rule.
@@ -52,17 +53,17 @@ def staged(repository: Path, model: str) -> Iterator[Path]:
         RepositoryLockedError: Another writer is at work.
     """
     check_path(repository)
-    folder = state_folder(repository) / STAGING / f"{check_model_name(model)}-{uuid.uuid4().hex[:12]}"
+    workshop = state_folder(repository) / STAGING / f"{check_model_name(model)}-{uuid.uuid4().hex[:12]}"
     with disk.errors(repository):
         with lock.writer(repository):
-            folder.mkdir(parents=True)
-            owner = os.open(folder, os.O_RDONLY)
+            (workshop / "version").mkdir(parents=True)
+            owner = os.open(workshop, os.O_RDONLY)
             fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
-            yield folder
+            yield workshop / "version"
         finally:
+            shutil.rmtree(workshop, ignore_errors=True)
             os.close(owner)
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def clean_staging(repository: Path) -> list[str]:
@@ -108,40 +109,45 @@ def publish(
     Raises:
         RepositoryError: The disk refused, or tensors or format are not those of the model's other versions.
         RepositoryLockedError: Another writer is at work.
+        ManifestError: The model's configuration is damaged.
     """
     name = config.name
-    with journal.changing(repository, name), disk.errors(repository), lock.writer(repository):
+    with disk.errors(repository), journal.changing(repository, name):
         clean_staging(repository)
-        repository.mkdir(parents=True, exist_ok=True)
-        model_folder = repository / name
-        numbers = version_numbers(repository, name) if model_folder.is_dir() else []
+        disk.make_folder(repository)
+        numbers = version_numbers(repository, name) if (repository / name).is_dir() else []
         version = _next(repository, name, numbers)
+        place = _Place(repository=repository, name=name, version=version, staging=staging)
         present = _present(repository, name, numbers)
-        final = config if present is None else merged(present, config, asked, where=config_path(repository, name))
-        serving = not candidate and (present is None or not configs.selected(present, numbers))
         texts = {file: "".join(f"{line}\n" for line in lines) for file, lines in (labels or {}).items()}
-        _write_own(staging, config, version, texts)
+        if present is not None:
+            merged(present, config, asked, where=config_path(repository, name))  # raises where it could not serve
+        _write(staging, {**texts, configs.CONFIG_FILE: configs.text(_serving(config, version))})
         finish(staging, version)
         disk.sync_tree(staging)
-        configs.set_versions(final, [version] if serving else configs.selected(present, numbers) if present else [])
-        place = _Place(repository=repository, name=name, version=version)
-        if not model_folder.is_dir():
-            _new_model(place, staging, {**texts, configs.CONFIG_FILE: configs.text(final)})
-        elif present is None or serving:
-            texts[configs.CONFIG_FILE] = record.lines(record.read(config_path(repository, name))) + configs.text(final)
-            _first_version(place, staging, texts)
-        else:
-            _candidate(place, staging, present, numbers)
-    return Published(model=name, version=version, folder=model_folder / str(version), serving=serving)
+        final = _serving(config, *(() if candidate else (version,)))
+        with lock.writer(repository):
+            if not place.model.is_dir():
+                _new_model(place, {**texts, configs.CONFIG_FILE: configs.text(final)})
+            elif present is None:
+                _first_version(place, texts, final)
+            else:
+                _candidate(place, present, numbers)
+    return Published(model=name, version=version, folder=place.folder, serving=present is None and not candidate)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """Where a version goes."""
+    """Where a version comes from and where it goes."""
 
     repository: Path
     name: str
     version: int
+    staging: Path
+
+    @property
+    def workshop(self) -> Path:
+        return self.staging.parent
 
     @property
     def model(self) -> Path:
@@ -174,7 +180,10 @@ def _next(repository: Path, name: str, numbers: Sequence[int]) -> int:
     path = config_path(repository, name)
     known = record.read(path)
     named = configs.versions_of(configs.read(path)) if numbers and path.exists() else ()
-    return parse_version(max([*numbers, *named, *known.way_back, *known.retired, known.highest], default=0) + 1)
+    version = max([*numbers, *named, *known.way_back, *known.retired, known.highest], default=0) + 1
+    while os.path.lexists(path.with_name(str(version))):  # such as a file
+        version += 1
+    return parse_version(version)
 
 
 def _present(repository: Path, name: str, numbers: Sequence[int]) -> configs.ModelConfig | None:
@@ -183,65 +192,63 @@ def _present(repository: Path, name: str, numbers: Sequence[int]) -> configs.Mod
     return configs.read(path) if numbers and path.exists() else None
 
 
-def _write_own(staging: Path, config: configs.ModelConfig, version: int, labels: Mapping[str, str]) -> None:
-    """The configuration and the labels that the version was made with, into its folder."""
+def _serving(config: configs.ModelConfig, *versions: int) -> configs.ModelConfig:
+    """A copy of the configuration that names these versions."""
     own = type(config).FromString(config.SerializeToString())
-    configs.set_versions(own, [version])
-    for filename, content in {**labels, configs.CONFIG_FILE: configs.text(own)}.items():
-        (staging / filename).write_text(content, encoding="utf-8")
+    configs.set_versions(own, versions)
+    return own
 
 
-def _new_model(place: _Place, staging: Path, texts: Mapping[str, str]) -> None:
+def _write(folder: Path, texts: Mapping[str, str]) -> None:
+    folder.mkdir(exist_ok=True)
+    for filename, content in texts.items():
+        (folder / filename).write_text(content, encoding="utf-8")
+
+
+def _new_model(place: _Place, texts: Mapping[str, str]) -> None:
     """The whole model folder, in one rename."""
-    with staged(place.repository, place.name) as aside:
-        whole = aside / place.name
-        whole.mkdir()
-        for filename, content in texts.items():
-            (whole / filename).write_text(content, encoding="utf-8")
-        staging.rename(whole / str(place.version))
-        disk.sync_tree(aside)
-        disk.move(whole, place.model)
+    whole = place.workshop / "model"
+    _write(whole, texts)
+    place.staging.rename(whole / place.folder.name)
+    for path in (*map(whole.joinpath, texts), whole):
+        disk.sync(path)
+    disk.move_folder(whole, place.model)
 
 
-def _first_version(place: _Place, staging: Path, texts: Mapping[str, str]) -> None:
-    """The first version of a model whose folder is there already, then its files; `config.pbtxt` last."""
-    with staged(place.repository, place.name) as aside:
-        for filename, content in texts.items():
-            (aside / filename).write_text(content, encoding="utf-8")
-        disk.sync_tree(aside)
-        moves = [(staging, place.folder), *((aside / name, place.model / name) for name in texts)]
-        note = Note(
-            operation="publish",
-            model=place.name,
-            version=place.version,
-            moves=tuple((str(a), str(b)) for a, b in moves),
-        )
-        kept = {path: path.read_bytes() for _, path in moves[1:] if path.is_file()}
-        with journal.noted(place.repository, note):
-            try:
-                for source, target in moves:
-                    disk.move(source, target)
-            except BaseException:
-                _undo(place, [target for _, target in moves[1:]], kept)
-                raise
+def _first_version(place: _Place, texts: Mapping[str, str], final: configs.ModelConfig) -> None:
+    """The files of a model whose folder is there already, such as a committed configuration; then its first version.
+
+    Without a version nothing can be served from the model's folder, whatever else is in it.
+    """
+    path = config_path(place.repository, place.name)
+    before = configs.read_text(path) if path.exists() else ""
+    known = record.parse(before, where=path)
+    wanted = {**texts, configs.CONFIG_FILE: switch.render(final, known, before=before, where=path)}
+    have = journal.texts(place.repository, place.name, wanted)
+    changed = {name: text for name, text in wanted.items() if text != have[name]}
+    if not changed:
+        disk.move_folder(place.staging, place.folder)
+        return
+    files = place.workshop / "files"
+    _write(files, changed)
+    disk.sync_tree(files)
+    note = Note(
+        operation="publish",
+        model=place.name,
+        version=place.version,
+        before={name: have[name] for name in changed},
+        done_with=place.folder.name,
+    )
+    with journal.noted(place.repository, note):
+        for name in changed:
+            disk.move(files / name, place.model / name)
+        disk.move_folder(place.staging, place.folder)
 
 
-def _undo(place: _Place, targets: Sequence[Path], kept: Mapping[Path, bytes]) -> None:
-    """As it was before; what cannot be undone stays for the error to tell."""
-    with contextlib.suppress(OSError):
-        for path in targets:
-            if path in kept:
-                path.write_bytes(kept[path])
-            elif path.is_file():
-                path.unlink()
-    shutil.rmtree(place.folder, ignore_errors=True)
-
-
-def _candidate(place: _Place, staging: Path, present: configs.ModelConfig, numbers: Sequence[int]) -> None:
+def _candidate(place: _Place, present: configs.ModelConfig, numbers: Sequence[int]) -> None:
     """One rename; the model's configuration is not touched."""
     if not present.version_policy.HasField("specific"):  # such as 'latest': Triton would serve what comes
-        configs.set_versions(present, configs.selected(present, numbers))
-        path = config_path(place.repository, place.name)
-        text = record.lines(record.read(path)) + configs.text(present)
-        disk.replace_text(path, text, through=state_folder(place.repository) / STAGING)
-    disk.move(staging, place.folder)
+        known = record.read(config_path(place.repository, place.name))
+        fixed = _serving(present, *configs.selected(present, numbers))
+        switch.write(place.repository, place.name, fixed, known)
+    disk.move_folder(place.staging, place.folder)
