@@ -101,7 +101,7 @@ def test_export_publishes_and_shows_the_proof(run, good):
     )  # fmt: skip
     assert said.code == 0, said.err
     assert (
-        "published net version 1 in model_repository/net/1" in said.out
+        "published net version 1 (serving: the model's first)" in said.out
         and "scores" in said.out
         and "100.0%" in said.out
     )

@@ -55,10 +55,15 @@ def export_command(
     promote: Annotated[
         bool, typer.Option("--promote", help="Go on and let it serve, as 'modelport promote' does.")
     ] = False,
+    candidate: Annotated[
+        bool, typer.Option("--candidate", help="Let also a model's first version be a candidate, without traffic.")
+    ] = False,
     repository: Repository = DEFAULT_REPOSITORY,
     json: Json = False,
 ) -> None:
     """Convert a trained model, prove that it answers as the source does, and publish it as the next version.
+
+    The first version of a model serves; later ones are candidates until `modelport promote`.
 
     Example: `modelport export model.keras --name digits --input image:float32:batch,28,28,1 --output probabilities`
     """
@@ -77,6 +82,7 @@ def export_command(
             max_batch_size=max_batch_size,
             weights=weights,
             instance_count=instance_count,
+            candidate=candidate,
             report=report,
         )
         switched = None
@@ -87,7 +93,8 @@ def export_command(
     if json:
         _render.as_json(done if switched is None else {"exported": done, "promoted": switched})
         return
-    _render.lines(f"published {done.model} version {done.version} in {done.folder}")
+    state = "promoted" if switched else "serving: the model's first" if done.serving else _candidate(done.model)
+    _render.lines(f"published {done.model} version {done.version} ({state})")
     _comparison_table([(done.model, done.version, "artefact", c) for c in done.evidence.comparisons.values()])
     if done.evidence.note:
         _render.lines(f"note: {done.evidence.note}")
@@ -120,6 +127,10 @@ def verify_command(
         _render.as_json(done)
         return
     _comparison_table([(v.model, v.version, f"{v.where}, {v.how}", c) for v in done for c in v.comparisons.values()])
+
+
+def _candidate(model: str) -> str:
+    return f"candidate: 'modelport promote {model}' lets it serve"
 
 
 def _comparison_table(rows: Sequence[tuple[str, int, str, Any]]) -> None:

@@ -292,7 +292,8 @@ def finish_version(
     }
     shown = {"version": str(version), "framework": framework, "size": f"{manifest.size_bytes} bytes", **tolerances}
     (folder / CARD_FILE).write_text(render(card, spec, shown), encoding="utf-8")
-    manifests.write(folder, replace(manifest, files=manifests.records(folder)))
+    files = {**manifest.files, CARD_FILE: manifests.file_record(folder / CARD_FILE)}
+    manifests.write(folder, replace(manifest, files=dict(sorted(files.items()))))
 
 
 def _check_options(

@@ -90,10 +90,15 @@ def records(folder: Path) -> dict[str, FileRecord]:
         if path.is_symlink() or not path.is_file():
             found[name] = FileRecord(size_bytes=0, sha256="no regular file")
             continue
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file)
-            found[name] = FileRecord(size_bytes=path.stat().st_size, sha256=digest.hexdigest())
+        found[name] = file_record(path)
     return found
+
+
+def file_record(path: Path) -> FileRecord:
+    """Size and digest of one file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file)
+        return FileRecord(size_bytes=path.stat().st_size, sha256=digest.hexdigest())
 
 
 def write(folder: Path, manifest: Manifest) -> None:

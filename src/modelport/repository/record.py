@@ -72,12 +72,13 @@ class Record:
         return dataclasses.replace(self, way_back=tuple(way[-KEPT:]), retired=tuple(sorted(gone)[-KEPT:]))
 
     def without(self, versions: set[int]) -> Record:
-        """The record after versions were deleted."""
+        """The record after versions were deleted; their numbers are not given again."""
         return dataclasses.replace(
             self,
             tags={v: words for v, words in self.tags.items() if v not in versions},
             way_back=tuple(v for v in self.way_back if v not in versions),
             retired=tuple(v for v in self.retired if v not in versions),
+            highest=max((self.highest, *versions)),
         )
 
 
@@ -109,10 +110,12 @@ def parse(text: str, *, where: Path) -> Record:
         record = Record(
             on_drop=content.get("on_drop", CANDIDATE),
             aliases={check_word(name): _number(v) for name, v in content.get("aliases", {}).items()},
-            tags={parse_version(v): tuple(map(check_word, words)) for v, words in content.get("tags", {}).items()},
-            way_back=tuple(map(_number, content.get("way_back", ()))),
-            retired=tuple(map(_number, content.get("retired", ()))),
-            highest=int(content.get("highest", 0)),
+            tags={
+                parse_version(v): tuple(map(check_word, _list(words))) for v, words in content.get("tags", {}).items()
+            },
+            way_back=tuple(map(_number, _list(content.get("way_back", [])))),
+            retired=tuple(map(_number, _list(content.get("retired", [])))),
+            highest=_number(content["highest"]) if "highest" in content else 0,
         )
         if record.on_drop not in ON_DROP:
             raise ValueError(f"on_drop is {record.on_drop!r}")
@@ -147,6 +150,12 @@ def check_word(word: str) -> str:
         fix="choose another word, such as 'stable'",
         name=str(word),
     )
+
+
+def _list(value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    raise ValueError(f"{value!r} is no list")
 
 
 def _number(value: Any) -> int:
