@@ -105,10 +105,6 @@ class Control:
         """Whether no version of `model` is left in the server."""
         return all(state.state in (UNAVAILABLE, "") for state in self.index() if state.model == model)
 
-    def load(self, model: str, *, timeout_s: float) -> None:
-        """Ask for a load. The answer proves nothing: compare the index afterwards."""
-        self._call("POST", f"/v2/repository/models/{model}/load", {}, timeout_s=timeout_s)
-
     def unload(self, model: str, *, timeout_s: float) -> None:
         """Ask for an unload; it goes on after the answer."""
         self._call("POST", f"/v2/repository/models/{model}/unload", {}, timeout_s=timeout_s)

@@ -13,8 +13,8 @@ from typing import Any
 
 from modelport._process import wait_until
 from modelport.errors import ServerError, ServerTimeoutError
-from modelport.server import failures, model_folder
-from modelport.server.control import Control, VersionState
+from modelport.server import failures, loading, model_folder
+from modelport.server.control import Control, VersionState, tidy
 from modelport.server.process_id import ProcessId
 from modelport.server.secret import GRPC_HEADER, HTTP_HEADER
 from modelport.spec import TRIAL_SUFFIX
@@ -136,11 +136,11 @@ class ServerHandle:
         versions = model_folder.check_versions(self._root_of(model), model)
         control = self._control()
         try:
-            control.load(model, timeout_s=timeout_s)
+            loading.load(f"{self.host}:{self.grpc_port}", self.grpc_metadata, model, timeout_s=timeout_s)
         except ServerTimeoutError:
             raise
         except ServerError as exc:
-            raise failures.not_loaded(model, exc.why) from exc
+            raise failures.not_loaded(model, tidy(exc.why)) from exc
         problem = control.problems({model: versions})
         if problem:
             raise failures.not_loaded(model, problem[model])

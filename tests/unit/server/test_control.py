@@ -65,13 +65,13 @@ def test_the_index_is_read_and_the_secret_sent(seam, caller):
 
 
 def test_a_refusal_keeps_status_and_reason(seam, caller):
-    seam.answers["/v2/repository/models/m/load"] = (400, '{"error": "no such file"}')
-    with pytest.raises(ServerError, match=r"refused POST .*m/load with status 400") as caught:
-        caller.load("m", timeout_s=5)
+    seam.answers["/v2/repository/models/m/unload"] = (400, '{"error": "no such file"}')
+    with pytest.raises(ServerError, match=r"refused POST .*m/unload with status 400") as caught:
+        caller.unload("m", timeout_s=5)
     assert caught.value.why == "no such file"
-    seam.answers["/v2/repository/models/m/load"] = (500, "not json")
+    seam.answers["/v2/repository/models/m/unload"] = (500, "not json")
     with pytest.raises(ServerError, match="status 500") as caught:
-        caller.load("m", timeout_s=5)
+        caller.unload("m", timeout_s=5)
     assert caught.value.why == "not json"
 
 
