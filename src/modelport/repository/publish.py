@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelport.repository import config as configs
-from modelport.repository import disk, journal, lock, record, switch
+from modelport.repository import disk, journal, lock, placed, record, switch
 from modelport.repository.journal import STAGING, Note
 from modelport.repository.layout import check_path, config_path, state_folder, version_numbers
 from modelport.repository.merge import merged
@@ -125,6 +125,7 @@ def publish(
         _write(staging, {**texts, configs.CONFIG_FILE: configs.text(_serving(config, version))})
         finish(staging, version)
         disk.sync_tree(staging)
+        placed.note(repository, name, version, staging)
         final = _serving(config, *(() if candidate else (version,)))
         with lock.writer(repository):
             if not place.model.is_dir():
