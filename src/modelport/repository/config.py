@@ -16,8 +16,8 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from modelport.convert.types import Array
-from modelport.errors import ManifestError
 from modelport.repository.layout import CONFIG_FILE as CONFIG_FILE
+from modelport.repository.layout import read_config_text, unreadable_config
 from modelport.spec import ModelSpec, TensorSpec, dtype_of
 
 ENSEMBLE = "ensemble"
@@ -127,19 +127,10 @@ def read(path: Path) -> ModelConfig:
     Raises:
         ManifestError: It is missing, or no model configuration.
     """
-    return parse(read_text(path), where=path)
+    return parse(read_config_text(path), where=path)
 
 
-def read_text(path: Path) -> str:
-    """The text of a `config.pbtxt`.
-
-    Raises:
-        ManifestError: It is missing, or no text.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise _unreadable(path, exc) from exc
+read_text = read_config_text
 
 
 def parse(content: str, *, where: Path) -> ModelConfig:
@@ -155,7 +146,7 @@ def parse(content: str, *, where: Path) -> ModelConfig:
     try:
         return text_format.Parse(content, model_config_pb2.ModelConfig())
     except text_format.ParseError as exc:
-        raise _unreadable(where, exc) from exc
+        raise unreadable_config(where, exc) from exc
 
 
 def text(config: ModelConfig) -> str:
@@ -186,15 +177,6 @@ def inside(arrays: Mapping[str, Array], tensors: Sequence[TensorSpec]) -> dict[s
     return {
         name: array[..., 0] if name in scalars and array.shape[-1:] == (1,) else array for name, array in arrays.items()
     }
-
-
-def _unreadable(path: Path, exc: Exception) -> ManifestError:
-    return ManifestError(
-        f"{path.parent.name}/{path.name} cannot be read",
-        why=f"{type(exc).__name__}: {exc}",
-        fix="correct the file, or export the model again",
-        path=str(path),
-    )
 
 
 def _type(tensor: TensorSpec) -> int:

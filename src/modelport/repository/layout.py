@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from modelport.errors import InvalidNameError, ModelNotFoundError, RepositoryError, VersionNotFoundError
+from modelport.errors import InvalidNameError, ManifestError, ModelNotFoundError, RepositoryError, VersionNotFoundError
 from modelport.spec import check_model_name, parse_version
 
 CONFIG_FILE = "config.pbtxt"
@@ -97,6 +97,28 @@ def version_folder(repository: Path, model: str, version: int | None = None) -> 
 def config_path(repository: Path, model: str) -> Path:
     """The model's `config.pbtxt`."""
     return repository / model / CONFIG_FILE
+
+
+def read_config_text(path: Path) -> str:
+    """The text of a `config.pbtxt`.
+
+    Raises:
+        ManifestError: It is missing, or no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise unreadable_config(path, exc) from exc
+
+
+def unreadable_config(path: Path, exc: Exception) -> ManifestError:
+    """The error for a `config.pbtxt` that is no configuration."""
+    return ManifestError(
+        f"{path.parent.name}/{path.name} cannot be read",
+        why=f"{type(exc).__name__}: {exc}",
+        fix="correct the file, or export the model again",
+        path=str(path),
+    )
 
 
 def parse_reference(text: str) -> tuple[str, int | None]:

@@ -11,7 +11,7 @@ from modelport.repository import config as configs
 from modelport.repository import disk, lock, record
 from modelport.repository.config import ModelConfig
 from modelport.repository.journal import STAGING
-from modelport.repository.layout import config_path
+from modelport.repository.layout import config_path, read_config_text
 from modelport.repository.record import Record
 
 
@@ -22,7 +22,7 @@ def read(repository: Path, model: str) -> tuple[ModelConfig, Record]:
         ManifestError: The file is missing, or it or the record in it is damaged.
     """
     path = config_path(repository, model)
-    text = configs.read_text(path)
+    text = read_config_text(path)
     return configs.parse(text, where=path), record.parse(text, where=path)
 
 
@@ -42,7 +42,7 @@ def write(repository: Path, model: str, config: ModelConfig, known: Record) -> N
     """
     path = config_path(repository, model)
     with disk.errors(repository), lock.writer(repository) as state:
-        before = configs.read_text(path) if path.exists() else ""
+        before = read_config_text(path) if path.exists() else ""
         after = render(config, known, before=before, where=path)
         if after != before:
             disk.replace_text(path, after, through=state / STAGING)
