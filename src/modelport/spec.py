@@ -74,6 +74,12 @@ DTYPES: tuple[DType, ...] = (
     DType(triton="FP64", numpy="float64", onnx=11, torch="float64"),
     DType(triton="BYTES", numpy="object", onnx=8, torch=""),
 )
+_BY_WORD = {
+    **{known.numpy: known for known in DTYPES},
+    **{known.triton: known for known in DTYPES},
+    "STRING": DTYPES[-1],
+    "STR": DTYPES[-1],
+}
 
 
 def dtype_of(value: object) -> DType:
@@ -93,11 +99,9 @@ def dtype_of(value: object) -> DType:
             if known.onnx == value:
                 return known
     word = (value if isinstance(value, str) else _word(value)).removeprefix("torch.").removeprefix("TYPE_")
-    if word.upper() in ("STRING", "BYTES", "STR"):
-        return DTYPES[-1]
-    for known in DTYPES:
-        if word.upper() == known.triton or word == known.numpy:
-            return known
+    found = _BY_WORD.get(word) or _BY_WORD.get(word.upper())
+    if found:
+        return found
     raise UsageError(
         f"element type {value!s} cannot be served",
         why="Triton's protocol has no such type, or numpy cannot hold it",

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +69,9 @@ class Manifest:
 
 def makers() -> dict[str, str]:
     """Versions of what makes artefacts here."""
+    import importlib.metadata  # both take longer to load than a repository takes to list
+    import platform
+
     found = {"python": platform.python_version()}
     for name in MAKERS:
         try:
@@ -115,23 +116,34 @@ def read(folder: Path) -> Manifest:
         ManifestError: It is missing or damaged.
     """
     try:
-        content: dict[str, Any] = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        content = (folder / MANIFEST_FILE).read_bytes()
+    except OSError as exc:
+        raise _unreadable(folder, exc) from exc
+    return parse(content, folder=folder)
+
+
+def parse(text: bytes, *, folder: Path) -> Manifest:
+    """The manifest in the content of a `manifest.json`.
+
+    Args:
+        text: The content.
+        folder: The version folder, for messages.
+
+    Raises:
+        ManifestError: It is damaged.
+    """
+    try:
+        content: dict[str, Any] = json.loads(text.decode())
         if content.pop("schema") != SCHEMA:
             raise ValueError("written by another version of modelport")
         content["spec"] = _spec_from_json(content["spec"])
         content["files"] = {name: FileRecord(**record) for name, record in content["files"].items()}
         content["asked"] = tuple(content.get("asked", ()))
         manifest = Manifest(**content)
-        if not isinstance(manifest.version, int) or not isinstance(manifest.metrics, dict):
-            raise ValueError("version or metrics are of another type")
+        _check_types(manifest)
         return manifest
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ModelportError) as exc:
-        raise ManifestError(
-            f"version {folder.parent.name}/{folder.name} has no readable manifest",
-            why=exc.what if isinstance(exc, ModelportError) else f"{type(exc).__name__}: {exc}",
-            fix="publish the version with 'modelport export'; a folder copied by hand has none",
-            path=str(folder / MANIFEST_FILE),
-        ) from exc
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ModelportError) as exc:
+        raise _unreadable(folder, exc) from exc
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
@@ -153,6 +165,28 @@ def check_files(folder: Path, manifest: Manifest) -> None:
             fix="restore the files, or publish a new version",
             path=str(folder),
         )
+
+
+def _check_types(manifest: Manifest) -> None:
+    texts = (manifest.format, manifest.backend, manifest.framework, manifest.created, manifest.note)
+    mappings = (manifest.makers, manifest.metrics, manifest.facts)
+    numbers = (manifest.version, *manifest.metrics.values(), *(record.size_bytes for record in manifest.files.values()))
+    if not (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(mapping, dict) for mapping in mappings)
+        and all(isinstance(number, (int, float)) for number in numbers)
+    ):
+        raise ValueError("a field is of another type")
+    "".join([*texts, *manifest.metrics]).encode()  # half of a surrogate pair could not be printed
+
+
+def _unreadable(folder: Path, exc: Exception) -> ManifestError:
+    return ManifestError(
+        f"version {folder.parent.name}/{folder.name} has no readable manifest",
+        why=exc.what if isinstance(exc, ModelportError) else f"{type(exc).__name__}: {exc}",
+        fix="publish the version with 'modelport export'; a folder copied by hand has none",
+        path=str(folder / MANIFEST_FILE),
+    )
 
 
 def _digest(file: Any) -> Any:

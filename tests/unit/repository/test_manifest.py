@@ -147,6 +147,13 @@ def edited(change):
         edited(lambda content: content["spec"]["inputs"][0].update(dtype="FP31")),
         edited(lambda content: content["spec"]["inputs"][0].update(name="a b")),
         edited(lambda content: content["files"].update(x={"size": 3})),
+        edited(lambda content: content["files"]["model.onnx"].update(size_bytes="7")),
+        edited(lambda content: content["metrics"].update(accuracy="high")),
+        edited(lambda content: content.update(framework=None)),
+        edited(lambda content: content.update(framework="\ud800")),
+        edited(lambda content: content["metrics"].update({"\ud800": 1.0})),
+        edited(lambda content: content.update(makers=[])),
+        edited(lambda content: content.update(facts="x")),
     ],
 )
 def test_a_damaged_manifest_is_one_clear_error(version, damage):
