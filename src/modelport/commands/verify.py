@@ -73,7 +73,8 @@ def verify(
     name, wanted = parse_reference(reference)
     config = configs.read(config_path(root, name)) if config_path(root, name).exists() else None
     if wanted is None:
-        wanted = serving_version(root, name)
+        named = configs.versions_of(config) if config is not None else ()
+        wanted = serving_version(root, name) or max(named, default=None)  # one that is missing is an error
     folder = version_folder(root, name, wanted)
     manifest = manifests.read(folder)
     manifests.check_files(folder, manifest)

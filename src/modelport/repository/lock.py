@@ -95,6 +95,8 @@ def _wait(file: IO[bytes], what: str, timeout_s: float) -> None:
 
 
 def _command() -> str:
-    """The program and its verb; never all arguments, which may be private."""
-    verb = next((word for word in sys.argv[1:2] if not word.startswith("-")), "")
-    return " ".join([Path(sys.argv[0] or "python").name, verb]).strip()
+    """The program, and modelport's verb; never all arguments, which may be private."""
+    program = Path(sys.argv[0] or "python").name
+    program = "modelport" if program == "__main__.py" else program
+    verb = next(iter(sys.argv[1:2]), "") if program == "modelport" else ""
+    return f"{program} {verb}".strip()

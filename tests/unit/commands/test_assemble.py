@@ -57,6 +57,7 @@ def test_a_python_model_is_a_version_like_others(go):
     done = go(parameters={"size": "3"}, facts={"recipe": "abc"})
     assert {p.name for p in done.folder.iterdir()} == {
         "model.py", "words.txt", "manifest.json", "evidence.json", "golden.npz", "card.md", "__pycache__",
+        "config.pbtxt",
     }  # fmt: skip
     assert (done.folder / "__pycache__").is_file(), "in the way of bytecode, which would change the version"
     manifest = manifests.read(done.folder)
@@ -76,7 +77,9 @@ def test_the_given_answers_are_the_evidence(go):
 
 def test_new_parameters_reach_the_next_version(go):
     go(parameters={"size": "3"})
-    config = configs.read(go(parameters={"size": "4"}, instance_count=2).folder.parent / "config.pbtxt")
+    done = go(parameters={"size": "4"}, instance_count=2)
+    config = configs.read(done.folder / "config.pbtxt")
+    assert done.serving is False and manifests.read(done.folder).asked == ("instance_group",)
     assert config.parameters["size"].string_value == "4" and config.instance_group[0].count == 2
 
 
@@ -86,7 +89,9 @@ def test_an_ensemble_has_no_artefact(target):
         SPEC, steps, example_inputs=EXAMPLES, answers=ANSWERS,
         double_answers={"length": ANSWERS["length"] + 1e-7}, repository=target,
     )  # fmt: skip
-    assert {p.name for p in done.folder.iterdir()} == {"manifest.json", "evidence.json", "golden.npz", "card.md"}
+    assert {p.name for p in done.folder.iterdir()} == {
+        "manifest.json", "evidence.json", "golden.npz", "card.md", "config.pbtxt",
+    }  # fmt: skip
     config = configs.read(done.folder.parent / "config.pbtxt")
     assert config.platform == "ensemble" and config.ensemble_scheduling.step[0].model_name == "net"
     assert done.evidence.tolerances["length"].kind == "noise_floor"

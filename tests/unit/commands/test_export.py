@@ -68,12 +68,15 @@ def test_a_version_is_complete(exported):
         "evidence.json",
         "golden.npz",
         "card.md",
+        "config.pbtxt",
+        "scores_labels.txt",
     }
+    manifests.check_files(folder, manifests.read(folder))
     assert {p.name for p in folder.parent.iterdir()} == {"1", "2", "config.pbtxt", "scores_labels.txt"}
     assert (folder.parent / "scores_labels.txt").read_text() == "cat\ndog\n"
     config = configs.read(folder.parent / "config.pbtxt")
     assert (config.backend, config.default_model_filename, config.max_batch_size) == ("onnxruntime", "model.onnx", 32)
-    assert configs.versions_of(config) == (2,) and config.output[0].label_filename == "scores_labels.txt"
+    assert configs.versions_of(config) == (1,) and config.output[0].label_filename == "scores_labels.txt"
 
 
 def test_the_manifest_tells_what_was_made_from_what(exported):
@@ -219,14 +222,23 @@ def test_the_asked_batch_size_is_written(go):
 
 def test_settings_that_were_not_asked_for_stay(go):
     model = torch.nn.Linear(3, 2)
-    path = go(model, max_batch_size=7, instance_count=2, parameters={"A": "1"}).folder.parent / "config.pbtxt"
-    go(model)
-    config = configs.read(path)
-    assert (config.max_batch_size, config.instance_group[0].count, config.parameters["A"].string_value) == (7, 2, "1")
-    go(model, max_batch_size=9, instance_count=3, parameters={"A": "2"})
-    config = configs.read(path)
-    assert (config.max_batch_size, config.instance_group[0].count, config.parameters["A"].string_value) == (9, 3, "2")
-    assert configs.versions_of(config) == (3,)
+    first = go(model, max_batch_size=7, instance_count=2, parameters={"A": "1"})
+    path = first.folder.parent / "config.pbtxt"
+    before = path.read_bytes()
+    plain = go(model)
+    asking = go(model, max_batch_size=9, instance_count=3, parameters={"A": "2"})
+    assert [done.serving for done in (first, plain, asking)] == [True, False, False]
+    assert path.read_bytes() == before, "candidates change nothing; promoting them does"
+    assert (manifests.read(plain.folder).asked, manifests.read(asking.folder).asked) == (
+        (), ("max_batch_size", "instance_group"),
+    )  # fmt: skip
+    own = configs.read(asking.folder / "config.pbtxt")
+    assert (own.max_batch_size, own.instance_group[0].count, own.parameters["A"].string_value) == (9, 3, "2")
+
+
+def test_also_a_first_version_can_be_a_candidate(go):
+    done = go(torch.nn.Linear(3, 2), candidate=True)
+    assert done.serving is False and configs.versions_of(configs.read(done.folder.parent / "config.pbtxt")) == ()
 
 
 def test_another_interface_or_format_is_refused(go, target, x):

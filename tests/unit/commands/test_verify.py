@@ -40,13 +40,16 @@ def test_what_was_published_passes(exported, model, samples):
 
 
 def test_the_serving_version_is_meant_when_none_is_named(repository):
-    assert verify("scores", repository=repository)[0].version == 2
-    path = repository / "scores" / "config.pbtxt"
-    config = configs.read(path)
-    configs.set_versions(config, [1])
-    path.write_text(configs.text(config))
     assert verify("scores", repository=repository)[0].version == 1
     assert verify("scores/2", repository=repository)[0].version == 2
+    path = repository / "scores" / "config.pbtxt"
+    config = configs.read(path)
+    configs.set_versions(config, [1, 2])
+    path.write_text(configs.text(config))
+    assert verify("scores", repository=repository)[0].version == 2, "the highest of those that are loaded"
+    configs.set_versions(config, [])
+    path.write_text(configs.text(config))
+    assert verify("scores", repository=repository)[0].version == 2, "where none is, the highest"
     path.unlink()
     assert verify("scores", repository=repository)[0].version == 2, "without a configuration the highest"
 

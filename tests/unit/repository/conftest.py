@@ -55,6 +55,7 @@ def release(repository: Path) -> Callable[..., Published]:
         content: bytes = b"weights",
         labels: Mapping[str, Sequence[str]] | None = None,
         asked: Sequence[str] = (),
+        candidate: bool = False,
         backend: str = "onnxruntime",
         filename: str = "model.onnx",
         **options: Any,
@@ -67,7 +68,7 @@ def release(repository: Path) -> Callable[..., Published]:
 
         with staged(repository, spec.name) as staging:
             (staging / filename).write_bytes(content)
-            return publish(repository, staging, config, finish=finish, labels=labels, asked=asked)
+            return publish(repository, staging, config, finish=finish, labels=labels, asked=asked, candidate=candidate)
 
     return act
 

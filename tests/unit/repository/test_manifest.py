@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -32,6 +33,18 @@ def test_what_was_written_is_read(version):
     assert (found.spec.name, found.version, found.format, found.backend) == ("net", 3, "onnx", "onnxruntime")
     assert (found.metrics, found.facts, found.note) == ({"accuracy": 0.5}, {"k": "v"}, "n")
     manifests.write(version, found)
+    assert manifests.read(version) == found
+
+
+def test_what_its_publisher_asked_for_is_read(version):
+    """Promoting the version uses it. Manifests of before have no such field."""
+    found = manifests.read(version)
+    assert found.asked == ()
+    manifests.write(version, dataclasses.replace(found, asked=("max_batch_size", "instance_group")))
+    assert manifests.read(version).asked == ("max_batch_size", "instance_group")
+    content = json.loads((version / MANIFEST_FILE).read_text())
+    del content["asked"]
+    (version / MANIFEST_FILE).write_text(json.dumps(content))
     assert manifests.read(version) == found
 
 
