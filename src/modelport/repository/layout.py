@@ -7,6 +7,7 @@ model_repository.state/          staging, lock, logs: beside the repository, nev
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def model_names(repository: Path) -> list[str]:
     """The models, sorted: folders with a model's name.
 
     Raises:
-        RepositoryError: There is no such folder.
+        RepositoryError: There is no such folder, or it cannot be read.
     """
     if not repository.is_dir():
         raise RepositoryError(
@@ -54,7 +55,7 @@ def model_names(repository: Path) -> list[str]:
             fix="export a model first, or name the repository with --repository",
             path=str(repository),
         )
-    return sorted(path.name for path in repository.iterdir() if path.is_dir() and _is_model(path.name))
+    return sorted(name for name in _folders(repository) if _is_model(name))
 
 
 def version_numbers(repository: Path, model: str) -> list[int]:
@@ -62,6 +63,7 @@ def version_numbers(repository: Path, model: str) -> list[int]:
 
     Raises:
         ModelNotFoundError: The repository has no such model.
+        RepositoryError: Its folder cannot be read.
     """
     folder = repository / check_model_name(model)
     if not folder.is_dir():
@@ -72,7 +74,7 @@ def version_numbers(repository: Path, model: str) -> list[int]:
             fix="check the name; 'modelport list' shows what there is",
             model=model,
         )
-    return sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and _is_version(path.name))
+    return sorted(int(name) for name in _folders(folder) if _is_version(name))
 
 
 def version_folder(repository: Path, model: str, version: int | None = None) -> Path:
@@ -129,6 +131,27 @@ def parse_reference(text: str) -> tuple[str, int | None]:
     """
     name, slash, version = text.partition("/")
     return check_model_name(name), parse_version(version) if slash else None
+
+
+def _folders(folder: Path) -> list[str]:
+    """The names of the folders in a folder, and of links to folders."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if _is_folder(entry)]
+    except OSError as exc:
+        raise RepositoryError(
+            f"{folder} cannot be read",
+            why=f"the system said {exc!r}",
+            fix="check that it is there, and its permissions",
+            path=str(folder),
+        ) from exc
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _is_model(name: str) -> bool:

@@ -122,7 +122,7 @@ def read(folder: Path) -> Manifest:
     return parse(content, folder=folder)
 
 
-def parse(text: bytes, *, folder: Path) -> Manifest:
+def parse(text: bytes, *, folder: Path | str) -> Manifest:
     """The manifest in the content of a `manifest.json`.
 
     Args:
@@ -143,7 +143,7 @@ def parse(text: bytes, *, folder: Path) -> Manifest:
         _check_types(manifest)
         return manifest
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ModelportError) as exc:
-        raise _unreadable(folder, exc) from exc
+        raise _unreadable(Path(folder), exc) from exc
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:

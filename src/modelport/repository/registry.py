@@ -1,0 +1,242 @@
+"""The registry: the models of a repository, their versions, and how each of these stands.
+
+There is no database that could differ from the files. Everything is read from `config.pbtxt` and the manifests at each
+call, quickly enough for a thousand models; what was refused when it was copied in is in the state folder.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modelport.errors import ManifestError, RepositoryError
+from modelport.repository import drops
+from modelport.repository import manifest as manifests
+from modelport.repository import record as records
+from modelport.repository.layout import (
+    config_path,
+    model_names,
+    read_config_text,
+    state_folder,
+    version_folder,
+    version_numbers,
+)
+from modelport.repository.manifest import MANIFEST_FILE, Manifest
+from modelport.repository.record import Record
+from modelport.repository.versions import loaded_by
+
+SERVING, RETIRED, CANDIDATE, BROKEN, EMPTY = "serving", "retired", "candidate", "broken", "empty"
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # what was copied in may be a link or a pipe
+_LARGEST = 16 << 20  # bytes of a manifest
+STATES = (SERVING, RETIRED, CANDIDATE, BROKEN, EMPTY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionRow:
+    """One version of a model.
+
+    Attributes:
+        model: Model name.
+        version: Version number; None for a model without any version.
+        state: `serving`: it answers requests that name no version. `retired`: it served before. `candidate`: it never
+            served. `broken`: its manifest or a file is missing or damaged, or it was refused when it was copied in.
+            `empty`: the model has no version.
+        loaded: Whether `config.pbtxt` has it loaded: it answers requests that name it.
+        way_back: Whether a rollback goes there.
+        aliases: Words that point at it, sorted.
+        tags: Its tags, sorted.
+        format: `onnx`, `torchscript`, `python`, `ensemble`; empty when unknown.
+        framework: What it was trained with.
+        size_bytes: Of all files.
+        created: UTC time, ISO 8601.
+        metrics: Of the source model.
+        problem: What is wrong with the version or the model's configuration; empty when nothing is.
+    """
+
+    model: str
+    version: int | None
+    state: str
+    loaded: bool = False
+    way_back: bool = False
+    aliases: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    format: str = ""
+    framework: str = ""
+    size_bytes: int = 0
+    created: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    problem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How a model stands, by its folder and its `config.pbtxt`.
+
+    Attributes:
+        model: Model name.
+        numbers: The versions that have a folder, ascending.
+        loaded: Those that Triton is to load, ascending.
+        record: What is remembered about the model.
+        problem: What is wrong with its configuration; empty when nothing is.
+    """
+
+    model: str
+    numbers: tuple[int, ...]
+    loaded: tuple[int, ...]
+    record: Record
+    problem: str = ""
+
+    @property
+    def serving(self) -> int | None:
+        """The version that answers requests which name none."""
+        return max(self.loaded, default=None)
+
+    @property
+    def way_back(self) -> int | None:
+        """The version that a rollback goes to."""
+        found = [v for v in self.record.way_back if v in self.numbers and v != self.serving]
+        return found[-1] if found else None
+
+    def state_of(self, version: int) -> str:
+        """The state of a version that is not broken."""
+        if version == self.serving:
+            return SERVING
+        return RETIRED if self.record.served(version) else CANDIDATE
+
+
+def rows(repository: Path, *, wanted: Callable[[str], bool] = lambda _: True) -> list[VersionRow]:
+    """Every version of every model, by name and number. What is broken is a row like the others.
+
+    Args:
+        repository: The model repository.
+        wanted: Tells by its name whether a model is read.
+
+    Raises:
+        RepositoryError: There is no such folder.
+    """
+    refused = _models_with_refusals(repository)
+    found: list[VersionRow] = []
+    for model in filter(wanted, model_names(repository)):
+        found += _rows_of(repository, model, refused=model in refused)
+    return found
+
+
+def model_rows(repository: Path, model: str) -> list[VersionRow]:
+    """The versions of one model, by number.
+
+    Raises:
+        ModelNotFoundError: The repository has no such model.
+    """
+    version_numbers(repository, model)
+    return _rows_of(repository, model, refused=model in _models_with_refusals(repository))
+
+
+def row(repository: Path, model: str, version: int) -> VersionRow:
+    """One version.
+
+    Raises:
+        ModelNotFoundError, VersionNotFoundError: There is no such version.
+    """
+    version_folder(repository, model, version)
+    refused = model in _models_with_refusals(repository)
+    return _row(repository, standing(repository, model), version, refused=refused)
+
+
+def standing(repository: Path, model: str) -> Standing:
+    """How a model stands.
+
+    Raises:
+        ModelNotFoundError: The repository has no such model.
+    """
+    numbers = tuple(version_numbers(repository, model))
+    path = config_path(repository, model)
+    loaded: tuple[int, ...] = ()
+    known = Record()
+    problem = ""
+    try:
+        text = read_config_text(path)
+        loaded = loaded_by(text, numbers, where=path)
+        known = records.parse(text, where=path)
+    except ManifestError as exc:
+        problem = f"{exc.what}: {exc.why}"
+    return Standing(model=model, numbers=numbers, loaded=loaded, record=known, problem=problem)
+
+
+def _rows_of(repository: Path, model: str, *, refused: bool) -> list[VersionRow]:
+    try:
+        stands = standing(repository, model)
+    except RepositoryError as exc:  # the folder went, or may not be read
+        return [VersionRow(model=model, version=None, state=BROKEN, problem=f"{exc.what}: {exc.why}")]
+    if not stands.numbers:
+        return [VersionRow(model=model, version=None, state=EMPTY, problem="it has no version; export the model")]
+    return [_row(repository, stands, version, refused=refused) for version in stands.numbers]
+
+
+def _row(repository: Path, stands: Standing, version: int, *, refused: bool) -> VersionRow:
+    model = stands.model
+    folder = f"{repository}/{model}/{version}"
+    reason = drops.refusal(repository, model, version) if refused else None
+    manifest: Manifest | None = None
+    try:
+        manifest = _manifest(folder)
+        reason = reason or _damage(folder, model, version, manifest)
+    except FileNotFoundError:
+        reason = reason or f"no manifest: if it was copied in, 'modelport adopt {model}/{version}' checks it"
+    except OSError as exc:
+        reason = reason or f"its manifest cannot be read: {exc}"
+    except ManifestError as exc:
+        reason = reason or f"{exc.what}: {exc.why}"
+    return VersionRow(
+        model=model,
+        version=version,
+        state=BROKEN if reason else stands.state_of(version),
+        loaded=version in stands.loaded,
+        way_back=version == stands.way_back,
+        aliases=stands.record.aliases_of(version),
+        tags=tuple(stands.record.tags.get(version, ())),
+        format=manifest.format if manifest else "",
+        framework=manifest.framework if manifest else "",
+        size_bytes=manifest.size_bytes if manifest else 0,
+        created=manifest.created if manifest else "",
+        metrics=manifest.metrics if manifest else {},
+        problem="; ".join(" ".join(text.split()) for text in (reason, stands.problem) if text),
+    )
+
+
+def _manifest(folder: str) -> Manifest:
+    """The manifest, read with the fewest calls: this runs for every version of a repository."""
+    descriptor = os.open(f"{folder}/{MANIFEST_FILE}", _FLAGS)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
+            raise OSError(f"{MANIFEST_FILE} is no file of a manifest's kind and size")
+        content = os.read(descriptor, status.st_size)
+    finally:
+        os.close(descriptor)
+    return manifests.parse(content, folder=folder)
+
+
+def _damage(folder: str, model: str, version: int, manifest: Manifest) -> str:
+    """What tells without reading the files that they are not what was published; empty when nothing does."""
+    if manifest.version != version or manifest.spec.name != model:
+        return f"the folder was {manifest.spec.name}/{manifest.version}"
+    for name, file in manifest.files.items():
+        try:
+            status = os.lstat(f"{folder}/{name}")
+        except (OSError, ValueError):
+            return f"{name} is missing"
+        if not stat.S_ISREG(status.st_mode):
+            return f"{name} is no regular file"
+        if status.st_size != file.size_bytes:
+            return f"{name} has {status.st_size} bytes instead of {file.size_bytes}"
+    return ""
+
+
+def _models_with_refusals(repository: Path) -> set[str]:
+    try:
+        return {path.name for path in (state_folder(repository) / drops.DROPS).iterdir()}
+    except OSError:
+        return set()
