@@ -51,9 +51,9 @@ def write(source: Source, declaration: Declaration, folder: Path) -> None:
     _save(model, folder)
 
 
-def load(folder: Path, inputs: Sequence[str], outputs: Sequence[str]) -> OnnxRunner:
-    """Load `model.onnx` from a version folder in ONNX Runtime on the CPU."""
-    return OnnxRunner(folder / FILENAME, outputs)
+def load(folder: Path, inputs: Sequence[str], outputs: Sequence[str], *, filename: str = FILENAME) -> OnnxRunner:
+    """Load an ONNX file from a version folder in ONNX Runtime on the CPU."""
+    return OnnxRunner(folder / filename, outputs)
 
 
 class OnnxRunner:

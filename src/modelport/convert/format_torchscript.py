@@ -51,9 +51,9 @@ def write(source: Source, declaration: Declaration, folder: Path) -> None:
     (folder / FILENAME).write_bytes(content.getbuffer())
 
 
-def load(folder: Path, inputs: Sequence[str], outputs: Sequence[str]) -> TorchScriptRunner:
-    """Load `model.pt` from a version folder on the CPU."""
-    return TorchScriptRunner(folder / FILENAME, inputs, outputs)
+def load(folder: Path, inputs: Sequence[str], outputs: Sequence[str], *, filename: str = FILENAME) -> TorchScriptRunner:
+    """Load a TorchScript file from a version folder on the CPU."""
+    return TorchScriptRunner(folder / filename, inputs, outputs)
 
 
 class TorchScriptRunner:

@@ -77,8 +77,8 @@ class Format(Protocol):
         """Write the artefact into `folder`; ConversionError when the source cannot be written so."""
         ...
 
-    def load(self, folder: Path, inputs: Sequence[str], outputs: Sequence[str]) -> Runner:
-        """Load the artefact from a version folder, to run it here."""
+    def load(self, folder: Path, inputs: Sequence[str], outputs: Sequence[str], *, filename: str = ...) -> Runner:
+        """Load the artefact from a version folder, to run it here; `FILENAME` unless another name is given."""
         ...
 
 
