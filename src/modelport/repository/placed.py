@@ -10,7 +10,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from modelport.repository import disk
+from modelport.repository import disk, lock
+from modelport.repository.journal import STAGING
 from modelport.repository.layout import state_folder
 from modelport.repository.manifest import MANIFEST_FILE
 
@@ -28,12 +29,16 @@ def note(repository: Path, model: str, version: int, folder: Path) -> None:
 
     Raises:
         OSError: The disk refused.
+        RepositoryLockedError: Another writer is at work.
     """
     if not (folder / MANIFEST_FILE).is_file():
         return
     found = {**known(repository, model), version: _digest(folder)}
     path = _path(repository, model)
-    disk.replace_text(path, json.dumps({str(v): digest for v, digest in found.items()}) + "\n", through=path.parent)
+    with lock.writer(repository) as state:
+        disk.make_folder(path.parent)
+        text = json.dumps({str(v): digest for v, digest in found.items()}) + "\n"
+        disk.replace_text(path, text, through=state / STAGING)  # what a kill leaves there is removed
 
 
 def known(repository: Path, model: str) -> Mapping[int, str]:

@@ -125,9 +125,9 @@ def publish(
         _write(staging, {**texts, configs.CONFIG_FILE: configs.text(_serving(config, version))})
         finish(staging, version)
         disk.sync_tree(staging)
-        placed.note(repository, name, version, staging)
         final = _serving(config, *(() if candidate else (version,)))
         with lock.writer(repository):
+            placed.note(repository, name, version, staging)
             if not place.model.is_dir():
                 _new_model(place, {**texts, configs.CONFIG_FILE: configs.text(final)})
             elif present is None:
