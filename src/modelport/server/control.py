@@ -103,7 +103,15 @@ class Control:
 
     def gone(self, model: str) -> bool:
         """Whether no version of `model` is left in the server."""
-        return all(state.state in (UNAVAILABLE, "") for state in self.index() if state.model == model)
+        return self._all(model, "", UNAVAILABLE)
+
+    def unloading(self, model: str) -> bool:
+        """Whether each version of `model` has gone or is going."""
+        return self._all(model, "", UNAVAILABLE, "UNLOADING")
+
+    def loading(self, model: str) -> bool:
+        """Whether a version of `model` is being loaded."""
+        return any(state.state == "LOADING" for state in self.index() if state.model == model)
 
     def unload(self, model: str, *, timeout_s: float) -> None:
         """Ask for an unload; it goes on after the answer."""
@@ -111,15 +119,25 @@ class Control:
 
     def policy(self, model: str) -> tuple[int, ...]:
         """The versions that the loaded configuration names; empty where its policy names none."""
-        config = self._call("GET", f"/v2/models/{model}/config", timeout_s=10.0) or {}
-        specific = (config.get("version_policy") or {}).get("specific") or {}
+        specific = (self._config(model).get("version_policy") or {}).get("specific") or {}
         return tuple(int(version) for version in specific.get("versions", ()))
+
+    def instances(self, model: str) -> int:
+        """How many instances the loaded configuration asks for, on all devices together."""
+        groups = self._config(model).get("instance_group") or ()
+        return sum(int(group.get("count", 1)) * max(1, len(group.get("gpus") or ())) for group in groups)
 
     def statistics(self, model: str = "") -> list[dict[str, Any]]:
         """The counters of each loaded version of `model`, or of all models."""
         path = f"/v2/models/{model}/stats" if model else "/v2/models/stats"
         found: list[dict[str, Any]] = (self._call("GET", path, timeout_s=10.0) or {}).get("model_stats", [])
         return found
+
+    def _config(self, model: str) -> dict[str, Any]:
+        return self._call("GET", f"/v2/models/{model}/config", timeout_s=10.0) or {}
+
+    def _all(self, model: str, *states: str) -> bool:
+        return all(line.state in states for line in self.index() if line.model == model)
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float) -> Any:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)

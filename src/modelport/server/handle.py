@@ -6,18 +6,21 @@ running service keeps (`connection`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from modelport._process import wait_until
 from modelport.errors import ServerError, ServerTimeoutError
-from modelport.server import failures, loading, model_folder
+from modelport.server import failures, loading, model_folder, restoring, stubs
 from modelport.server.control import Control, VersionState, tidy
 from modelport.server.process_id import ProcessId
+from modelport.server.restoring import Restored
 from modelport.server.secret import GRPC_HEADER, HTTP_HEADER
 from modelport.spec import TRIAL_SUFFIX
+
+_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +92,7 @@ class ServerHandle:
 
     def problems(self, models: Iterable[str]) -> dict[str, str]:
         """Those of `models` that do not serve every version that they should, each with Triton's reason."""
-        return self._control().problems({m: model_folder.named_versions(self._root_of(m) / m) for m in models})
+        return self._control().problems({m: model_folder.named_versions(self.repository_of(m) / m) for m in models})
 
     def running(self) -> bool:
         """Whether the server's process is still the one that this handle was made for."""
@@ -110,6 +113,10 @@ class ServerHandle:
     def policy(self, model: str) -> tuple[int, ...]:
         """The versions that the configuration names with which `model` was loaded; empty where it names none."""
         return self._control().policy(model)
+
+    def instances(self, model: str) -> int:
+        """How many stubs each loaded version of `model` has when all is well; 0 for an ensemble."""
+        return self._control().instances(model)
 
     def statistics(self, model: str = "") -> list[dict[str, Any]]:
         """Triton's counters for each loaded version of one model, or of all, as its statistics extension tells them."""
@@ -132,8 +139,8 @@ class ServerHandle:
             ModelNotFoundError: It has no folder in the repository.
             VersionNotFoundError: Its configuration names a version that has no folder. Triton is not asked.
         """
-        model_folder.check_model(self._root_of(model), model)
-        versions = model_folder.check_versions(self._root_of(model), model)
+        model_folder.check_model(self.repository_of(model), model)
+        versions = model_folder.check_versions(self.repository_of(model), model)
         control = self._control()
         try:
             loading.load(f"{self.host}:{self.grpc_port}", self.grpc_metadata, model, timeout_s=timeout_s)
@@ -146,23 +153,49 @@ class ServerHandle:
             raise failures.not_loaded(model, problem[model])
         return control.ready_versions(model)
 
-    def unload(self, model: str, *, timeout_s: float = 60.0) -> None:
-        """Unload a model and wait until none of its versions is left.
+    def unload(self, model: str, *, timeout_s: float = 60.0, force_after_s: float | None = None) -> None:
+        """Unload a model and wait until none of its versions and none of its stubs is left.
+
+        Its folder must still be there: the server's index tells nothing of a model without one.
 
         Args:
             model: Model name; `<model>.trial` for a model in the trial repository.
             timeout_s: Seconds that requests in flight and unloading may take.
+            force_after_s: Seconds after which stubs that still live are killed; None for never. A model that is being
+                loaded, and may hang in it, is killed at once.
 
         Raises:
             ServerError: Triton refused.
             ServerTimeoutError: It is still there after `timeout_s`.
         """
         control = self._control()
+        if force_after_s is not None and control.loading(model):
+            stubs.finish(stubs.find(self, model))
+        # Triton keeps the call, and callers' connections with it, until a load has ended.
+        if not wait_until(lambda: not control.loading(model), timeout_s=timeout_s, interval_s=_LOOK_S):
+            raise failures.still_loaded(model, timeout_s)
+        family = stubs.find(self, model)
         control.unload(model, timeout_s=timeout_s)
-        if not wait_until(lambda: control.gone(model), timeout_s=timeout_s):
+        if force_after_s is not None:
+            stubs.finish(family, grace_s=force_after_s)
+        if not wait_until(lambda: self._gone(model), timeout_s=timeout_s, interval_s=_LOOK_S):
             raise failures.still_loaded(model, timeout_s)
 
-    def _root_of(self, model: str) -> Path:
+    def restore(
+        self, model: str, *, versions: Collection[int] = (), timeout_s: float = 60.0, drain_s: float = 5.0
+    ) -> Restored:
+        """Give a model whose stub died, was stopped or hangs working stubs again; see `restoring.restore`."""
+        return restoring.restore(self, model, versions=versions, timeout_s=timeout_s, drain_s=drain_s)
+
+    def _gone(self, model: str) -> bool:
+        """Whether nothing of the model is left but what a dead stub leaves for good."""
+        if stubs.find(self, model):
+            return False
+        control = self._control()
+        return control.gone(model) or (stubs.dead(self) > 0 and control.unloading(model))
+
+    def repository_of(self, model: str) -> Path:
+        """The folder that holds the model's folder: the repository, or the one of the trial models."""
         return self.trial if self.trial is not None and model.endswith(TRIAL_SUFFIX) else self.repository
 
     def _control(self) -> Control:
