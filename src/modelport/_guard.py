@@ -15,7 +15,7 @@ from modelport.errors import UNEXPECTED_EXIT_CODE, EnvironmentUnfitError, Modelp
 
 _PACKAGES_OF_EXTRA = {
     "export": ("torch", "keras", "h5py", "onnx", "onnxruntime", "onnxscript", "safetensors"),
-    "server": ("pytriton", "prometheus_client"),
+    "server": ("pytriton", "prometheus_client", "watchfiles"),
     "samples": ("sklearn", "PIL", "pandas", "pyarrow"),
 }
 

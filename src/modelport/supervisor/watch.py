@@ -1,14 +1,34 @@
-"""Watch a repository for version folders that are copied in. It decides nothing: it tells what it found."""
+"""Watch a repository for version folders that are copied in. It decides nothing: it tells what it found.
+
+A folder counts as complete when nothing in it has changed for a while, no name in it is one that copying programs use
+until they are done, and every file that its manifest lists, if it has one, is there with its size.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+import watchfiles
+
+from modelport.errors import InvalidNameError, ModelportError
+from modelport.repository import drops, placed
+from modelport.repository import manifest as manifests
+from modelport.repository.layout import config_path, model_names
+from modelport.repository.versions import loaded_versions
+from modelport.spec import parse_version
+from modelport.supervisor.folders import danger, missing, signature
+
 SETTLE_S = 10.0  # without any change, until a folder without a manifest counts as complete
+TICK_MS = 1000
+STEP_MS = 100
+BLIND_S = 5.0  # between two scans of everything, while the kernel wakes nobody
+BLIND_SHARE = 20  # and this many times as long as a scan takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,18 +69,212 @@ class Changed:
 Finding: TypeAlias = Complete | Incomplete | Dangerous | Changed
 
 
+@dataclass(kw_only=True)
+class _Seen:
+    """What is known of a version folder."""
+
+    signature: str
+    since: float
+    published: bool
+    done: bool = False
+
+
 class Watcher:
-    """Watches a repository.
+    """Watches a repository, woken by the kernel, and by a slow scan for file systems that wake nobody.
 
     Args:
         repository: The model repository.
         settle_s: Seconds without any change, until a folder without a manifest counts as complete.
+        manifest_settle_s: The same for a folder whose manifest lists what is there.
+        broken_after_s: Seconds without any change, until a folder that is not complete counts as broken.
+        rescan_s: Seconds between two scans of everything.
     """
 
-    def __init__(self, repository: Path, *, settle_s: float = SETTLE_S) -> None:
-        self.repository = repository
+    def __init__(
+        self,
+        repository: Path,
+        *,
+        settle_s: float = SETTLE_S,
+        manifest_settle_s: float = 1.0,
+        broken_after_s: float = 60.0,
+        rescan_s: float = 60.0,
+    ) -> None:
+        self.repository = repository.resolve()
         self.settle_s = settle_s
+        self.manifest_settle_s = min(settle_s, manifest_settle_s)
+        self.broken_after_s = broken_after_s
+        self.rescan_s = rescan_s
+        self.blind = ""
+        """Why the kernel does not wake it; empty while it does. Then only the scans find something."""
+        self._seen: dict[str, dict[int, _Seen]] = {}
+        self._told: set[tuple[str, str]] = set()
 
     def run(self, found: Callable[[Finding], None], stop: threading.Event) -> None:
-        """Call `found` for each finding until `stop` is set."""
-        stop.wait()
+        """Call `found` for each finding until `stop` is set.
+
+        What is there at first, is loaded or was published is taken as it is; what was copied in before is found too.
+        """
+        self._scan(self._models(), found, stop, start=True)
+        due = 0.0  # at once: something may have come before the kernel watches
+        for touched in self._wakes(stop):
+            began = time.monotonic()
+            models = self._models() if began >= due else touched | self._pending()
+            self._scan(models, found, stop)
+            if began >= due:
+                ended = time.monotonic()
+                every_s = max(BLIND_S, BLIND_SHARE * (ended - began)) if self.blind else self.rescan_s
+                due = ended + min(every_s, self.rescan_s)
+
+    def _wakes(self, stop: threading.Event) -> Iterator[set[str]]:
+        """The models in which something happened; empty sets every second while nothing does."""
+        try:
+            changes = watchfiles.watch(
+                self.repository,
+                watch_filter=None,
+                step=STEP_MS,
+                rust_timeout=TICK_MS,
+                yield_on_timeout=True,
+                stop_event=stop,
+                raise_interrupt=False,
+            )
+            for change in changes:
+                paths = [Path(path) for _, path in change]
+                yield {p.relative_to(self.repository).parts[0] for p in paths if p != self.repository}
+        except (OSError, RuntimeError) as exc:  # such as too few inotify watches
+            self.blind = str(exc)
+        while not stop.wait(TICK_MS / 1000):
+            yield set()
+
+    def _models(self) -> set[str]:
+        try:
+            return set(model_names(self.repository))
+        except (ModelportError, OSError):
+            return set()
+
+    def _pending(self) -> set[str]:
+        return {model for model, versions in self._seen.items() if any(not seen.done for seen in versions.values())}
+
+    def _scan(
+        self, models: set[str], found: Callable[[Finding], None], stop: threading.Event, *, start: bool = False
+    ) -> None:
+        known = self._models()
+        for model in sorted(models):
+            if stop.is_set():
+                return
+            if model in known:
+                for finding in self._look(model, start):
+                    found(finding)
+            else:
+                self._seen.pop(model, None)
+
+    def _look(self, model: str, start: bool) -> Iterator[Finding]:
+        folder = self.repository / model
+        try:
+            names = sorted(entry.name for entry in os.scandir(folder))
+        except OSError:
+            return
+        seen = self._seen.setdefault(model, {})
+        versions: list[int] = []
+        for name in names:
+            number = _version(folder / name)
+            if number is not None and number not in seen:
+                seen[number] = self._first_sight(model, number, start)
+            published = number is not None and seen[number].published
+            reason = "" if published else danger(folder / name)
+            if reason:
+                yield from self._tell(model, name, reason)
+            elif number is not None:
+                versions.append(number)
+        self._told -= {(m, name) for m, name in self._told if m == model and name not in names}
+        yield from self._vanished(model, versions)
+        for number in sorted(versions):
+            yield from self._version(model, number, seen[number])
+
+    def _tell(self, model: str, name: str, reason: str) -> Iterator[Finding]:
+        if (model, name) not in self._told:
+            self._told.add((model, name))
+            yield Dangerous(model=model, name=name, reason=reason)
+
+    def _vanished(self, model: str, versions: list[int]) -> Iterator[Finding]:
+        gone = {number: seen for number, seen in self._seen[model].items() if number not in versions}
+        for number, seen in gone.items():
+            del self._seen[model][number]
+            if seen.published and number in _named(self.repository, model):
+                reason = "its folder is gone, and config.pbtxt names it"
+                yield Changed(model=model, version=number, reason=reason)
+
+    def _first_sight(self, model: str, number: int, start: bool) -> _Seen:
+        """Whether a version was published, or copied in.
+
+        At the start, what is loaded counts as published; so does what has a manifest, of a model of which nothing was
+        noted, since whole repositories are copied.
+        """
+        known = placed.known(self.repository, model)
+        published = number in known and placed.ours(self.repository, model, number)
+        if start and not published:
+            loaded = number in _named(self.repository, model)
+            published = loaded or (not known and _has_manifest(self.repository / model / str(number)))
+        seen = _Seen(signature=self._signature(model, number), since=time.monotonic(), published=published)
+        seen.done = published or drops.refusal(self.repository, model, number) is not None
+        return seen
+
+    def _version(self, model: str, number: int, seen: _Seen) -> Iterator[Finding]:
+        now, signature = time.monotonic(), self._signature(model, number)
+        if signature != seen.signature:
+            seen.signature, seen.since, seen.done = signature, now, False
+        if seen.done:
+            return
+        quiet_s = now - seen.since
+        if seen.published:
+            if quiet_s >= self.manifest_settle_s:
+                seen.done = True
+                yield from self._damage(model, number)
+        elif placed.ours(self.repository, model, number):
+            seen.published = seen.done = True
+        else:
+            yield from self._drop(model, number, seen, quiet_s)
+
+    def _drop(self, model: str, number: int, seen: _Seen, quiet_s: float) -> Iterator[Finding]:
+        reason, vouched = missing(self.repository / model / str(number))
+        if reason and quiet_s >= self.broken_after_s:
+            seen.done = True
+            yield Incomplete(model=model, version=number, reason=reason)
+        elif not reason and quiet_s >= (self.manifest_settle_s if vouched else self.settle_s):
+            seen.done = True
+            yield Complete(model=model, version=number)
+
+    def _damage(self, model: str, number: int) -> Iterator[Finding]:
+        folder = self.repository / model / str(number)
+        try:
+            manifests.check_files(folder, manifests.read(folder))
+        except (ModelportError, OSError) as exc:
+            what = exc.what if isinstance(exc, ModelportError) else str(exc)
+            yield Changed(model=model, version=number, reason=what)
+
+    def _signature(self, model: str, number: int) -> str:
+        folder = self.repository / model / str(number)
+        if any(seen.published for seen in self._seen[model].values()):
+            return signature(folder)
+        return signature(folder, config_path(self.repository, model))  # a new model may wait for it
+
+
+def _version(path: Path) -> int | None:
+    try:
+        return parse_version(path.name) if path.is_dir() else None
+    except InvalidNameError:
+        return None
+
+
+def _named(repository: Path, model: str) -> tuple[int, ...]:
+    try:
+        return loaded_versions(repository, model)
+    except ModelportError:
+        return ()
+
+
+def _has_manifest(folder: Path) -> bool:
+    try:
+        manifest = manifests.read(folder)
+    except ModelportError:
+        return False
+    return (manifest.spec.name, str(manifest.version)) == (folder.parent.name, folder.name)

@@ -69,7 +69,8 @@ def look(repository: Path, folder: Path, *, allow_code: bool, report: Report) ->
     """
     report("comparing the files with their manifest")
     manifest = _manifest(folder)
-    known = settings.find(repository, folder.parent.name, int(folder.name), allow_code=allow_code)
+    before = "" if manifest is None else manifest.spec.name
+    known = settings.find(repository, folder.parent.name, int(folder.name), allow_code=allow_code, before=before)
     if known.merged is not None:
         _check_labels(known.merged, folder)
     if known.merged is not None and known.format in CODE:

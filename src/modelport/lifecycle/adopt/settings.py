@@ -57,11 +57,13 @@ class Settings:
         brought: The one in the version's own folder; None where there is none.
         merged: The model's configuration once the version is promoted, nothing left to defaults; None where neither is
             there, so that it is to be derived.
+        renamed: Whether the one in the version's folder is of the model's name before.
     """
 
     present: configs.ModelConfig | None
     brought: configs.ModelConfig | None
     merged: configs.ModelConfig | None
+    renamed: bool = False
 
     @property
     def format(self) -> str:
@@ -74,8 +76,15 @@ class Settings:
         return "" if self.merged is None else str(self.merged.default_model_filename)
 
 
-def find(repository: Path, model: str, version: int, *, allow_code: bool = False) -> Settings:
+def find(repository: Path, model: str, version: int, *, allow_code: bool = False, before: str = "") -> Settings:
     """The configuration that a version goes with.
+
+    Args:
+        repository: The model repository.
+        model: Model name.
+        version: Version number.
+        allow_code: Take a stranger's configuration as it is.
+        before: The model's name in the version's own manifest: it may have been renamed.
 
     Raises:
         ManifestError: A configuration cannot be read.
@@ -83,15 +92,20 @@ def find(repository: Path, model: str, version: int, *, allow_code: bool = False
         RepositoryError: The version's own configuration is not that of the model's other versions.
     """
     own, whole = repository / model / str(version) / configs.CONFIG_FILE, config_path(repository, model)
-    brought = _read(own, model, trusted=allow_code) if own.is_file() else None
+    brought = configs.read(own) if own.is_file() else None
+    renamed = brought is not None and before not in ("", model) and brought.name == before
+    if brought is not None:
+        brought.name = model if renamed else brought.name
+        brought = _checked(brought, own, model, trusted=allow_code)
     present = None
     if whole.is_file():
-        present = _read(whole, model, trusted=allow_code or _owned(repository, model, version))
+        trusted = allow_code or _owned(repository, model, version)
+        present = _checked(configs.read(whole), whole, model, trusted=trusted)
     first = present or brought
     both = None if first is None else normal(first)
     if present is not None and brought is not None:
         both = merged(normal(present), normal(brought), (), where=whole)
-    return Settings(present=present, brought=brought, merged=both)
+    return Settings(present=present, brought=brought, merged=both, renamed=renamed)
 
 
 def own_config(settings: Settings, whole: configs.ModelConfig, folder: Path) -> configs.ModelConfig | None:
@@ -103,7 +117,7 @@ def own_config(settings: Settings, whole: configs.ModelConfig, folder: Path) -> 
         folder: The version folder; label files of the model that are not in it are the model's own affair.
     """
     brought, present = settings.brought, settings.present
-    if brought is not None and (present is None or _runs(present) == _runs(brought)):
+    if brought is not None and not settings.renamed and (present is None or _runs(present) == _runs(brought)):
         return None
     own = type(whole).FromString(whole.SerializeToString())
     if present is not None:  # the two are compared when the version is promoted
@@ -193,8 +207,7 @@ def vet(config: configs.ModelConfig, model: str, where: Path) -> None:
         )
 
 
-def _read(path: Path, model: str, *, trusted: bool) -> configs.ModelConfig:
-    config = configs.read(path)
+def _checked(config: configs.ModelConfig, path: Path, model: str, *, trusted: bool) -> configs.ModelConfig:
     if not trusted:
         vet(config, model, path)
     config.name = model
