@@ -10,26 +10,34 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+LONG = 200  # rows
 WIDTH_OF_A_FILE = 200  # columns, where output does not go to a terminal
 OUT = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
 ERR = Console(stderr=True, highlight=False, emoji=False)
 
 
 def as_json(value: Any) -> None:
-    """Print dataclasses, arrays and paths as JSON."""
+    """Print dataclasses, arrays and paths as JSON; an item of a long list takes one line."""
+    if isinstance(value, list) and len(value) > LONG:
+        items = ",\n".join(f"  {json.dumps(_plain(item), ensure_ascii=False)}" for item in value)
+        print(f"[\n{items}\n]")  # noqa: T201
+        return
     print(json.dumps(_plain(value), indent=2, ensure_ascii=False))  # noqa: T201 - rich would wrap long lines
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; numbers right, words left."""
+    """Print a table; numbers right, words left. A long one has no colours and no wrapped cells: it comes at once."""
+    if len(rows) > LONG:
+        print("\n".join(_plain_table(title, columns, rows)))  # noqa: T201 - rich takes a millisecond for each row
+        return
     made = Table(title=title or None, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
-        numbers = all(isinstance(row[index], (int, float)) for row in rows)
-        made.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        made.add_column(column, justify="right" if _numbers(rows, index) else "left", overflow="fold")
     for row in rows:
         made.add_row(*(escape(_cell(value)) for value in row))
     OUT.print(made)
@@ -51,13 +59,38 @@ def size(count: int) -> str:
     return f"{value:.1f} GB"
 
 
+def _plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """The lines of a table as rich prints it where there is room."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+    right = [_numbers(rows, index) for index in range(len(columns))]
+
+    def line(words: Sequence[str]) -> str:
+        blanks = [" " * (width - cell_len(word)) for word, width in zip(words, widths, strict=True)]
+        padded = [b + word if r else word + b for word, b, r in zip(words, blanks, right, strict=True)]
+        return f"  {'   '.join(padded)}".rstrip()
+
+    rule = " " + ("─" if OUT.encoding.startswith("utf") else "-") * (sum(widths) + 3 * len(widths) - 1)
+    return [*([title] if title else [""]), line(columns), rule, *map(line, cells), ""]
+
+
+def _numbers(rows: Sequence[Sequence[object]], index: int) -> bool:
+    return all(isinstance(row[index], (int, float)) for row in rows)
+
+
 def _cell(value: object) -> str:
+    """A cell on one line, in which nothing controls the terminal."""
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "" if value is None else str(value)
+    text = "" if value is None else str(value)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (str, int)):
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):

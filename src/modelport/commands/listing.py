@@ -2,52 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelport.errors import ManifestError
+from modelport.errors import ManifestError, RepositoryError
+from modelport.repository import journal, registry
 from modelport.repository import manifest as manifests
 from modelport.repository.card import CARD_FILE
-from modelport.repository.layout import (
-    DEFAULT_REPOSITORY,
-    config_path,
-    model_names,
-    parse_reference,
-    version_folder,
-    version_numbers,
-)
+from modelport.repository.layout import DEFAULT_REPOSITORY, config_path, parse_reference, version_folder
 from modelport.repository.manifest import Manifest
-from modelport.repository.versions import loaded_versions, serving_version
-
-
-@dataclass(frozen=True, kw_only=True)
-class VersionRow:
-    """One version in the list.
-
-    Attributes:
-        model: Model name.
-        version: Version number; None for a model without any version.
-        state: `serving` when `config.pbtxt` names it, `published` when not, `broken` without a readable manifest,
-            `empty` for a model without a version.
-        format: `onnx`, `torchscript`, `python`, `ensemble`; empty when unknown.
-        framework: What it was trained with.
-        size_bytes: Of all files.
-        created: UTC time, ISO 8601.
-        metrics: Of the source model.
-        problem: Why it is broken or empty.
-    """
-
-    model: str
-    version: int | None
-    state: str
-    format: str = ""
-    framework: str = ""
-    size_bytes: int = 0
-    created: str = ""
-    metrics: Mapping[str, float]
-    problem: str = ""
+from modelport.repository.registry import VersionRow
+from modelport.repository.search import search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +27,7 @@ class Shown:
         card: Its model card, Markdown.
         config: The model's `config.pbtxt` as it stands.
         versions: All versions of the model.
+        way_back: The version that a rollback of the model goes to; None where there is none.
     """
 
     row: VersionRow
@@ -67,23 +35,38 @@ class Shown:
     card: str
     config: str
     versions: tuple[int, ...]
+    way_back: int | None
 
 
-def list_models(repository: str | os.PathLike[str] = DEFAULT_REPOSITORY) -> list[VersionRow]:
-    """Every version of every model, by name and number.
+def list_models(
+    repository: str | os.PathLike[str] = DEFAULT_REPOSITORY,
+    *,
+    name: str | None = None,
+    tag: str | None = None,
+    alias: str | None = None,
+    state: str | None = None,
+    framework: str | None = None,
+    metric: str | None = None,
+) -> list[VersionRow]:
+    """The versions of a repository, by model name and number; what a killed operation left is repaired first.
+
+    Args:
+        repository: Folder of the model repository.
+        name: Part of the model's name, or a pattern of it with `*`, `?`, `[...]`.
+        tag: Only versions with this tag.
+        alias: Only versions with this alias.
+        state: Only versions in this state: `serving`, `retired`, `candidate`, `broken`, `empty`, or `loaded`.
+        framework: Only versions that were trained with it, such as `keras`.
+        metric: Only versions for which this comparison holds, such as `accuracy>=0.95`.
 
     Raises:
         RepositoryError: There is no such folder.
+        UsageError: There is no such state, or the metric is no comparison.
     """
+    wanted = search(name=name, tag=tag, alias=alias, state=state, framework=framework, metric=metric)
     root = Path(repository)
-    found: list[VersionRow] = []
-    for name in model_names(root):
-        numbers = version_numbers(root, name)
-        if not numbers:
-            problem = "it has no version; export the model"
-            found.append(VersionRow(model=name, version=None, state="empty", metrics={}, problem=problem))
-        found += [_row(root, name, number) for number in numbers]
-    return found
+    _repair(root)
+    return wanted.select(registry.rows(root, wanted=wanted.wants_model))
 
 
 def show(reference: str, *, repository: str | os.PathLike[str] = DEFAULT_REPOSITORY) -> Shown:
@@ -95,33 +78,31 @@ def show(reference: str, *, repository: str | os.PathLike[str] = DEFAULT_REPOSIT
     """
     root = Path(repository)
     name, version = parse_reference(reference)
-    numbers = version_numbers(root, name)
-    if version is None:
-        version = serving_version(root, name)
-    folder = version_folder(root, name, version)
+    _repair(root)
+    stands = registry.standing(root, name)
+    folder = version_folder(root, name, stands.serving if version is None else version)
+    row = registry.row(root, name, int(folder.name))
     card = folder / CARD_FILE
     path = config_path(root, name)
     return Shown(
-        row=_row(root, name, int(folder.name)),
-        manifest=manifests.read(folder),
+        row=row,
+        manifest=_manifest(folder, row),
         card=card.read_text(encoding="utf-8", errors="replace") if card.exists() else "",
         config=path.read_text(encoding="utf-8", errors="replace") if path.exists() else "",
-        versions=tuple(numbers),
+        versions=stands.numbers,
+        way_back=stands.way_back,
     )
 
 
-def _row(repository: Path, name: str, version: int) -> VersionRow:
+def _manifest(folder: Path, row: VersionRow) -> Manifest:
     try:
-        manifest = manifests.read(repository / name / str(version))
+        return manifests.read(folder)
     except ManifestError as exc:
-        return VersionRow(model=name, version=version, state="broken", metrics={}, problem=exc.why)
-    return VersionRow(
-        model=name,
-        version=version,
-        state="serving" if version in loaded_versions(repository, name) else "published",
-        format=manifest.format,
-        framework=manifest.framework,
-        size_bytes=manifest.size_bytes,
-        created=manifest.created,
-        metrics=manifest.metrics,
-    )
+        exc.why = row.problem or exc.why  # such as why it was refused when it was copied in
+        raise
+
+
+def _repair(repository: Path) -> None:
+    """Repair what killed operations left; who may only read sees it as it is."""
+    with contextlib.suppress(RepositoryError):
+        journal.repair(repository)

@@ -170,13 +170,15 @@ def check_files(folder: Path, manifest: Manifest) -> None:
 def _check_types(manifest: Manifest) -> None:
     texts = (manifest.format, manifest.backend, manifest.framework, manifest.created, manifest.note)
     mappings = (manifest.makers, manifest.metrics, manifest.facts)
-    numbers = (manifest.version, *manifest.metrics.values(), *(record.size_bytes for record in manifest.files.values()))
-    if not (
-        all(isinstance(text, str) for text in texts)
-        and all(isinstance(mapping, dict) for mapping in mappings)
-        and all(isinstance(number, (int, float)) for number in numbers)
+    sizes = {type(record.size_bytes) for record in manifest.files.values()}
+    if (
+        {*map(type, texts)} != {str}
+        or {*map(type, mappings)} != {dict}
+        or not sizes | {type(manifest.version)} <= {int}
     ):
         raise ValueError("a field is of another type")
+    if not {*map(type, manifest.metrics.values())} <= {int, float}:
+        raise ValueError("a metric is no number")
     "".join([*texts, *manifest.metrics]).encode()  # half of a surrogate pair could not be printed
 
 
