@@ -12,7 +12,8 @@ def show_switch(done: Any, *, json: bool) -> None:
     if json:
         _render.as_json(done)
         return
-    before = f" in the place of version {done.before}" if done.before else ""
+    already = done.before == done.version
+    before = " already" if already else f" in the place of version {done.before}" if done.before else ""
     _render.lines(f"{done.model} version {done.version} serves{before}; proved in {done.server}")
     _render.table("", ("checked", "seconds"), [(check.what, round(check.seconds, 3)) for check in done.checks])
     _render.lines(

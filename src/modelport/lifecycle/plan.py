@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from modelport.errors import ManifestError, VersionNotFoundError
+from modelport.errors import ManifestError, RepositoryError, VersionNotFoundError
 from modelport.repository import config as configs
+from modelport.repository import disk, drops, merge, switch
 from modelport.repository import manifest as manifests
-from modelport.repository import switch
 from modelport.repository.layout import config_path, version_folder, version_numbers
 from modelport.repository.manifest import MANIFEST_FILE
-from modelport.repository.merge import merged
-from modelport.repository.record import Record
+from modelport.repository.record import Kept, Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +55,8 @@ class Plan:
         record: The record with the way back.
         labels: Label files of the model that change, by name.
         moved: Aliases that pointed at a version that is taken out; they point at the target now.
+        unfit: Versions that would stay loaded, and cannot: with the target's labels, parameters or steps they would
+            give other answers than they were published with.
     """
 
     target: int
@@ -63,6 +65,7 @@ class Plan:
     record: Record
     labels: dict[str, str]
     moved: tuple[str, ...]
+    unfit: tuple[int, ...] = ()
 
 
 def present(repository: Path, model: str) -> Present:
@@ -78,21 +81,24 @@ def present(repository: Path, model: str) -> Present:
 
 
 def newest_candidate(now: Present) -> int:
-    """The highest version that never served.
+    """The highest version that never served, newer than all that did; refused ones are left out.
 
     Raises:
         VersionNotFoundError: There is none.
     """
+    served = max([*now.loaded, *now.record.way_back, *now.record.retired], default=0)
     found = [
         v
         for v in now.numbers
-        if v not in now.loaded and not now.record.served(v) and _folder(now, v, MANIFEST_FILE).is_file()
+        if v > served
+        and _folder(now, v, MANIFEST_FILE).is_file()
+        and drops.refusal(now.repository, now.model, v) is None
     ]
     if found:
         return found[-1]
     raise VersionNotFoundError(
         f"model {now.model!r} has no candidate to promote",
-        why=f"version {now.serving} serves, and each of its other versions has served before or has no manifest"
+        why=f"version {now.serving} serves, and no version that is newer than those that served was published"
         if now.serving
         else "no version of it was published",
         fix="publish one with 'modelport export', or name the version to promote",
@@ -117,35 +123,63 @@ def way_back(now: Present) -> int:
     )
 
 
-def plan(now: Present, target: int, *, back: bool, unload_old: bool, own: configs.ModelConfig | None) -> Plan:
+def plan(now: Present, target: int, *, back: bool, unload_old: bool, ready: Collection[int]) -> Plan:
     """What to do to let `target` serve.
+
+    The version before stays loaded, so that going back takes no loading, and so do those that have an alias; as far as
+    they are lower than the target, answer now, and can be served with the target's settings.
 
     Args:
         now: How the model stands.
         target: The version that is to serve.
-        back: Whether this is a rollback.
-        unload_old: Take the version before out at once; else it stays loaded, so that going back takes no loading.
-        own: The configuration that the target was made with; None where it has none.
+        back: Whether this is a rollback: the version before is taken out.
+        unload_old: Take the version before out as well when promoting.
+        ready: The versions that answer now.
 
     Raises:
         RepositoryError: The target has other tensors or another format than the model.
+        ManifestError: Its configuration or its manifest cannot be read.
     """
-    asked = _asked(now, target)
-    config = merged(now.config, own, asked, where=config_path(now.repository, now.model)) if own else now.config
-    config = type(config).FromString(config.SerializeToString())
-    aliased = {v for v in now.record.aliases.values() if v in now.loaded}
-    warm = {now.serving} if now.serving and not unload_old and not back else set()
-    loaded = tuple(sorted({target, *(v for v in warm | aliased if v < target)}))
+    config, kept = settings(now, target)
+    labels = _labels(now, target, config)
+    wanted = set() if now.serving is None or back or unload_old else {now.serving}
+    if target == now.serving and not unload_old:
+        wanted |= {*now.loaded}
+    wanted |= {v for v in now.record.aliases.values() if v in now.loaded}
+    wanted = {v for v in wanted if v < target and v in ready}
+    unfit = {v for v in wanted if not _fits(now, v, config, labels)}
+    loaded = tuple(sorted({target, *wanted} - unfit))
     configs.set_versions(config, loaded)
-    record, moved = _record(now, target, loaded, back=back)
+    moved = tuple(sorted(name for name, version in now.record.aliases.items() if version not in loaded))
+    aliases = {name: target if name in moved else version for name, version in now.record.aliases.items()}
+    record = now.record.switched(now.serving, target, back=back)
     return Plan(
         target=target,
         loaded=loaded,
         config=config,
-        record=record,
-        labels=_labels(now, target, config),
+        record=replace(record, aliases=aliases, kept=kept),
+        labels=labels,
         moved=moved,
+        unfit=tuple(sorted(unfit)),
     )
+
+
+def settings(now: Present, version: int) -> tuple[configs.ModelConfig, Kept]:
+    """The model's configuration with `version` serving, and what of its owner's settings the version replaces.
+
+    Raises:
+        RepositoryError: The version has other tensors or another format than the model.
+        ManifestError: Its configuration or its manifest cannot be read.
+    """
+    if version == now.serving:
+        return merge.copy(now.config), now.record.kept
+    base = merge.without(now.config, now.record.kept, _serving_own(now))
+    own = own_config(now, version)
+    if own is None:
+        return base, Kept()
+    asked = manifests.read(_folder(now, version)).asked
+    final = merge.merged(base, own, asked, where=config_path(now.repository, now.model))
+    return final, merge.replaced(base, final)
 
 
 def own_config(now: Present, version: int) -> configs.ModelConfig | None:
@@ -159,32 +193,54 @@ def own_config(now: Present, version: int) -> configs.ModelConfig | None:
     return configs.read(path) if path.is_file() else None
 
 
-def _record(now: Present, target: int, loaded: tuple[int, ...], *, back: bool) -> tuple[Record, tuple[str, ...]]:
-    moved = tuple(sorted(name for name, version in now.record.aliases.items() if version not in loaded))
-    aliases = {name: target if name in moved else version for name, version in now.record.aliases.items()}
-    changed = now.record.switched(now.serving, target, back=back)
-    return replace(changed, aliases=aliases), moved
-
-
-def _asked(now: Present, version: int) -> tuple[str, ...]:
+def _serving_own(now: Present) -> configs.ModelConfig | None:
     try:
-        return manifests.read(_folder(now, version)).asked
-    except ManifestError:
-        return ()
+        return None if now.serving is None else own_config(now, now.serving)
+    except ManifestError:  # its files were damaged: one more reason to let another version serve
+        return None
 
 
-def _labels(now: Present, target: int, config: configs.ModelConfig) -> dict[str, str]:
-    """The label files that the target brings and that are not the model's already."""
+def _fits(now: Present, version: int, config: configs.ModelConfig, labels: dict[str, str]) -> bool:
+    """Whether a version gives the answers it was published with under the target's configuration and labels."""
+    try:
+        own, _ = settings(now, version)
+    except RepositoryError:  # damaged; it could not be loaded again
+        return False
+    texts = {} if version == now.serving else _labels(now, version, own)
+    return bool(_answers(own) == _answers(config)) and _texts(now, own, texts) == _texts(now, config, labels)
+
+
+def _answers(config: configs.ModelConfig) -> configs.ModelConfig:
+    """What of a configuration has to do with a version's answers."""
+    own = merge.copy(config)
+    for name in ("version_policy", "instance_group", "max_batch_size"):
+        own.ClearField(name)
+    for tensor in own.output:
+        tensor.ClearField("label_filename")
+    return own
+
+
+def _texts(now: Present, config: configs.ModelConfig, labels: dict[str, str]) -> dict[str, str | None]:
+    """Output to its labels, where `labels` are the files that change."""
+    names = {tensor.name: tensor.label_filename for tensor in config.output if tensor.label_filename}
+    return {
+        tensor: labels[file] if file in labels else _text(now.repository / now.model / file)
+        for tensor, file in names.items()
+    }
+
+
+def _labels(now: Present, version: int, config: configs.ModelConfig) -> dict[str, str]:
+    """The label files that a version brings and that are not the model's already."""
     found: dict[str, str] = {}
-    for tensor in config.output:
-        path = _folder(now, target, tensor.label_filename)
-        if not tensor.label_filename or not path.is_file():
-            continue
-        text = path.read_text(encoding="utf-8")
-        old = now.repository / now.model / tensor.label_filename
-        if not old.is_file() or old.read_text(encoding="utf-8") != text:
-            found[tensor.label_filename] = text
+    for name in {tensor.label_filename for tensor in config.output if tensor.label_filename}:
+        text = _text(_folder(now, version, name)) if Path(name).name == name else None
+        if text is not None and text != _text(now.repository / now.model / name):
+            found[name] = text
     return found
+
+
+def _text(path: Path) -> str | None:
+    return disk.decode(path.read_bytes()) if path.is_file() else None
 
 
 def _folder(now: Present, version: int, *names: str) -> Path:

@@ -19,6 +19,7 @@ from modelport.verify.evidence import Evidence, Golden
 from modelport.verify.replay import Answer, replay, replay_concurrently
 
 TIMEOUT_S = 30.0
+LOADED_S = 5.0  # for a version that is loaded already
 FEW_ROWS = 4
 
 
@@ -38,22 +39,26 @@ class Proven:
     golden: Golden
     largest: int
 
+    def under(self, config: configs.ModelConfig) -> Proven:
+        """The same, with the largest batch of the configuration that it is served with."""
+        return replace(self, largest=max(1, config.max_batch_size))
 
-def read(folder: Path, *, largest: int | None = None) -> Proven:
-    """Read a version folder, after its files were compared with its manifest.
+
+def read(folder: Path, *, compare_files: bool = True) -> Proven:
+    """Read a version folder.
 
     Args:
         folder: The version folder.
-        largest: The largest batch that the model's configuration allows; the manifest's when left out.
+        compare_files: Compare its files with its manifest first.
 
     Raises:
         ManifestError: The folder is not what was published, or has no evidence.
     """
     manifest = manifests.read(folder)
-    manifests.check_files(folder, manifest)
+    if compare_files:
+        manifests.check_files(folder, manifest)
     proof, golden = evidences.read(folder)
-    limit = manifest.spec.max_batch_size if largest is None else largest
-    return Proven(manifest=manifest, evidence=proof, golden=golden, largest=max(1, limit))
+    return Proven(manifest=manifest, evidence=proof, golden=golden, largest=max(1, manifest.spec.max_batch_size))
 
 
 def replay_all(client: Client, proven: Proven, *, model: str, version: int | None, where: str) -> dict[str, Comparison]:

@@ -14,8 +14,13 @@ from pathlib import Path
 
 from modelport.errors import ModelportError, ServerError
 from modelport.repository import config as configs
+from modelport.repository import merge
+from modelport.server.control import UNAVAILABLE
 from modelport.server.handle import ServerHandle
 from modelport.spec import TRIAL_SUFFIX
+
+UNLOAD_S = 10.0
+GRACE_S = 3.0  # nobody but the trial asks it, so nothing is in flight
 
 
 def trial_name(model: str) -> str:
@@ -37,18 +42,17 @@ def trial(
 
     Raises:
         ServerError: It does not load; the reason is Triton's.
+        OSError: The disk refused.
     """
     model = folder.parent.name
     place = _root(handle) / trial_name(model)
     clear(handle, model)
-    place.mkdir(parents=True)
     try:
+        place.mkdir(parents=True)
         (place / folder.name).symlink_to(folder.resolve())
-        for tensor in config.output:
-            if tensor.label_filename:
-                labels = folder / tensor.label_filename
-                labels = labels if labels.is_file() else folder.parent / tensor.label_filename
-                (place / tensor.label_filename).write_bytes(labels.read_bytes())
+        for name in {tensor.label_filename for tensor in config.output if tensor.label_filename}:
+            own = folder / name
+            (place / name).write_bytes((own if own.is_file() else folder.parent / name).read_bytes())
         (place / configs.CONFIG_FILE).write_text(configs.text(_alone(config, int(folder.name))), encoding="utf-8")
         handle.load(trial_name(model), timeout_s=timeout_s)
         yield trial_name(model)
@@ -60,9 +64,16 @@ def clear(handle: ServerHandle, model: str) -> None:
     """Unload what is tried of a model, also what a killed command left, and remove its folder."""
     name = trial_name(model)
     with contextlib.suppress(ModelportError):  # a server that is gone has nothing loaded; the next start is empty
-        if any(state.model == name and state.state not in ("", "UNAVAILABLE") for state in handle.index()):
-            handle.unload(name)
+        if any(state.model == name and state.state not in ("", UNAVAILABLE) for state in handle.index()):
+            handle.unload(name, timeout_s=UNLOAD_S, force_after_s=GRACE_S)
     shutil.rmtree(_root(handle) / name, ignore_errors=True)
+
+
+def left(handle: ServerHandle) -> list[str]:
+    """The models of which something is on trial, or was when its command was killed."""
+    if handle.trial is None or not handle.trial.is_dir():
+        return []
+    return sorted(path.name.removesuffix(TRIAL_SUFFIX) for path in handle.trial.iterdir())
 
 
 def _root(handle: ServerHandle) -> Path:
@@ -77,7 +88,7 @@ def _root(handle: ServerHandle) -> Path:
 
 def _alone(config: configs.ModelConfig, version: int) -> configs.ModelConfig:
     """The configuration for the trial: one instance of one version."""
-    own = type(config).FromString(config.SerializeToString())
+    own = merge.copy(config)
     own.name = trial_name(config.name)
     configs.set_versions(own, [version])
     for group in own.instance_group:

@@ -3,6 +3,9 @@
 An operation on a model notes its way back in `<state>/journal/<model>.json` before it changes anything, and removes the
 note at its end. Whoever takes the model's lock next and finds a note knows that its writer is dead, and puts the files
 back that the note holds: what was not brought to its end was not begun.
+
+A running server may have loaded what was taken back. `<state>/journal/<model>.load` says so, until somebody who can
+talk to the server has it load the model again.
 """
 
 from __future__ import annotations
@@ -16,11 +19,11 @@ from pathlib import Path
 
 from modelport.errors import InvalidNameError, ManifestError, RepositoryLockedError
 from modelport.repository import disk, lock
-from modelport.repository.config import CONFIG_FILE
-from modelport.repository.layout import state_folder
+from modelport.repository.layout import CONFIG_FILE, state_folder
 
 JOURNAL = "journal"
 STAGING = "staging"
+_LOAD = ".load"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,7 @@ class Note:
         before: Files of the model's folder that are put back, by name; a text of None says that there was none.
         done_with: What is in the model's folder once the operation is done, such as the folder of the new version;
             nothing is put back then. Empty: only removing the note makes it done.
+        loads: Whether the operation lets a running server load the changed files.
     """
 
     operation: str
@@ -41,6 +45,7 @@ class Note:
     version: int
     before: Mapping[str, str | None] = field(default_factory=dict)
     done_with: str = ""
+    loads: bool = False
 
 
 def texts(repository: Path, model: str, names: Iterable[str]) -> dict[str, str | None]:
@@ -69,11 +74,11 @@ def noted(repository: Path, note: Note) -> Iterator[None]:
         disk.replace_text(path, content, through=state_folder(repository) / STAGING)
     try:
         yield
+        _remove(path)
     except BaseException:
         with contextlib.suppress(OSError, RepositoryLockedError):
             _settle(repository, note)
         raise
-    _remove(path)
 
 
 @contextlib.contextmanager
@@ -114,6 +119,31 @@ def pending(repository: Path) -> list[str]:
     return sorted(path.stem for path in (state_folder(repository) / JOURNAL).glob("*.json"))
 
 
+def to_load(repository: Path) -> list[str]:
+    """The models of which a running server may have loaded what was taken back since, sorted."""
+    return sorted(path.stem for path in (state_folder(repository) / JOURNAL).glob(f"*{_LOAD}"))
+
+
+def note_to_load(repository: Path, model: str) -> None:
+    """Remember that a running server is to load the model again; its lock is held by the caller.
+
+    Raises:
+        OSError: The disk refused.
+    """
+    path = _path(repository, model).with_suffix(_LOAD)
+    disk.make_folder(path.parent)
+    path.touch()
+
+
+def loaded(repository: Path, model: str) -> None:
+    """What the server has loaded is what the files say; the model's lock is held by the caller.
+
+    Raises:
+        OSError: The disk refused.
+    """
+    _path(repository, model).with_suffix(_LOAD).unlink(missing_ok=True)
+
+
 def put_back(repository: Path, note: Note) -> None:
     """Put the files back that an operation changed, `config.pbtxt` last.
 
@@ -133,6 +163,8 @@ def _settle(repository: Path, note: Note) -> None:
     with lock.writer(repository):
         if not (note.done_with and (repository / note.model / note.done_with).exists()):
             put_back(repository, note)
+        if note.loads:
+            note_to_load(repository, note.model)
         _remove(_path(repository, note.model))
 
 

@@ -1,4 +1,8 @@
-"""The configuration of a model when one of its versions is promoted: its own, with what belongs to that version."""
+"""The configuration of a model when one of its versions is promoted: its own, with what belongs to that version.
+
+`merged` puts a version's settings in, `replaced` tells what they replaced, and `without` takes them out again when
+another version is to serve.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from pathlib import Path
 
 from modelport.errors import RepositoryError
 from modelport.repository import config as configs
+from modelport.repository.record import Kept
 from modelport.spec import ModelSpec
 
 
@@ -25,7 +30,7 @@ def merged(
         RepositoryError: Backend, file name or tensors differ.
     """
     _check_same(present, wanted, where)
-    final = type(present).FromString(present.SerializeToString())
+    final = copy(present)
     for have, new in zip(final.output, wanted.output, strict=True):
         have.label_filename = new.label_filename or have.label_filename
     for key in wanted.parameters:
@@ -38,6 +43,66 @@ def merged(
         for group in final.instance_group:
             group.count = wanted.instance_group[0].count
     return final
+
+
+def replaced(before: configs.ModelConfig, after: configs.ModelConfig) -> Kept:
+    """What `merged` replaced in a model's configuration.
+
+    Args:
+        before: The configuration without the version's settings.
+        after: The configuration with them; the outputs are the same ones.
+    """
+    counts = tuple(group.count for group in before.instance_group)
+    return Kept(
+        max_batch_size=before.max_batch_size if before.max_batch_size != after.max_batch_size else None,
+        instance_counts=counts if counts != tuple(group.count for group in after.instance_group) else (),
+        parameters={
+            key: before.parameters[key].string_value if key in before.parameters else None
+            for key in sorted(after.parameters)
+            if key not in before.parameters or before.parameters[key] != after.parameters[key]
+        },
+        label_files={
+            old.name: old.label_filename
+            for old, new in zip(before.output, after.output, strict=True)
+            if old.label_filename != new.label_filename
+        },
+    )
+
+
+def without(present: configs.ModelConfig, kept: Kept, own: configs.ModelConfig | None) -> configs.ModelConfig:
+    """The model's configuration without what its serving version brought.
+
+    Args:
+        present: The model's configuration.
+        kept: What that version replaced.
+        own: The configuration that version was made with; what its owner changed since then stays. None where that is
+            not known.
+    """
+    final = copy(present)
+    if kept.max_batch_size is not None and (own is None or own.max_batch_size == final.max_batch_size):
+        final.max_batch_size = kept.max_batch_size
+    counts = {group.count for group in final.instance_group}
+    same_groups = len(kept.instance_counts) == len(final.instance_group)
+    if same_groups and (own is None or counts == {group.count for group in own.instance_group}):
+        for group, count in zip(final.instance_group, kept.instance_counts, strict=True):
+            group.count = count
+    for key, value in kept.parameters.items():
+        if key not in final.parameters or (own is not None and own.parameters.get(key) != final.parameters[key]):
+            continue
+        if value is None:
+            del final.parameters[key]
+        else:
+            final.parameters[key].string_value = value
+    brought = {tensor.name: tensor.label_filename for tensor in (own.output if own is not None else ())}
+    for tensor in final.output:
+        if tensor.name in kept.label_files and brought.get(tensor.name, tensor.label_filename) == tensor.label_filename:
+            tensor.label_filename = kept.label_files[tensor.name]
+    return final
+
+
+def copy(config: configs.ModelConfig) -> configs.ModelConfig:
+    """Another message with the same content."""
+    return type(config).FromString(config.SerializeToString())
 
 
 def _check_same(present: configs.ModelConfig, wanted: configs.ModelConfig, path: Path) -> None:

@@ -21,8 +21,25 @@ CANDIDATE, PROMOTE = "candidate", "promote"
 ON_DROP = (CANDIDATE, PROMOTE)
 MARK = "# modelport: "
 NOTE = "# modelport keeps the next line; change it with its commands."
-KEPT = 20  # versions to go back to, and others that served
+KEPT = 20  # versions to go back to; the others that served are retired
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,31}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """Settings of a model that the serving version's own replaced; they come back when another version serves.
+
+    Attributes:
+        max_batch_size: The largest batch; None where it was not replaced.
+        instance_counts: The instances of each group; empty where they were not replaced.
+        parameters: Backend parameters by name; None for one that was not there.
+        label_files: Output to the name of its label file; empty for one that had none.
+    """
+
+    max_batch_size: int | None = None
+    instance_counts: tuple[int, ...] = ()
+    parameters: Mapping[str, str | None] = field(default_factory=dict)
+    label_files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +53,7 @@ class Record:
         way_back: The versions that served before the serving one, the latest last: where a rollback goes.
         retired: Other versions that served once.
         highest: The highest version number that was ever given; no number is given twice.
+        kept: Settings of the model that the serving version replaced.
     """
 
     on_drop: str = CANDIDATE
@@ -44,6 +62,7 @@ class Record:
     way_back: tuple[int, ...] = ()
     retired: tuple[int, ...] = ()
     highest: int = 0
+    kept: Kept = field(default_factory=Kept)
 
     def served(self, version: int) -> bool:
         """Whether the version served before."""
@@ -68,8 +87,9 @@ class Record:
             way = list(self.way_back[: self.way_back.index(new)]) if new in self.way_back else way
         else:
             way = [*(v for v in way if v != old), old]
+        way = way[-KEPT:]
         gone = {*self.way_back, *self.retired, old} - {new, *way}
-        return dataclasses.replace(self, way_back=tuple(way[-KEPT:]), retired=tuple(sorted(gone)[-KEPT:]))
+        return dataclasses.replace(self, way_back=tuple(way), retired=tuple(sorted(gone)))
 
     def without(self, versions: set[int]) -> Record:
         """The record after versions were deleted; their numbers are not given again."""
@@ -116,6 +136,7 @@ def parse(text: str, *, where: Path) -> Record:
             way_back=tuple(map(_number, _list(content.get("way_back", [])))),
             retired=tuple(map(_number, _list(content.get("retired", [])))),
             highest=_number(content["highest"]) if "highest" in content else 0,
+            kept=_kept(content.get("kept", {})),
         )
         if record.on_drop not in ON_DROP:
             raise ValueError(f"on_drop is {record.on_drop!r}")
@@ -128,11 +149,9 @@ def lines(record: Record) -> str:
     """The comment lines for a record, each with its line break; nothing for an empty one."""
     if record == Record():
         return ""
-    content = {
-        name: value
-        for name, value in dataclasses.asdict(record).items()
-        if value != getattr(Record(), name)  # what is as for every model is left out
-    }
+    content = _said(dataclasses.asdict(record), Record())
+    if record.kept != Kept():
+        content["kept"] = _said(content["kept"], Kept())
     return f"{NOTE}\n{MARK}{json.dumps(content, sort_keys=True)}\n"
 
 
@@ -150,6 +169,25 @@ def check_word(word: str) -> str:
         fix="choose another word, such as 'stable'",
         name=str(word),
     )
+
+
+def _said(values: Mapping[str, Any], usual: Any) -> dict[str, Any]:
+    """What is not as for every model."""
+    default = dataclasses.asdict(usual)
+    return {name: value for name, value in values.items() if value != default[name]}
+
+
+def _kept(content: Mapping[str, Any]) -> Kept:
+    parameters, label_files = content.get("parameters", {}), content.get("label_files", {})
+    kept = Kept(
+        max_batch_size=content.get("max_batch_size"),
+        instance_counts=tuple(map(_number, _list(content.get("instance_counts", [])))),
+        parameters={str(name): None if value is None else str(value) for name, value in parameters.items()},
+        label_files={str(name): str(value) for name, value in label_files.items()},
+    )
+    if not isinstance(kept.max_batch_size, int | None):
+        raise ValueError(f"{kept.max_batch_size!r} is no size of a batch")
+    return kept
 
 
 def _list(value: Any) -> list[Any]:

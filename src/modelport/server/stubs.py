@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from modelport.server.handle import ServerHandle
 
 PROGRAM = "triton_python_backend_stub"
-SETTLED_S = 10.0  # a region so old belongs to a stub that has long begun to use it
+SETTLED_S = 10.0  # a stub takes its region into use within a moment
 _STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 _FILE, _REGION, _INSTANCE = 1, 2, 8  # places in a stub's argument list
 
@@ -105,8 +105,12 @@ def finish(stubs: Iterable[Stub], *, grace_s: float = 0.0) -> tuple[int, ...]:
     return tuple(stub.pid for stub in left)
 
 
-def sweep(handle: ServerHandle) -> tuple[str, ...]:
+def sweep(handle: ServerHandle, *, settled_s: float = SETTLED_S) -> tuple[str, ...]:
     """Remove the names of shared memory that no living stub uses; the server does not do it for one that died.
+
+    Args:
+        handle: The server.
+        settled_s: Age in seconds from which a region counts; a younger one may belong to a stub that only just starts.
 
     Returns:
         The names that were removed.
@@ -115,7 +119,7 @@ def sweep(handle: ServerHandle) -> tuple[str, ...]:
     removed = []
     for path in shared_memory.entries(handle.shm_prefix):
         with contextlib.suppress(FileNotFoundError):
-            if path.name not in used and time.time() - path.stat().st_ctime > SETTLED_S:
+            if path.name not in used and time.time() - path.stat().st_ctime > settled_s:
                 path.unlink()
                 removed.append(path.name)
     return tuple(removed)
