@@ -18,8 +18,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import pytest
 from google.protobuf import text_format
+from onnx import TensorProto, helper
 from tritonclient.grpc import model_config_pb2
 
 # All that can change a file or a folder, make one, or lock it.
@@ -104,9 +106,13 @@ class Run:
     said: str
     calls: list[Call]
 
-    def below(self, *roots: Path) -> list[Call]:
-        """The calls that changed something at or below these paths."""
-        return [call for call in self.calls if call.changes and any(f"{root}" in call.text for root in roots)]
+    def below(self, root: Path) -> list[Call]:
+        """The calls that changed something at or below this path."""
+        return [call for call in self.calls if call.changes and any(path.startswith(str(root)) for path in call.paths)]
+
+    def died_in(self, step: Call) -> bool:
+        """Whether this call was the last of its thread, and never came back."""
+        return any(str(call) == str(step) and call.result == "?" for call in self.calls)
 
 
 class Publishers:
@@ -162,6 +168,48 @@ class Publishers:
         return process
 
 
+class Command:
+    """The same with the real command: `modelport export` of a small ONNX file."""
+
+    def __init__(self, scratch: Path, publishers: Publishers) -> None:
+        self._log, self._source, self._publishers = scratch / "strace.log", scratch / "net.onnx", publishers
+        node = helper.make_node("Relu", ["x"], ["y"])
+        tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in ("x", "y")]
+        model = helper.make_model(
+            helper.make_graph([node], "graph", tensors[:1], tensors[1:]),
+            opset_imports=[helper.make_opsetid("", 17)],
+            ir_version=8,
+        )
+        onnx.save(model, self._source)
+        (scratch / "labels.txt").write_text("cat\ndog\nbird\n")
+        self._options = ["--name", "net", "--labels", str(scratch / "labels.txt")]
+
+    def __call__(self, action: str, repository: Path, *, inject: str = "", trace: str = "") -> Run:
+        """As `Publishers`; what is not `release` runs there."""
+        if action != "release":
+            return self._publishers(action, repository, inject=inject, trace=trace)
+        command = [sys.executable, "-m", "modelport", "export", str(self._source), "-r", str(repository)]
+        command += self._options
+        if inject or trace:
+            strace = ["strace", "-f", "-y", "-s", "0", "-o", str(self._log), "-e", f"trace={TRACED}"]
+            # The filter in the kernel is faster; strace 6.1 delivers no signals with it.
+            strace += ["-e", f"inject={inject}"] if inject else ["--seccomp-bpf"]
+            command = [*strace, *command]
+        done = subprocess.run(
+            command,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "ORT_DISABLE_TELEMETRY": "1"},  # every run the same
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return Run(done.returncode, done.stderr, calls_of(self._log.read_text()) if inject or trace else [])
+
+
+Runner = Callable[..., Run]
+
+
 @pytest.fixture(scope="session")
 def mixture() -> type[Mixture]:
     """The error of a repository that is neither one thing nor the other."""
@@ -169,11 +217,24 @@ def mixture() -> type[Mixture]:
 
 
 @pytest.fixture(scope="session")
+def changing() -> set[str]:
+    """The names of the system calls that are looked at."""
+    return {*CHANGING, *OPENING}
+
+
+@pytest.fixture(scope="session")
 def publishers(tmp_path_factory: pytest.TempPathFactory, require: Callable[..., None]) -> Iterator[Publishers]:
+    """`publishers(action, repository, inject=..., trace=...)`: see `Publishers`."""
     require("strace")
     found = Publishers(tmp_path_factory.mktemp("publishers"))
     yield found
     found.close()
+
+
+@pytest.fixture(scope="session")
+def command(tmp_path_factory: pytest.TempPathFactory, publishers: Publishers) -> Command:
+    """The same with `modelport export`."""
+    return Command(tmp_path_factory.mktemp("command"), publishers)
 
 
 @dataclass(frozen=True)
@@ -181,6 +242,7 @@ class Case:
     """A repository that a version is published into, and the trees that may be seen: the one before, the one after."""
 
     name: str
+    run: Runner
     repository: Path
     template: Path
     before: dict[str, tuple[bytes, int]]
@@ -220,8 +282,13 @@ class Case:
                 return word
         raise Mixture(f"neither before nor after: {sorted(seen)}")
 
-    def survives(self, publishers: Publishers) -> str:
-        """Check what is there after a publisher was disturbed, and that the next command copes; as `fits`.
+    def disturbed(self, step: Call, how: str) -> Run:
+        """A publish in which something is done to one call: `signal=KILL`, `error=EIO`; beforehand as it was before."""
+        self.restore()
+        return self.run("release", self.repository, inject=f"{step.name}:{how}:when={step.number}")
+
+    def settled(self) -> str:
+        """Check what is there after a publisher was disturbed, and again after the next command's repair; as `fits`.
 
         Beside a committed configuration more than one file changes. As long as there is no version, nothing can be
         served from them, and the next command puts them back.
@@ -233,9 +300,13 @@ class Case:
             raise Mixture("callers would get neither the old nor the new")
         if self.name != COMMITTED:
             self.fits()
-        assert publishers("repair", self.repository).code == 0
-        state = self.fits()
-        again = publishers("release", self.repository)
+        assert self.run("repair", self.repository).code == 0
+        return self.fits()
+
+    def survives(self) -> str:
+        """The same, and publish again: that succeeds and cleans up."""
+        state = self.settled()
+        again = self.run("release", self.repository)
         assert again.code == 0, again.said
         assert left(self.repository) == [], "staging and journal are empty"
         if state == "before":
@@ -255,24 +326,35 @@ instance_group [ { count: 2 } ]
 """
 
 
-@pytest.fixture(scope="session", params=[NEW, COMMITTED, CANDIDATE])
-def case(request: pytest.FixtureRequest, publishers: Publishers, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    """First version of a new model; first one beside a configuration that came with the project; a later version."""
-    repository = tmp_path_factory.mktemp("case") / "models"
-    if request.param == COMMITTED:
+def make_case(name: str, run: Runner, scratch: Path) -> Case:
+    """Prepare the repository, keep a copy, and publish once undisturbed."""
+    repository, template = scratch / "case" / "models", scratch / "template"
+    repository.parent.mkdir()
+    if name == COMMITTED:
         (repository / "net").mkdir(parents=True)
         (repository / "net" / "config.pbtxt").write_text(OWNED)
         (repository / "net" / "y_labels.txt").write_bytes(b"old\r\n\xff")
-    if request.param == CANDIDATE:
-        assert publishers("release", repository).code == 0
-    template = tmp_path_factory.mktemp("template")
+    if name == CANDIDATE:
+        assert run("release", repository).code == 0
     for path in (repository, state_of(repository)):
         if path.exists():
             shutil.copytree(path, template / path.name)
     before, before_served = tree(repository), served(repository)
-    full = publishers("release", repository, trace=TRACED)
+    full = run("release", repository, trace=TRACED)
     assert full.code == 0, full.said
-    return Case(request.param, repository, template, before, tree(repository), before_served, served(repository), full)
+    return Case(name, run, repository, template, before, tree(repository), before_served, served(repository), full)
+
+
+@pytest.fixture(scope="session", params=[NEW, COMMITTED, CANDIDATE])
+def case(request: pytest.FixtureRequest, publishers: Publishers, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """First version of a new model; first one beside a configuration that came with the project; a later version."""
+    return make_case(request.param, publishers, tmp_path_factory.mktemp("lean"))
+
+
+@pytest.fixture(scope="session")
+def case_of(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Case]:
+    """`case_of(name)`: the same with the real command."""
+    return lambda name: make_case(name, command, tmp_path_factory.mktemp("real"))
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -285,9 +367,15 @@ def state_of(repository: Path) -> Path:
 def tree(repository: Path) -> dict[str, tuple[bytes, int]]:
     """Every file with its content and its time, every folder with neither."""
     return {
-        str(path.relative_to(repository)): (path.read_bytes(), path.stat().st_mtime_ns) if path.is_file() else (b"", 0)
+        str(path.relative_to(repository)): (read(path), path.stat().st_mtime_ns) if path.is_file() else (b"", 0)
         for path in repository.rglob("*")
     }
+
+
+def read(path: Path) -> bytes:
+    """A file's content; of a manifest without the time at which it was made."""
+    content = path.read_bytes()
+    return re.sub(rb'"created": "[^"]*"', b"", content) if path.name == "manifest.json" else content
 
 
 def contents(seen: dict[str, tuple[bytes, int]]) -> dict[str, bytes]:
@@ -330,7 +418,7 @@ def served(repository: Path, model: str = "net") -> dict[int, dict[str, bytes]]:
             if not path.is_file():
                 raise Mixture(f"there is no {output.label_filename}")
             own[path.name] = path.read_bytes()
-    return {n: {**own, **{f"{n}/{p.name}": p.read_bytes() for p in (folder / str(n)).iterdir()}} for n in loaded}
+    return {n: {**own, **{f"{n}/{p.name}": read(p) for p in (folder / str(n)).iterdir()}} for n in loaded}
 
 
 def _check_complete(folder: Path) -> None:
