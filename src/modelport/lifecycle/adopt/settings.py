@@ -117,8 +117,11 @@ def own_config(settings: Settings, whole: configs.ModelConfig, folder: Path) -> 
         folder: The version folder; label files of the model that are not in it are the model's own affair.
     """
     brought, present = settings.brought, settings.present
-    if brought is not None and not settings.renamed and (present is None or _runs(present) == _runs(brought)):
-        return None
+    version = int(folder.name)
+    if brought is not None:
+        same = not settings.renamed and configs.versions_of(brought) in ((), (version,))
+        if same and (present is None or _runs(present) == _runs(brought)):
+            return None
     own = type(whole).FromString(whole.SerializeToString())
     if present is not None:  # the two are compared when the version is promoted
         own.backend, own.platform = present.backend, present.platform
@@ -126,7 +129,7 @@ def own_config(settings: Settings, whole: configs.ModelConfig, folder: Path) -> 
     for tensor in own.output:
         if tensor.label_filename and not (folder / tensor.label_filename).is_file():
             tensor.label_filename = ""
-    configs.set_versions(own, [int(folder.name)])
+    configs.set_versions(own, [version])
     return own
 
 
