@@ -22,7 +22,7 @@ from modelport.errors import EnvironmentUnfitError
 
 BACKENDS = Path(__file__).with_name("triton_backends")
 OWN_BACKENDS = ("onnxruntime", "pytorch")
-SHARED_MODULES = ("modelport_config.py", "modelport_serving.py")
+SHARED_MODULES = ("modelport_config.py", "modelport_line.py", "modelport_serving.py")
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 

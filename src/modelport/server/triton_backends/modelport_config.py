@@ -59,13 +59,14 @@ class Config:
         file: The artefact: `default_model_filename`, or the backend's usual name.
         kind: `CPU` or `GPU`.
         device: Number of the GPU.
-        batched: Whether `max_batch_size` is above 0.
+        max_batch_size: Most rows of one run; 0 without a batch axis.
         inputs: In the order of the configuration.
         outputs: In the order of the configuration.
         parameters: The `parameters` of the configuration.
         optimization: Its `optimization` part.
         op_libraries: Its `model_operations { op_library_filename }`.
         instances: Number of instances of this model.
+        queue_policy: Whether the configuration bounds Triton's queue itself.
     """
 
     name: str
@@ -73,13 +74,19 @@ class Config:
     file: Path
     kind: str
     device: int
-    batched: bool
+    max_batch_size: int
     inputs: tuple[IO, ...]
     outputs: tuple[IO, ...]
     parameters: Mapping[str, str]
     optimization: Mapping[str, Any]
     op_libraries: tuple[str, ...]
     instances: int
+    queue_policy: bool
+
+    @property
+    def batched(self) -> bool:
+        """Whether there is a batch axis."""
+        return self.max_batch_size > 0
 
     def flag(self, key: str) -> bool | None:
         """A boolean parameter; None when it is not there."""
@@ -122,7 +129,8 @@ def read_config(args: Mapping[str, str], usual_file: str) -> Config:
     """
     raw = json.loads(args["model_config"])
     _check_served(raw)
-    batched = raw.get("max_batch_size", 0) > 0
+    max_batch_size = int(raw.get("max_batch_size", 0))
+    batched = max_batch_size > 0
     folder = Path(args["model_repository"], args["model_version"])
     return Config(
         name=args["model_name"],
@@ -130,13 +138,14 @@ def read_config(args: Mapping[str, str], usual_file: str) -> Config:
         file=_artefact(folder, raw.get("default_model_filename") or usual_file, usual_file),
         kind=args["model_instance_kind"],
         device=int(args["model_instance_device_id"]),
-        batched=batched,
+        max_batch_size=max_batch_size,
         inputs=tuple(_read_io(io, batched) for io in raw.get("input", ())),
         outputs=tuple(_read_io(io, batched) for io in raw.get("output", ())),
         parameters={key: value.get("string_value", "") for key, value in raw.get("parameters", {}).items()},
         optimization=raw.get("optimization") or {},
         op_libraries=tuple((raw.get("model_operations") or {}).get("op_library_filename", ())),
         instances=sum(max(1, group.get("count", 1)) for group in raw.get("instance_group", ())),
+        queue_policy=bool((raw.get("dynamic_batching") or {}).get("default_queue_policy", {}).get("max_queue_size")),
     )
 
 

@@ -7,12 +7,14 @@ with `refuse`, and answers every `execute` call with an `Answerer`.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from modelport_config import Config, ConfigError
+from modelport_line import Line
 
 Feed = dict[str, Any]  # input name -> numpy array
 Run = Callable[[Feed, Sequence[str]], dict[str, Any]]  # (feed, wanted outputs) -> output name -> numpy array
@@ -59,7 +61,8 @@ class Answerer:
     """Answers the requests of one `execute` call with as few runs of the model as possible.
 
     Requests of equal sample shapes are joined along the batch axis; a single one is not copied. When a joined run
-    fails, each request runs alone, so that only the one that makes the model fail gets the error.
+    fails, each request runs alone, so that only the one that makes the model fail gets the error. When the line of
+    those that wait is too long, the requests are refused unrun.
 
     Args:
         config: The model's configuration.
@@ -71,9 +74,18 @@ class Answerer:
         self._run = run
         self._outputs = {io.name: io for io in config.outputs}
         self._names = list(self._outputs)
+        self._line = Line(config)
 
     def __call__(self, requests: Sequence[Any]) -> list[Any]:
         """One response per request, in their order."""
+        if self._line.refuses(len(requests)):
+            return [_overloaded(self._config.name) for _ in requests]
+        began = time.monotonic()
+        responses = self._answers(requests)
+        self._line.answered(len(requests), began)
+        return responses
+
+    def _answers(self, requests: Sequence[Any]) -> list[Any]:
         feeds = [{tensor.name(): tensor.as_numpy() for tensor in request.inputs()} for request in requests]
         if len(requests) == 1:
             return [self._alone(requests[0], feeds[0])]
@@ -138,6 +150,12 @@ class Answerer:
             if not output.fits(shape) or (output.batched and shape[0] != rows):
                 expected = list((rows, *output.dims) if output.batched else output.dims)
                 raise ValueError(f"output '{name}' has shape {list(shape)}, expected {expected}")
+
+
+def _overloaded(model: str) -> Any:
+    """A response of its own for each request: Triton crashes when two share one error."""
+    text = f"model '{model}' is overloaded: more requests wait than it answers in time"
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, pb_utils.TritonError.UNAVAILABLE))
 
 
 def _failure(model: str, error: Exception) -> Any:
