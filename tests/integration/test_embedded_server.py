@@ -29,6 +29,7 @@ from modelport.errors import (
     ServerDiedError,
     ServerError,
     ServerTimeoutError,
+    VersionNotFoundError,
 )
 from modelport.server import EmbeddedServer, shared_memory
 from modelport.server.secret import visible
@@ -213,13 +214,13 @@ def test_a_load_that_fails_says_why_and_the_old_version_serves_on(server, zoo, m
     assert server.ready_versions("turning") == (1,)
 
 
-def test_a_version_that_the_policy_names_and_that_is_missing_is_not_a_success(server, zoo, make_graph):
+def test_a_version_that_the_policy_names_and_that_is_missing_is_refused_before(server, zoo, make_graph):
     put(zoo, make_graph, "gap")
     config = zoo.root / "gap" / "config.pbtxt"
     config.write_text(config.read_text().replace("versions: [ 1 ]", "versions: [ 1, 2 ]"))
-    with pytest.raises(ServerError) as caught:
+    with pytest.raises(VersionNotFoundError, match="version 2 of model 'gap' does not exist"):
         server.load("gap")
-    assert "version 2 is not served" in caught.value.why
+    assert server.ready_versions("gap") == ()
 
 
 def test_what_must_not_reach_triton_is_refused_before(server, zoo, make_graph):
@@ -323,10 +324,10 @@ def test_a_repository_that_is_missing_empty_or_badly_named_is_refused(tmp_path):
 SERVE = """
 import sys
 from modelport._guard import guarded
-from modelport.commands.serve import serve_forever
+from modelport.commands.serve import supervise
 from modelport.server import EmbeddedServer
 server = EmbeddedServer(sys.argv[1], http_port=0, grpc_port=0, metrics_port=0)
-sys.exit(guarded(lambda: serve_forever(server, print), program="serve"))
+sys.exit(guarded(lambda: supervise(server, print, write=print, health_port=0), program="serve"))
 """
 
 

@@ -83,16 +83,40 @@ def test_problems_are_models_without_a_ready_version_and_versions_that_the_polic
         {"name": "gap", "version": "1", "state": "READY"},
     ]
     seam.answers["/v2/repository/index"] = (200, json.dumps(entries))
-    for model, versions in (("good", ["1"]), ("gap", ["1", "2"])):
-        config = {"version_policy": {"specific": {"versions": versions}}}
-        seam.answers[f"/v2/models/{model}/config"] = (200, json.dumps(config))
-    assert caller.problems(["good", "bad", "quiet", "gap", "absent"]) == {
+    assert caller.problems({"good": (1,), "bad": (1,), "quiet": None, "gap": (1, 2), "absent": ()}) == {
         "bad": "version 1: too big",
         "quiet": "Triton gives no reason; its log may",
         "gap": "version 2 is not served, though version_policy names it",
         "absent": "Triton gives no reason; its log may",
     }
     assert [caller.gone(model) for model in ("good", "bad", "quiet", "absent")] == [False, True, True, True]
+
+
+def test_coming_going_and_gone_are_told_apart(seam, caller):
+    entries = [
+        {"name": "new", "version": "1", "state": "LOADING"},
+        {"name": "new", "version": "2", "state": "READY"},
+        {"name": "old", "version": "1", "state": "UNLOADING"},
+        {"name": "old", "version": "2", "state": "UNAVAILABLE", "reason": "unloaded"},
+    ]
+    seam.answers["/v2/repository/index"] = (200, json.dumps(entries))
+    models = ("new", "old", "absent")
+    assert [caller.loading(model) for model in models] == [True, False, False]
+    assert [caller.unloading(model) for model in models] == [False, True, True]
+    assert [caller.gone(model) for model in models] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("groups", "instances"),
+    [
+        ([], 0),
+        ([{"count": 2, "kind": "KIND_CPU", "gpus": []}], 2),
+        ([{"count": 2, "kind": "KIND_GPU", "gpus": [0, 1]}, {"count": 1, "kind": "KIND_CPU"}], 5),
+    ],
+)
+def test_instances_are_counted_on_all_devices(seam, caller, groups, instances):
+    seam.answers["/v2/models/m/config"] = (200, json.dumps({"instance_group": groups} if groups else {}))
+    assert caller.instances("m") == instances
 
 
 @pytest.mark.parametrize(
