@@ -131,7 +131,7 @@ def _step(context: Context, model: Model, index: int) -> Iterator[Finding]:
     assert model.config is not None
     most, batch = other.config.max_batch_size, model.config.max_batch_size
     if most and batch > most:
-        yield ENSEMBLE_BATCH.found(f"max_batch_size is {batch}; that of {name} is {most}", where)
+        yield ENSEMBLE_BATCH.found(f"max_batch_size is {batch}; that of {name} is {most}", model.at("max_batch_size"))
     yield from _maps(model, other, index, name)
     yield from _queue(model, other, index, name, context.target)
 

@@ -135,14 +135,14 @@ def _tensors(model: Model, version: int, header: Header) -> Iterator[Finding]:
             name = f"version {version}: {word} {tensor.name!r}"
             if found is None:
                 what = f"{name} is not in the file; there is {', '.join(map(repr, sorted(there))) or 'none'}"
-                yield ONNX_TENSORS.found(what, where, severity=severity)
+                yield ONNX_TENSORS.found(what, _line(model, word, index, "name"), severity=severity)
             elif model.batched and found.shape and found.shape[0] != VARIES:
                 what = (
                     f"{name} has the shape {list(found.shape)} in the file; max_batch_size is {config.max_batch_size}"
                 )
                 yield ONNX_BATCH_AXIS.found(what, where, severity=severity)
             elif problem := _misfit(tensor, found, batched=model.batched, exact=word == "output"):
-                yield ONNX_TENSORS.found(f"{name} {problem}", _line(model, word, index), severity=severity)
+                yield ONNX_TENSORS.found(f"{name} {problem}", _line(model, word, index, "dims"), severity=severity)
 
 
 def _misfit(tensor: Any, value: Value, *, batched: bool, exact: bool) -> str:
@@ -176,7 +176,7 @@ def _type_of(value: Value) -> str:
         return f"no tensor that Triton serves (ONNX type {value.dtype})"
 
 
-def _line(model: Model, word: str, index: int) -> Place:
+def _line(model: Model, word: str, index: int, part: str) -> Place:
     found = text_fields.find(model.fields, word)
-    inner = text_fields.find(found[index].fields, "dims") if index < len(found) else []
+    inner = text_fields.find(found[index].fields, part) if index < len(found) else []
     return model.at_line(inner[0].line) if inner else model.at(word, index=index)
