@@ -49,6 +49,12 @@ def lines(*texts: str) -> None:
         OUT.print(escape(text), soft_wrap=True)
 
 
+def event(line: str) -> None:
+    """Print one line on standard error; letters that steer a terminal are shown as `?`."""
+    sys.stderr.write("".join(c if c.isprintable() else "?" for c in line) + "\n")
+    sys.stderr.flush()
+
+
 def size(count: int) -> str:
     """Bytes in words, such as `44.7 MB`."""
     value = float(count)

@@ -1,28 +1,27 @@
-"""The verb `serve`: the embedded Triton server over a repository, in the foreground or as a context manager."""
+"""The verb `serve`: the embedded Triton over a repository, watched over in the foreground, or as a context manager."""
 
 from __future__ import annotations
 
 import json
 import os
 import shlex
-import signal
-import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelport.convert.types import first_row
-from modelport.errors import ManifestError, ServerDiedError, VersionNotFoundError
+from modelport.errors import ManifestError, VersionNotFoundError
 from modelport.repository import config as configs
 from modelport.repository import manifest as manifests
 from modelport.repository.layout import DEFAULT_REPOSITORY, model_names
 from modelport.repository.versions import serving_version
-from modelport.server import EmbeddedServer
+from modelport.server import EmbeddedServer, connection
 from modelport.spec import dtype_of
 from modelport.verify import evidence as evidences
 
-POLL_S = 0.2
+if TYPE_CHECKING:
+    from modelport.supervisor.supervisor import Supervisor
+
 MAX_CURL_ELEMENTS = 64
 
 
@@ -36,6 +35,8 @@ def serve(
     **options: Any,
 ) -> EmbeddedServer:
     """The embedded server for a repository, to be used in a `with` statement (or with `start` and `stop`).
+
+    Other commands, such as `modelport promote`, find it while it runs. It is not watched over: `modelport serve` does.
 
     Args:
         repository: Folder of the model repository.
@@ -58,8 +59,13 @@ def serve(
             fix="build the sample models with 'modelport demo', or export your own",
             path=str(root),
         )
-    return EmbeddedServer(
-        root, models=chosen, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port, **options
+    return _Known(
+        root,
+        models=chosen if models is not None else lambda: servable(root),
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        **options,
     )
 
 
@@ -68,26 +74,47 @@ def servable(repository: Path) -> list[str]:
     return [name for name in model_names(repository) if serving_version(repository, name)]
 
 
-def serve_forever(server: EmbeddedServer, ready: Callable[[EmbeddedServer], None]) -> None:
-    """Start the server, call `ready`, and wait until Ctrl-C or SIGTERM; then stop it.
+def supervise(
+    server: EmbeddedServer,
+    started: Callable[[Supervisor], None],
+    *,
+    only: Sequence[str] | None = None,
+    write: Callable[[str], None],
+    **options: Any,
+) -> None:
+    """Start the server and watch over it, until Ctrl-C or SIGTERM; then let it answer what it accepted, and stop it.
+
+    Args:
+        server: What `serve` gave.
+        started: Called once when the server answers.
+        only: The models that are served; None for all, also those that come later.
+        write: Called with one line for each event.
+        options: Of `modelport.supervisor.supervisor.Options`.
 
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM came while it started; it is stopped.
-        ServerDiedError: The server ended by itself.
+        ServerDiedError: The server died again and again.
+        ServerError: The repository is served already, or the server does not start.
     """
-    stop = threading.Event()
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with server:
-            for number in before:
-                signal.signal(number, lambda *_: stop.set())
-            ready(server)
-            while not stop.wait(POLL_S):
-                if not server.running:
-                    raise _died(server)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    from modelport.supervisor.supervisor import Options, Supervisor  # its metrics take a while to import
+
+    Supervisor(server, Options(**options), only=only, write=write).run(started)
+
+
+class _Known(EmbeddedServer):
+    """An embedded server that other commands find, as they find the one of `modelport serve`."""
+
+    def start(self) -> EmbeddedServer:
+        super().start()
+        other = connection.read(self.state_dir)
+        if other is None or not other.running():
+            connection.write(self.state_dir, self.handle)
+        return self
+
+    def stop(self, **options: Any) -> None:
+        if self._handle is not None:
+            connection.remove(self.state_dir, self._handle)
+        super().stop(**options)
 
 
 def curl_line(repository: Path, http_url: str) -> str:
@@ -119,14 +146,3 @@ def _requests(repository: Path) -> list[tuple[int, str, str]]:
         ]
         found.append((size, name, json.dumps({"inputs": tensors}, ensure_ascii=False)))
     return found
-
-
-def _died(server: EmbeddedServer) -> ServerDiedError:
-    time.sleep(POLL_S)
-    tail = server.log.read_text(encoding="utf-8", errors="replace").splitlines()[-50:]
-    return ServerDiedError(
-        "the server ended by itself",
-        why="its last lines were:\n" + "\n".join(tail),
-        fix=f"the whole log is {server.log}",
-        log_tail="\n".join(tail),
-    )

@@ -1,0 +1,119 @@
+"""Events as they happen: into the repository's event log, one line each for whoever watches, and counted."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from modelport.repository import events
+from modelport.repository.events import EVENTS_FILE, Event
+from modelport.repository.layout import state_folder
+
+KEPT = 50
+
+
+class Announcer:
+    """Takes events of this process, and finds those that other commands write into the log meanwhile.
+
+    Args:
+        repository: The model repository.
+        write: Called with one line for each event.
+        as_json: JSON lines in place of lines for people.
+    """
+
+    def __init__(self, repository: Path, write: Callable[[str], None], *, as_json: bool) -> None:
+        self._repository = repository
+        self._write = write
+        self._line = events.as_json if as_json else events.as_text
+        self._lock = threading.Lock()
+        self._own: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
+        self._latest: deque[Event] = deque(maxlen=KEPT)
+        self._log = _Follower(state_folder(repository) / EVENTS_FILE)
+
+    def __call__(self, happened: Event) -> None:
+        """An event of this process."""
+        with self._lock:
+            self._own[events.as_json(happened)] += 1
+            events.append(self._repository, happened)
+            self._show(happened)
+
+    def follow(self) -> None:
+        """Take in the events of other processes."""
+        with self._lock:
+            for line in self._log.lines():
+                if self._own[line] > 0:
+                    self._own[line] -= 1
+                    continue
+                with contextlib.suppress(ValueError, TypeError):
+                    self._show(Event(**json.loads(line)))
+            self._own = +self._own  # without the zeros
+
+    def counts(self) -> dict[str, int]:
+        """How many there were of each kind since the start."""
+        with self._lock:
+            return dict(self._counts)
+
+    def latest(self) -> list[Event]:
+        """The latest ones, the oldest first."""
+        with self._lock:
+            return list(self._latest)
+
+    def close(self) -> None:
+        """Stop following."""
+        self._log.close()
+
+    def _show(self, happened: Event) -> None:
+        self._counts[happened.kind] += 1
+        self._latest.append(happened)
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            self._write(self._line(happened))
+
+
+class _Follower:
+    """Reads the lines that are added to a file, from now on, also when the file is replaced by a new one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rest = b""
+        self._file: IO[bytes] | None = self._open()
+        if self._file is not None:
+            self._file.seek(0, os.SEEK_END)
+
+    def lines(self) -> list[str]:
+        """The whole lines that are new."""
+        content = self._rest + self._read()
+        *whole, self._rest = content.split(b"\n")
+        return [line.decode("utf-8", "replace") for line in whole]
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _read(self) -> bytes:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return b""
+        found = b""
+        if self._file is not None:
+            if os.fstat(self._file.fileno()).st_ino == status.st_ino:
+                return self._file.read()
+            found = self._file.read()
+            self.close()
+        self._file = self._open()
+        return found + (self._file.read() if self._file is not None else b"")
+
+    def _open(self) -> IO[bytes] | None:
+        try:
+            return self._path.open("rb")
+        except OSError:
+            return None

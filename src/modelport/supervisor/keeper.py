@@ -1,0 +1,146 @@
+"""Keep a server running: start it, make it known, and start it again when it dies, until it dies too often."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from modelport.errors import ModelportError, ServerDiedError, ServerError
+from modelport.repository import events, journal
+from modelport.repository.events import Event
+from modelport.server import EmbeddedServer, connection
+from modelport.server.process_id import ProcessId
+from modelport.supervisor.backoff import Deaths
+from modelport.supervisor.care import Care
+from modelport.supervisor.link import Link
+from modelport.supervisor.mend import taken_back
+from modelport.supervisor.signals import Signals
+
+
+class Keeper:
+    """Starts and stops the server; everything here is done by the main thread.
+
+    Args:
+        server: The server, not started.
+        link: Where it is told to the other threads.
+        care: Is told of each start.
+        emit: Takes events.
+        health_url: The supervisor's own URL.
+        deaths: When to start again.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        server: EmbeddedServer,
+        link: Link,
+        care: Care,
+        emit: Callable[[Event], None],
+        *,
+        health_url: str,
+        deaths: Deaths | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._server = server
+        self._link = link
+        self._care = care
+        self._emit = emit
+        self._health_url = health_url
+        self._deaths = Deaths() if deaths is None else deaths
+        self._clock = clock
+
+    def start(self) -> None:
+        """Start the server, and make it known to other commands.
+
+        Raises:
+            ModelportError: It does not start; nothing of it is left.
+        """
+        for note in journal.repair(self._server.repository):
+            self._emit(taken_back(note))
+        started = self._clock()
+        self._server.start()
+        try:
+            supervisor = ProcessId.of()
+            handle = replace(self._server.handle, supervisor=supervisor, health_url=self._health_url)
+            connection.write(self._server.state_dir, handle)
+        except BaseException:
+            self._server.stop()
+            raise
+        self._care.started(handle, self._server.failed)
+        self._link.handle, self._link.since, self._link.starts = handle, started, self._link.starts + 1
+        seconds = round(self._clock() - started, 3)
+        kind = "server_restarted" if self._link.restarts else "server_started"
+        text = f"process {handle.server_pid} answers at {handle.http_url} and {handle.grpc_url}"
+        self._emit(events.event(kind, text, seconds=seconds, pid=handle.server_pid))
+
+    def keep(self, signals: Signals, poll_s: float) -> None:
+        """Return when a signal asks for the end; until then, start the server again when it dies.
+
+        Raises:
+            ServerDiedError: It dies again and again.
+        """
+        while not signals.stop.wait(poll_s):
+            if not self._server.running:
+                self._start_again(signals, self._how_it_died())
+            elif self._care.hung():
+                self._server.stop(grace_s=0.0)
+                self._start_again(signals, ServerError("the server answered no control call", why="it hangs"))
+
+    def stop(self, *, grace_s: float | None = None) -> None:
+        """Let the server answer what it has accepted, and end it.
+
+        Args:
+            grace_s: Seconds that it has for that; the server's own when left out.
+        """
+        self._link.stopping = True
+        handle, self._link.handle = self._link.handle, None
+        if handle is not None:
+            connection.remove(self._server.state_dir, handle)
+        if grace_s is None:
+            self._server.stop()
+        else:
+            self._server.stop(grace_s=grace_s)
+
+    def _start_again(self, signals: Signals, reason: ModelportError) -> None:
+        lived_s = self._clock() - self._link.since
+        self._link.handle = None
+        self._care.ended()
+        text = f"{reason.what}, {lived_s:.0f} s after its start"
+        self._emit(events.event("server_died", text, level="error", lived_s=round(lived_s, 1)))
+        while True:
+            wait_s = self._deaths.died(lived_s)
+            if wait_s is None:
+                raise self._gives_up(reason)
+            if signals.stop.wait(wait_s):
+                return
+            try:
+                with signals.interrupting():
+                    self.start()
+                return
+            except KeyboardInterrupt:
+                return
+            except ModelportError as error:
+                reason, lived_s = error, 0.0
+                self._emit(events.event("restart_failed", f"{error.what}: {error.why}", level="error"))
+
+    def _how_it_died(self) -> ModelportError:
+        try:
+            _ = self._server.handle
+        except ServerError as error:
+            return error
+        return ServerError("the server ended")
+
+    def _gives_up(self, reason: ModelportError) -> ServerDiedError:
+        times = self._deaths.in_a_row
+        text = f"the server died {times} times, each time soon after its start: it is not started again"
+        self._emit(events.event("server_given_up", text, level="error", deaths=times))
+        log: Path = self._server.log
+        return ServerDiedError(
+            text,
+            why=f"the last time: {reason.what}" + (f"\n{reason.why}" if reason.why else ""),
+            fix=f"correct what its log says ({log}), then start 'modelport serve' again",
+            returncode=getattr(reason, "returncode", 0),
+            log_tail=getattr(reason, "log_tail", ""),
+        )

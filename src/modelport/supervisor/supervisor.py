@@ -1,0 +1,249 @@
+"""`Supervisor`: a served repository that is watched over, from the start of the server to its end.
+
+    main thread         signals; starts the server, and starts it again when it dies     (keeper)
+    modelport-care      looks twice a second: processes, files, index; decides           (care)
+    modelport-probe-N   golden requests                                                  (probes)
+    modelport-work-N    loading and restoring, one thing at a time for each model        (jobs)
+    modelport-health    /healthz /readyz /metrics /status                                (health)
+
+Threads for probes and work are made when they are needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from modelport.repository import events
+from modelport.server import EmbeddedServer, checks
+from modelport.supervisor import health
+from modelport.supervisor.announce import Announcer
+from modelport.supervisor.care import Care
+from modelport.supervisor.health import Answer, Health
+from modelport.supervisor.jobs import Jobs
+from modelport.supervisor.keeper import Keeper
+from modelport.supervisor.link import Link
+from modelport.supervisor.metrics import Known, Metrics
+from modelport.supervisor.probes import Prober
+from modelport.supervisor.signals import Signals
+from modelport.supervisor.single import only_one
+from modelport.supervisor.wishes import Wishes
+
+HOST = "127.0.0.1"
+POLL_S = 0.2  # between two looks at the server's process
+LOOK_S = 0.5  # between two looks at everything else
+STUCK_S = 30.0  # without a look, the supervisor is not healthy
+END_S = 2.0  # for the threads to end
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a repository is supervised.
+
+    Attributes:
+        health_port: Of `/healthz`, `/readyz`, `/metrics`; 0 takes a free one.
+        probe_interval_s: Seconds between two golden requests to a version that serves.
+        probe_deadline_s: Seconds that a golden answer may take.
+        watch: Whether version folders that are copied in are picked up.
+        as_json: Events as JSON lines.
+    """
+
+    health_port: int = 8003
+    probe_interval_s: float = 5.0
+    probe_deadline_s: float = 5.0
+    watch: bool = True
+    as_json: bool = False
+
+
+class Supervisor:
+    """Serves a repository and watches over it.
+
+    Args:
+        server: The server, not started.
+        options: How.
+        only: The models that are to be served; None for all.
+        write: Called with one line for each event.
+
+    Attributes:
+        server: The server.
+        health_url: Such as `http://127.0.0.1:8003`; empty before `run`.
+    """
+
+    def __init__(
+        self,
+        server: EmbeddedServer,
+        options: Options,
+        *,
+        only: Collection[str] | None = None,
+        write: Callable[[str], None],
+    ) -> None:
+        self.server = server
+        self.health_url = ""
+        self._options = options
+        self._clock = time.monotonic
+        self._began = self._looked_at = self._clock()
+        self._ended = threading.Event()
+        self._trouble = ""
+        repository = server.repository
+        self._announce = Announcer(repository, write, as_json=options.as_json)
+        self._link = Link()
+        self._jobs = Jobs()
+        self._prober = Prober(
+            repository, interval_s=options.probe_interval_s, deadline_s=options.probe_deadline_s, clock=self._clock
+        )
+        wishes = Wishes(repository, only)
+        self._care = Care(repository, self._link, wishes, self._prober, self._jobs, self._announce, self._clock)
+        known = Known(
+            link=self._link, care=self._care, prober=self._prober, events=self._announce.counts, clock=self._clock
+        )
+        self._metrics = Metrics(known)
+
+    def run(self, started: Callable[[Supervisor], None]) -> None:
+        """Serve until Ctrl-C or SIGTERM, then let accepted requests be answered, and stop everything.
+
+        Args:
+            started: Called once when the server answers.
+
+        Raises:
+            ServerError: The repository is served already, or the server does not start.
+            ServerDiedError: The server dies again and again.
+            PortTakenError: A port is in use.
+            KeyboardInterrupt: A signal came while it started; it is stopped.
+        """
+        checks.check_repository(self.server.repository)
+        pages = {
+            "healthz": self._healthz,
+            "readyz": self._readyz,
+            "metrics": self._metrics_page,
+            "status": self._status,
+        }
+        with (
+            only_one(self.server.repository, self.server.state_dir),
+            Health(HOST, self._options.health_port, pages) as own,
+            Signals() as signals,
+        ):
+            self.health_url = own.url
+            keeper = Keeper(self.server, self._link, self._care, self._announce, health_url=own.url, clock=self._clock)
+            try:
+                with signals.interrupting():
+                    keeper.start()
+                with self._watching():
+                    started(self)
+                    keeper.keep(signals, POLL_S)
+                    self._announce(events.event("stopping", "accepted requests are answered"))
+            finally:
+                self._stop(keeper)
+
+    @contextlib.contextmanager
+    def _watching(self) -> Any:
+        """The threads that look, and the watcher for what is copied in."""
+        self._looked_at = self._clock()
+        thread = threading.Thread(target=self._looks, name="modelport-care", daemon=True)
+        drops = self._drops()
+        try:
+            thread.start()
+            if drops is not None:
+                drops.start()
+            yield
+        finally:
+            self._link.stopping = True
+            self._ended.set()
+            if drops is not None:
+                drops.stop(timeout_s=END_S)
+            thread.join(END_S)
+
+    def _drops(self) -> Any:
+        if not self._options.watch:
+            return None
+        from modelport.supervisor.drops import Drops
+
+        return Drops(self.server.repository, self._announce)
+
+    def _stop(self, keeper: Keeper) -> None:
+        self._link.stopping = True
+        self._ended.set()
+        self._jobs.stop()
+        self._prober.stop()
+        try:
+            keeper.stop()
+        except KeyboardInterrupt:  # the second signal: what the first call was waiting for has been killed
+            keeper.stop(grace_s=0.0)
+        self._announce(events.event("stopped", "the server has ended"))
+        self._announce.close()
+
+    def _looks(self) -> None:
+        while not self._ended.wait(LOOK_S):
+            self._look()
+
+    def _look(self) -> None:
+        """Look once. A look that fails is told, and does not end the watch."""
+        try:
+            self._care.look()
+            self._announce.follow()
+        except Exception as exc:
+            trouble = f"{type(exc).__name__}: {exc}"
+            if trouble != self._trouble:
+                self._announce(events.event("supervisor_failed", trouble, level="error"))
+            self._trouble = trouble
+        else:
+            self._trouble, self._looked_at = "", self._clock()
+
+    def _healthz(self, _: str) -> Answer:
+        handle = self._link.handle
+        server = handle is not None and handle.running()
+        looking = not self._link.starts or self._clock() - self._looked_at < STUCK_S
+        content: dict[str, object] = {"supervisor": looking, "server": server, "restarts": self._link.restarts}
+        if self._trouble:
+            content["trouble"] = self._trouble
+        return health.as_json(200 if looking and server else 503, content)
+
+    def _readyz(self, model: str) -> Answer:
+        """All models, or `/readyz/<model>`."""
+        found = self._care.ready()
+        whole = found.missing.get("")
+        if not model:
+            missing = dict(found.missing)
+            return health.as_json(
+                200 if found.ready else 503, {"ready": found.ready, "missing": missing, "models": found.models}
+            )
+        if whole is None and model not in found.models:
+            return health.as_json(404, {"ready": False, "missing": {model: "no version of it is to be served"}})
+        reason = whole or found.missing.get(model)
+        return health.as_json(
+            503 if reason else 200, {"ready": not reason, "missing": {model: reason} if reason else {}}
+        )
+
+    def _metrics_page(self, _: str) -> Answer:
+        return 200, self._metrics.text()
+
+    def _status(self, _: str) -> Answer:
+        """All of it, for `modelport status`."""
+        found, now, link = self._care.ready(), self._clock(), self._link
+        results = self._prober.results()
+        models = {
+            model: {
+                **asdict(view),
+                "serving": view.serving,
+                "ready": None if model not in found.models else model not in found.missing,
+                "reason": found.missing.get(model, ""),
+                "stubs": {version: self._care.stubs.alive(model, version) for version in view.loaded},
+                "probes": {v: asdict(results[model, v]) for v in view.loaded if (model, v) in results},
+            }
+            for model, view in self._care.views.items()
+        }
+        content = {
+            "pid": os.getpid(),
+            "now": now,
+            "uptime_s": now - self._began,
+            "server_uptime_s": now - link.since if link.handle else None,
+            "restarts": link.restarts,
+            "ready": found.ready,
+            "missing": found.missing,
+            "models": models,
+        }
+        return health.as_json(200, content)

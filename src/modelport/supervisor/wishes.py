@@ -1,0 +1,83 @@
+"""What `config.pbtxt` wants: the versions to load of each model. Files are read again when they change."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelport.errors import ManifestError, ModelportError
+from modelport.repository import config as configs
+from modelport.repository.layout import config_path, model_names, version_numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What is wanted of one model.
+
+    Attributes:
+        versions: The versions to load, ascending; none for a model without any.
+        mark: Another one when a file that matters changed.
+        problem: Why the configuration cannot be read; empty when it can.
+    """
+
+    versions: tuple[int, ...]
+    mark: tuple[object, ...]
+    problem: str = ""
+
+    @property
+    def serving(self) -> int | None:
+        """The version that callers shall get."""
+        return max(self.versions, default=None)
+
+
+class Wishes:
+    """Reads what is wanted of every model.
+
+    Args:
+        repository: The model repository.
+        only: The models to look at; None for all.
+    """
+
+    def __init__(self, repository: Path, only: Collection[str] | None = None) -> None:
+        self._repository = repository
+        self._only = only
+        self._known: dict[str, Wish] = {}
+
+    def read(self) -> dict[str, Wish]:
+        """What is wanted now. Models whose files have not changed cost two `stat` calls.
+
+        Raises:
+            RepositoryError: The repository's folder cannot be read.
+        """
+        names = [n for n in model_names(self._repository) if self._only is None or n in self._only]
+        found: dict[str, Wish] = {}
+        for name in names:
+            mark = self._mark(name)
+            known = self._known.get(name)
+            found[name] = known if known is not None and known.mark == mark else self._read(name, mark)
+        self._known = found
+        return dict(found)
+
+    def _mark(self, name: str) -> tuple[object, ...]:
+        marks: list[object] = []
+        for path in (self._repository / name, config_path(self._repository, name)):
+            try:
+                status = path.stat()
+            except OSError:
+                marks.append(None)
+            else:
+                marks.append((status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        return tuple(marks)
+
+    def _read(self, name: str, mark: tuple[object, ...]) -> Wish:
+        try:
+            numbers = version_numbers(self._repository, name)
+            path = config_path(self._repository, name)
+            if not numbers or not path.is_file():
+                return Wish(versions=(), mark=mark)
+            return Wish(versions=configs.selected(configs.read(path), numbers), mark=mark)
+        except ManifestError as error:
+            return Wish(versions=(), mark=mark, problem=f"{error.what}: {error.why}")
+        except ModelportError:  # the folder went away while it was read
+            return Wish(versions=(), mark=mark)
