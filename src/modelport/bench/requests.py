@@ -14,7 +14,7 @@ import numpy as np
 from modelport.errors import RemoteError, UnreachableError
 from modelport.spec import dtype_of
 
-_HEADER_LENGTH = "Inference-Header-Content-Length"
+HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def triton_request(model: str, inputs: Mapping[str, np.ndarray[Any, Any]], outpu
     return Request(
         path=f"/v2/models/{model}/infer",
         body=header + b"".join(array.tobytes() for array in inputs.values()),
-        headers={"Content-Type": "application/octet-stream", _HEADER_LENGTH: str(len(header))},
+        headers={"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(header))},
     )
 
 
@@ -93,4 +93,4 @@ def send(base_url: str, request: Request, *, timeout_s: float = 10.0) -> np.ndar
             fix="look at the server's log",
             status=answer.status,
         )
-    return np.frombuffer(body[int(answer.headers.get(_HEADER_LENGTH, 0)) :], dtype=np.float32)
+    return np.frombuffer(body[int(answer.headers.get(HEADER_LENGTH, 0)) :], dtype=np.float32)
