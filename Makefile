@@ -43,8 +43,9 @@ format: setup ## Let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: setup ## Write docs/cli.md anew from the commands' own help
+docs: setup ## Write docs/cli.md and docs/doctor.md anew from the commands and rules themselves
 	@$(BIN)/python scripts/cli_docs.py
+	@$(BIN)/python scripts/doctor_docs.py
 
 lock: ## Resolve pyproject.toml anew into requirements.lock
 	@scripts/lock.sh

@@ -14,7 +14,9 @@ from modelport.cli.app import app
 # isort: off
 import modelport.cli.exporting
 import modelport.cli.versions
+import modelport.cli.dropping
 import modelport.cli.registry
+import modelport.cli.doctoring
 import modelport.cli.serving
 import modelport.cli.asking  # noqa: F401 - it registers its commands
 # isort: on
