@@ -1,4 +1,4 @@
-"""`list`, `show` and `diff`: parsing, and what is printed."""
+"""The verbs of the registry, from `list` to `prune`: parsing, and what is printed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import typer
 from modelport import _render
 from modelport.cli.app import Json, Repository, app
 from modelport.repository.layout import DEFAULT_REPOSITORY
+
+Model = Annotated[str, typer.Argument(help="Model name.")]
 
 
 @app.command("list")
@@ -83,6 +85,135 @@ def show_command(
     _render.lines("config.pbtxt:", "", shown.config)
 
 
+@app.command("diff")
+def diff_command(
+    model: Model,
+    before: Annotated[int, typer.Argument(help="A version.")],
+    after: Annotated[int, typer.Argument(help="Another version.")],
+    repository: Repository = DEFAULT_REPOSITORY,
+    json: Json = False,
+) -> None:
+    """Show what changed between two versions: metrics, tensors, configuration, files, sizes, software, sources.
+
+    Example: `modelport diff digits_cnn 1 2`
+    """
+    from modelport.commands.diff import diff
+
+    found = diff(model, before, after, repository=repository)
+    if json:
+        _render.as_json(found)
+    elif found.changes:
+        columns = ("", "what", f"version {before}", f"version {after}", "difference")
+        _render.table("", columns, [_change(change) for change in found.changes])
+    else:
+        _render.lines("nothing differs")
+
+
+@app.command("tag")
+def tag_command(
+    reference: Annotated[str, typer.Argument(help="NAME/VERSION.", metavar="NAME/VERSION")],
+    words: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(help="Tags: a letter, then letters, digits and `_.-`. Left out: show those there are."),
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Take these tags away.")] = False,
+    repository: Repository = DEFAULT_REPOSITORY,
+    json: Json = False,
+) -> None:
+    """Add tags to a version, or take them away. `modelport list --tag` finds them.
+
+    Example: `modelport tag digits_cnn/2 reviewed quantized`
+    """
+    from modelport.commands.tagging import tag
+
+    tags = tag(reference, words or (), remove=remove, repository=repository)
+    _render.as_json(tags) if json else _render.lines(f"tags of {reference}: {', '.join(tags) or 'none'}")
+
+
+@app.command("alias")
+def alias_command(
+    model: Model,
+    pointing: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(help="ALIAS=VERSION, such as `stable=2`. Left out: show those there are."),
+    ] = None,
+    remove: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--remove", help="Take this alias away. Repeat it."),
+    ] = None,
+    repository: Repository = DEFAULT_REPOSITORY,
+    json: Json = False,
+) -> None:
+    """Let aliases point at versions. An alias may only point at a version that is loaded.
+
+    Example: `modelport alias digits_cnn stable=1 canary=2`
+    """
+    from modelport.commands.tagging import alias, parse_aliases
+
+    aliases = alias(model, parse_aliases(pointing or ()), remove=remove or (), repository=repository)
+    if json:
+        _render.as_json(aliases)
+    else:
+        words = (f"{word} points at version {version}" for word, version in aliases.items())
+        _render.lines(f"aliases of {model}: {', '.join(words) or 'none'}")
+
+
+@app.command("policy")
+def policy_command(
+    model: Model,
+    on_drop: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="`candidate`: it waits for `modelport promote`. `promote`: it is promoted at once."),
+    ] = None,
+    repository: Repository = DEFAULT_REPOSITORY,
+    json: Json = False,
+) -> None:
+    """Say what becomes of a version that is copied into the model's folder while `modelport serve` runs.
+
+    It is always checked first; one that is found broken is reported and never served.
+
+    Example: `modelport policy digits_cnn --on-drop promote`
+    """
+    from modelport.commands.policy import policy
+
+    now = policy(model, on_drop=on_drop, repository=repository)
+    if json:
+        _render.as_json({"on_drop": now})
+        return
+    meaning = "is promoted at once" if now == "promote" else "waits for 'modelport promote'"
+    _render.lines(f"{model}: a version that is copied in and found good {meaning} (--on-drop {now})")
+
+
+@app.command("prune")
+def prune_command(
+    model: Model,
+    keep: Annotated[int, typer.Option(help="How many of the versions stay that nothing else keeps, the newest.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be deleted, and touch nothing.")] = False,
+    repository: Repository = DEFAULT_REPOSITORY,
+    json: Json = False,
+) -> None:
+    """Delete old versions, never one that is needed.
+
+    These stay whatever `--keep` says: the version that serves, every loaded one, every one with an alias, the one that
+    a rollback goes to, and a folder without a manifest, which may still be being copied in. Of all others, candidates
+    among them, the `--keep` highest numbers stay. No number is ever given again.
+
+    Example: `modelport prune digits_cnn --keep 3 --dry-run`
+    """
+    from modelport.commands.prune import prune
+
+    done = prune(model, keep=keep, dry_run=dry_run, repository=repository)
+    if json:
+        _render.as_json(done)
+        return
+    verb = "would be deleted" if done.dry_run else "deleted"
+    rows = {v: (v, f"{verb} ({_render.size(size)})") for v, size in done.deleted.items()}
+    rows.update({v: (v, f"stays: {why}") for v, why in done.kept.items()})
+    _render.table("", ("version", "what becomes of it"), [rows[v] for v in sorted(rows)])
+    if not done.deleted:
+        _render.lines("nothing to delete")
+
+
 def _print_list(rows: list[Any]) -> None:
     columns = {
         "model": [row.model for row in rows],
@@ -104,3 +235,24 @@ def _state(row: Any) -> str:
     """The state, and `loaded` where that does not go without saying."""
     words = f"{row.state}, loaded" if row.loaded and row.state != "serving" else row.state
     return f"{words}: {row.problem}" if row.problem else words
+
+
+def _change(change: Any) -> tuple[str, ...]:
+    """A row of the table of differences."""
+    is_size = change.part == "files" or change.what == "size in bytes"
+
+    def shown(value: Any) -> str:
+        if value is None:
+            return "none"
+        if is_size:
+            return _render.size(value)
+        return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+    difference = change.difference
+    if difference is None:
+        words = ""
+    elif is_size:
+        words = f"{'-' if difference < 0 else '+'}{_render.size(abs(difference))}" if difference else "other content"
+    else:
+        words = f"{difference:+.4g}"
+    return change.part, change.what, shown(change.before), shown(change.after), words
