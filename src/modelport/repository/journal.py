@@ -68,11 +68,11 @@ def noted(repository: Path, note: Note) -> Iterator[None]:
         OSError: The disk refused.
     """
     path = _path(repository, note.model)
-    with lock.writer(repository):  # what lies in staging without it is removed
-        disk.make_folder(path.parent)
-        content = json.dumps(dataclasses.asdict(note), indent=2)
-        disk.replace_text(path, content, through=state_folder(repository) / STAGING)
     try:
+        with lock.writer(repository):  # what lies in staging without it is removed
+            disk.make_folder(path.parent)
+            content = json.dumps(dataclasses.asdict(note), indent=2)
+            disk.replace_text(path, content, through=state_folder(repository) / STAGING)
         yield
         _remove(path)
     except BaseException:

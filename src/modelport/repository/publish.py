@@ -54,16 +54,14 @@ def staged(repository: Path, model: str) -> Iterator[Path]:
     """
     check_path(repository)
     workshop = state_folder(repository) / STAGING / f"{check_model_name(model)}-{uuid.uuid4().hex[:12]}"
-    with disk.errors(repository):
+    with disk.errors(repository), contextlib.ExitStack() as stack:
         with lock.writer(repository):
+            stack.callback(shutil.rmtree, workshop, ignore_errors=True)
             (workshop / "version").mkdir(parents=True)
             owner = os.open(workshop, os.O_RDONLY)
+            stack.callback(os.close, owner)
             fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            yield workshop / "version"
-        finally:
-            shutil.rmtree(workshop, ignore_errors=True)
-            os.close(owner)
+        yield workshop / "version"
 
 
 def clean_staging(repository: Path) -> list[str]:

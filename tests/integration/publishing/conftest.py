@@ -6,6 +6,7 @@ Triton's own message.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -113,6 +114,10 @@ class Run:
     def died_in(self, step: Call) -> bool:
         """Whether this call was the last of its thread, and never came back."""
         return any(str(call) == str(step) and call.result == "?" for call in self.calls)
+
+    def refused(self) -> list[Call]:
+        """The calls that were answered with an error instead of being made."""
+        return [call for call in self.calls if call.result.endswith("(INJECTED)")]
 
 
 class Publishers:
@@ -282,10 +287,20 @@ class Case:
                 return word
         raise Mixture(f"neither before nor after: {sorted(seen)}")
 
-    def disturbed(self, step: Call, how: str) -> Run:
-        """A publish in which something is done to one call: `signal=KILL`, `error=EIO`; beforehand as it was before."""
+    def disturbed(self, step: Call, how: str, *, and_all_after: bool = False) -> Run:
+        """A publish in which something is done to one call: `signal=KILL`, `error=EIO`; beforehand as it was before.
+
+        With `and_all_after`, it is done to all later calls of that name as well.
+        """
         self.restore()
-        return self.run("release", self.repository, inject=f"{step.name}:{how}:when={step.number}")
+        when = f"{step.number}{'+' if and_all_after else ''}"
+        return self.run("release", self.repository, inject=f"{step.name}:{how}:when={when}")
+
+    def left(self) -> list[str]:
+        """What lies in staging and in the journal, and files of a half write anywhere in the state folder."""
+        state = state_of(self.repository)
+        found = [path for name in ("staging", "journal") for path in (state / name).glob("*")]
+        return [path.name for path in {*found, *state.rglob("*.tmp")}]
 
     def settled(self) -> str:
         """Check what is there after a publisher was disturbed, and again after the next command's repair; as `fits`.
@@ -308,7 +323,7 @@ class Case:
         state = self.settled()
         again = self.run("release", self.repository)
         assert again.code == 0, again.said
-        assert left(self.repository) == [], "staging and journal are empty"
+        assert self.left() == [], "staging and journal are empty"
         if state == "before":
             assert self.fits() == "after"
         elif served(self.repository) != self.served_after:
@@ -354,7 +369,7 @@ def case(request: pytest.FixtureRequest, publishers: Publishers, tmp_path_factor
 @pytest.fixture(scope="session")
 def case_of(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Case]:
     """`case_of(name)`: the same with the real command."""
-    return lambda name: make_case(name, command, tmp_path_factory.mktemp("real"))
+    return functools.cache(lambda name: make_case(name, command, tmp_path_factory.mktemp("real")))
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -380,13 +395,6 @@ def read(path: Path) -> bytes:
 
 def contents(seen: dict[str, tuple[bytes, int]]) -> dict[str, bytes]:
     return {name: content for name, (content, _) in seen.items()}
-
-
-def left(repository: Path) -> list[str]:
-    """What lies in staging and in the journal, and files of a half write anywhere in the state folder."""
-    state = state_of(repository)
-    found = [path for name in ("staging", "journal") for path in (state / name).glob("*")]
-    return [path.name for path in {*found, *state.rglob("*.tmp")}]
 
 
 def served(repository: Path, model: str = "net") -> dict[int, dict[str, bytes]]:
