@@ -142,7 +142,9 @@ def change(now: Present, target: int, proven: Proven, server: Server, op: Operat
             _revive(now, proven, target, handle, op)
         switch_s = _switch(now, todo, proven, server, op)
     except ModelportError as exc:
-        if now.serving in ready and _serves(now, handle):
+        if not handle.running():
+            exc.why = f"{exc.why}; the server ended meanwhile"
+        elif now.serving in ready and _serves(now, handle):
             exc.why = f"{exc.why}; version {now.serving} serves on"
         raise
     journal.loaded(now.repository, now.model)

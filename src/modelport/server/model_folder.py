@@ -70,7 +70,8 @@ def check_model(repository: Path, model: str) -> None:
 def usable(repository: Path, models: Sequence[str] | None) -> tuple[list[str], dict[str, ModelportError]]:
     """Which models may be loaded when the server starts, and why the others may not.
 
-    A folder that must not reach Triton takes its own model away, and no other one.
+    A folder that must not reach Triton takes its own model away, and no other one. So does a policy that names a
+    version without a folder.
 
     Args:
         repository: Full path of the repository.
@@ -78,7 +79,7 @@ def usable(repository: Path, models: Sequence[str] | None) -> tuple[list[str], d
 
     Raises:
         ModelNotFoundError: A wanted one has no folder, or there is none at all.
-        InvalidNameError: None of those that are wanted may be loaded.
+        InvalidNameError, VersionNotFoundError: None of those that are wanted may be loaded.
     """
     wanted = model_folders(repository) if models is None else models
     if models is None and not wanted:
@@ -93,8 +94,9 @@ def usable(repository: Path, models: Sequence[str] | None) -> tuple[list[str], d
     for model in wanted:
         try:
             check_model(repository, model)
+            check_versions(repository, model)
             good.append(model)
-        except InvalidNameError as error:
+        except (InvalidNameError, VersionNotFoundError) as error:
             refused[model] = error
     if refused and not good:
         raise next(iter(refused.values()))

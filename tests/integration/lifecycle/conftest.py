@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,11 +19,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from modelport.client import Client
 from modelport.errors import ModelportError
+from modelport.lifecycle import trial
 from modelport.repository import config as configs
+from modelport.repository import journal
 from modelport.repository import manifest as manifests
 from modelport.repository.manifest import Manifest
 from modelport.repository.publish import Published, publish, staged
-from modelport.server import EmbeddedServer, connection, shared_memory
+from modelport.server import EmbeddedServer, connection, shared_memory, stubs
 from modelport.spec import ModelSpec, TensorSpec, dtype_of
 from modelport.verify import evidence as evidences
 from modelport.verify.evidence import Evidence, Golden
@@ -85,7 +89,7 @@ class Shelf:
 
     def publish(
         self,
-        name: str = "net",
+        name: str,
         *,
         value: float | None = None,
         golden: float | None = None,
@@ -145,7 +149,7 @@ class Shelf:
                 candidate=candidate,
             )
 
-    def named(self, name: str = "net") -> tuple[int, ...]:
+    def named(self, name: str) -> tuple[int, ...]:
         """The versions that its `config.pbtxt` names."""
         return configs.versions_of(configs.read(self.root / name / "config.pbtxt"))
 
@@ -183,7 +187,7 @@ class Callers:
     """Clients that ask all the time: two protocols, with and without a version; every answer is kept."""
 
     server: Any
-    model: str = "net"
+    model: str
     pinned: int | None = 1
     pause_s: float = 0.003
     answers: list[Answered] = field(default_factory=list)
@@ -225,9 +229,7 @@ class Callers:
             later = [moment for moment, _ in only if moment > one.sent]
             if one.error:
                 found.append(f"{who}: {one.error}")
-            elif one.pinned is not None and one.value != one.pinned:
-                found.append(f"{who}: answered by {one.value}")
-            elif one.pinned is None and one.value not in allowed:
+            elif one.value not in (allowed if one.pinned is None else [one.pinned]):
                 found.append(f"{who}: answered by {one.value}")
             elif one.pinned is None and due and one.value != due[-1] and not (later and one.came >= later[0]):
                 found.append(f"{who}: answered by {one.value} after {due[-1]} was proved to serve")
@@ -271,34 +273,39 @@ class Footprint:
         )
 
 
-@pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    """An empty repository."""
-    return Shelf(tmp_path / "model_repository")
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    """The repository of this test module."""
+    root = tmp_path_factory.mktemp("lifecycle") / "model_repository"
+    root.mkdir()
+    return Shelf(root)
+
+
+@pytest.fixture(scope="module")
+def server(shelf: Shelf) -> Iterator[EmbeddedServer]:
+    """A server of the shelf that commands find; it starts without models."""
+    with EmbeddedServer(shelf.root, models=(), **FREE) as running:
+        connection.write(running.state_dir, running.handle)
+        yield running
+        connection.remove(running.state_dir, running.handle)
 
 
 @pytest.fixture
-def start(shelf: Shelf) -> Iterator[Callable[..., EmbeddedServer]]:
-    """`start(models=...)`: a server of the shelf that commands find."""
-    running: list[EmbeddedServer] = []
-
-    def act(**options: Any) -> EmbeddedServer:
-        server = EmbeddedServer(shelf.root, **FREE, **options).start()
-        running.append(server)
-        connection.write(server.state_dir, server.handle)
-        return server
-
-    yield act
-    for server in running:
-        connection.remove(server.state_dir, server.handle) if server.running else None
-        server.stop()
+def net(shelf: Shelf, server: EmbeddedServer) -> Iterator[str]:
+    """The name of a model of this test alone, whose version 1 is published and served."""
+    name = f"net{len(list(shelf.root.iterdir()))}"
+    shelf.publish(name)
+    server.load(name)
+    yield name
+    if server.running:
+        server.unload(name)
 
 
 @pytest.fixture
 def ask() -> Callable[..., float]:
     """`ask(server, model, version)`: which version answers."""
 
-    def act(server: Any, model: str = "net", version: int | None = None) -> float:
+    def act(server: Any, model: str, version: int | None = None) -> float:
         x = np.array([[0.5, 0.25]], np.float32)
         with Client(server.http_url, timeout_s=10, retries=0) as client:
             return float(client.infer(model, version=version, inputs={"x": x})["y"][0, 0])
@@ -307,8 +314,33 @@ def ask() -> Callable[..., float]:
 
 
 @pytest.fixture
+def command(shelf: Shelf) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`command("promote", "net", before=[...])`: runs the program on the shelf, to its end."""
+
+    def act(*words: str, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        line = [*before, sys.executable, "-m", "modelport", *words, "--repository", str(shelf.root)]
+        return subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+
+    return act
+
+
+@pytest.fixture
+def untouched(shelf: Shelf) -> Callable[..., None]:
+    """`untouched(server, model, versions)`: these are loaded and named, and nothing is left of any operation."""
+
+    def check(server: Any, model: str, versions: tuple[int, ...]) -> None:
+        assert server.ready_versions(model) == shelf.named(model) == versions
+        assert journal.pending(shelf.root) == journal.to_load(shelf.root) == []
+        assert trial.left(server.handle) == []
+        assert [s for s in server.index() if s.model.endswith(".trial") and s.state not in ("", "UNAVAILABLE")] == []
+        assert [stub.model for stub in stubs.find(server.handle) if stub.model.endswith(".trial")] == []
+
+    return check
+
+
+@pytest.fixture
 def callers() -> type[Callers]:
-    """`with callers(server) as load`: four clients; see `Callers`."""
+    """`with callers(server, model) as load`: four clients; see `Callers`."""
     return Callers
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 
 import modelport
-from modelport.errors import ModelportError, ServerError, VerificationError, VersionNotFoundError
+from modelport.errors import ManifestError, ServerError, VerificationError, VersionNotFoundError
 from modelport.repository import config as configs
-from modelport.server import stubs
+from modelport.repository import switch
+from modelport.server import EmbeddedServer, stubs
 
 PROVED = "asking for version {} by its number and without"
 
@@ -29,41 +31,137 @@ class Moments:
         return moment
 
 
-def processes(server, model="net"):
+def processes(server, model):
     return {stub.version: stub.pid for stub in stubs.find(server.handle, model)}
 
 
-def test_a_promotion_under_load_loses_no_request_and_mixes_no_versions(shelf, start, ask, callers):
+def test_a_promotion_under_load_loses_no_request_and_mixes_no_versions(shelf, server, net, ask, callers, untouched):
     """B1 and A10: every answer is version 1's or 2's, only 2's after the switch, and version 1 is not loaded anew."""
-    shelf.publish()
-    server = start()
-    shelf.publish()
-    assert ask(server) == 1, "a published version takes no traffic"
-    before, seen = processes(server), Moments()
-    with callers(server) as load:
-        done = modelport.promote("net", repository=shelf.root, report=seen)
+    shelf.publish(net)
+    assert ask(server, net) == 1, "a published version takes no traffic"
+    before, seen = processes(server, net), Moments()
+    with callers(server, net) as load:
+        done = modelport.promote(net, repository=shelf.root, report=seen)
         returned = time.monotonic()
         load.wait(100)
     assert load.violations([1, 2], only=[(seen.of(2), 2)]) == []
     assert {one.value for one in load.answers if one.pinned is None and one.sent > returned} == {2}
     assert (done.version, done.before, done.loaded, done.server) == (2, 1, (1, 2), server.http_url)
-    assert shelf.named() == (1, 2)
-    assert processes(server)[1] == before[1], "version 1 was loaded anew"
-    assert server.log.read_text().count("successfully loaded 'net'") == 2
-    assert server.index() == tuple(state for state in server.index() if state.model == "net")
+    assert shelf.named(net) == (1, 2)
+    assert processes(server, net)[1] == before[1], "version 1 was loaded anew"
+    assert server.log.read_text().count(f"successfully loaded '{net}'") == 2
+    untouched(server, net, (1, 2))
 
 
-def test_going_back_under_load(shelf, start, callers):
+def test_going_back_under_load(shelf, server, net, callers):
     """A5: from the moment the switch is made, nobody gets version 2's answer any more."""
-    shelf.publish()
-    server = start()
-    shelf.publish()
-    modelport.promote("net", repository=shelf.root)
+    shelf.publish(net)
+    modelport.promote(net, repository=shelf.root)
     seen, started = Moments(), time.monotonic()
-    with callers(server) as load:
-        done = modelport.rollback("net", repository=shelf.root, report=seen)
+    with callers(server, net) as load:
+        done = modelport.rollback(net, repository=shelf.root, report=seen)
         assert time.monotonic() - started < 10
         load.wait(100)
     assert load.violations([1, 2], only=[(seen.of(1), 1)]) == []
     assert (done.version, done.before, done.loaded) == (1, 2, (1,))
-    assert server.ready_versions("net") == shelf.named() == (1,)
+    assert server.ready_versions(net) == shelf.named(net) == (1,)
+
+
+def test_a_version_whose_answers_are_wrong_never_answers_a_caller(shelf, server, net, callers, untouched):
+    """B1: what the server answers with it is not what its source answered. The next good one is promoted."""
+    shelf.publish(net, value=99, golden=2)
+    before = processes(server, net)
+    with callers(server, net) as load:
+        with pytest.raises(VerificationError, match="on trial") as caught:
+            modelport.promote(net, repository=shelf.root)
+        load.wait(50)
+    assert load.violations([1]) == []
+    assert caught.value.why.endswith("version 1 serves on")
+    untouched(server, net, (1,))
+    assert processes(server, net) == before
+    shelf.publish(net)
+    assert modelport.promote(net, repository=shelf.root).version == 3
+
+
+def test_a_version_that_cannot_load_is_refused_with_tritons_reason(
+    shelf, server, net, ask, callers, command, untouched
+):
+    """A6: the command fails, the old version serves on without one failed request, and the next good one works."""
+    shelf.publish(net, operator="NoSuchOperator")
+    with callers(server, net) as load:
+        failed = command("promote", net)
+        load.wait(50)
+    assert failed.returncode == ServerError.exit_code, failed.stderr
+    assert "NoSuchOperator" in failed.stderr and "version 1 serves on" in " ".join(failed.stderr.split())
+    assert load.violations([1]) == []
+    untouched(server, net, (1,))
+    shelf.publish(net)
+    done = command("promote", net, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["version"] == 3 and ask(server, net) == 3
+
+
+def test_a_changed_file_is_found_before_the_server_is_asked(shelf, server, net, untouched):
+    published = shelf.publish(net)
+    (published.folder / "model.onnx").write_bytes(b"something else")
+    with pytest.raises(ManifestError, match=r"model\.onnx was changed"):
+        modelport.promote(net, repository=shelf.root)
+    untouched(server, net, (1,))
+
+
+def test_a_policy_that_names_a_missing_version_is_refused_before_triton_is_asked(shelf, server, net, ask):
+    """A7: by a load, and by a server that starts, which serves its other models."""
+    rewrite(shelf, net, [1, 7])
+    asked = server.log.read_text().count(f"'{net}'")
+    with pytest.raises(VersionNotFoundError, match=f"version 7 of model '{net}' does not exist"):
+        server.load(net)
+    assert server.log.read_text().count(f"'{net}'") == asked
+    assert ask(server, net) == 1
+    shelf.publish("other")
+    with EmbeddedServer(shelf.root, models=[net, "other"], http_port=0, grpc_port=0, metrics_port=0) as second:
+        assert f"version 7 of model '{net}' does not exist" in second.failed[net]
+        assert ask(second, "other") == 1 and second.ready_versions(net) == ()
+        assert f"'{net}'" not in second.log.read_text()
+
+
+def rewrite(shelf, model, versions):
+    """What a user does with an editor, and modelport's record with it."""
+    config, known = switch.read(shelf.root, model)
+    configs.set_versions(config, versions)
+    switch.write(shelf.root, model, config, known)
+
+
+def test_a_missing_version_in_the_policy_does_not_block_a_promotion(shelf, server, net, ask, untouched):
+    shelf.publish(net)
+    rewrite(shelf, net, [1, 7])
+    said = []
+    modelport.promote(net, 2, repository=shelf.root, report=said.append)
+    assert any("names version 7, which is not there" in line for line in said)
+    untouched(server, net, (1, 2))
+
+
+# The detectors fire
+
+
+def test_a_switch_by_hand_to_a_wrong_version_is_seen_by_the_callers(shelf, server, net, callers):
+    shelf.publish(net, value=99, golden=2)
+    with callers(server, net) as load:
+        rewrite(shelf, net, [1, 2])
+        server.load(net)
+        load.wait(50)
+    assert any("answered by 99" in line for line in load.violations([1, 2]))
+
+
+def test_a_version_that_goes_without_a_successor_is_seen_by_the_callers(shelf, server, net, callers):
+    with callers(server, net) as load:
+        server.unload(net)
+        load.wait(50)
+    assert any(line.startswith("http unversioned: ") for line in load.violations([1]))
+    assert any(line.startswith("grpc for version 1: ") for line in load.violations([1]))
+
+
+def test_a_late_answer_of_the_old_version_is_seen(shelf, server, net, callers):
+    with callers(server, net) as load:
+        moment = time.monotonic()
+        load.wait(50)
+    assert any("answered by 1.0 after 2 was proved" in line for line in load.violations([1, 2], only=[(moment, 2)]))
