@@ -12,13 +12,6 @@ import pytest
 import torch
 
 from modelport.commands.export import export
-from modelport.repository import config as configs
-from modelport.repository import manifest as manifests
-from modelport.repository import switch
-from modelport.repository.manifest import Manifest
-from modelport.repository.publish import publish, staged
-from modelport.repository.record import Record
-from modelport.spec import ModelSpec, TensorSpec, dtype_of
 
 
 class Net(torch.nn.Module):
@@ -66,46 +59,3 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def repository(exported: Path, tmp_path: Path) -> Path:
     """A copy of `exported` that a test may change."""
     return Path(shutil.copytree(exported, tmp_path / "model_repository"))
-
-
-@pytest.fixture
-def shelf(tmp_path: Path) -> Path:
-    """An empty place for `shelve`."""
-    return tmp_path / "shelf"
-
-
-@pytest.fixture
-def shelve(shelf: Path) -> Callable[..., Path]:
-    """`shelve(metrics=..., content=...)`: publish the next version of `net`, of bytes that no server would load."""
-    spec = ModelSpec(
-        name="net",
-        inputs=(TensorSpec(name="x", dtype=dtype_of("FP32"), dims=(3,)),),
-        outputs=(TensorSpec(name="y", dtype=dtype_of("FP32"), dims=(2,)),),
-        max_batch_size=32,
-    )
-    config = configs.build(spec, backend="onnxruntime", filename="model.onnx", versions=[])
-
-    def act(content: bytes = b"weights", **facts: Any) -> Path:
-        def finish(folder: Path, version: int) -> None:
-            files = manifests.records(folder)
-            made = "2026-01-02T03:04:05+00:00"
-            about: dict[str, Any] = {"format": "onnx", "backend": "onnxruntime", "framework": "pytorch 2", **facts}
-            manifests.write(folder, Manifest(spec=spec, version=version, created=made, files=files, **about))
-
-        with staged(shelf, "net") as staging:
-            (staging / "model.onnx").write_bytes(content)
-            return publish(shelf, staging, config, finish=finish).folder
-
-    return act
-
-
-@pytest.fixture
-def stand(shelf: Path) -> Callable[..., None]:
-    """`stand([2, 3], way_back=(2,))`: what `net` has loaded, and its record."""
-
-    def act(loaded: list[int], **record: Any) -> None:
-        config, _ = switch.read(shelf, "net")
-        configs.set_versions(config, loaded)
-        switch.write(shelf, "net", config, Record(**record))
-
-    return act
