@@ -21,11 +21,12 @@ from modelport.repository import drops, placed
 from modelport.repository import manifest as manifests
 from modelport.repository.layout import config_path, model_names
 from modelport.repository.versions import loaded_versions
+from modelport.server.model_folder import named_versions
 from modelport.spec import parse_version
 from modelport.supervisor.folders import danger, missing, signature
 
 SETTLE_S = 10.0  # without any change, until a folder without a manifest counts as complete
-TICK_MS = 1000
+TICK_S = 1.0
 STEP_MS = 100
 BLIND_S = 5.0  # between two scans of everything, while the kernel wakes nobody
 BLIND_SHARE = 20  # and this many times as long as a scan takes
@@ -88,6 +89,7 @@ class Watcher:
         manifest_settle_s: The same for a folder whose manifest lists what is there.
         broken_after_s: Seconds without any change, until a folder that is not complete counts as broken.
         rescan_s: Seconds between two scans of everything.
+        tick_s: Seconds between two looks at what is being copied in.
     """
 
     def __init__(
@@ -98,12 +100,14 @@ class Watcher:
         manifest_settle_s: float = 1.0,
         broken_after_s: float = 60.0,
         rescan_s: float = 60.0,
+        tick_s: float = TICK_S,
     ) -> None:
         self.repository = repository.resolve()
         self.settle_s = settle_s
         self.manifest_settle_s = min(settle_s, manifest_settle_s)
         self.broken_after_s = broken_after_s
         self.rescan_s = rescan_s
+        self.tick_s = tick_s
         self.blind = ""
         """Why the kernel does not wake it; empty while it does. Then only the scans find something."""
         self._seen: dict[str, dict[int, _Seen]] = {}
@@ -126,13 +130,13 @@ class Watcher:
                 due = ended + min(every_s, self.rescan_s)
 
     def _wakes(self, stop: threading.Event) -> Iterator[set[str]]:
-        """The models in which something happened; empty sets every second while nothing does."""
+        """The models in which something happened; empty sets every tick while nothing does."""
         try:
             changes = watchfiles.watch(
                 self.repository,
                 watch_filter=None,
                 step=STEP_MS,
-                rust_timeout=TICK_MS,
+                rust_timeout=round(1000 * self.tick_s),
                 yield_on_timeout=True,
                 stop_event=stop,
                 raise_interrupt=False,
@@ -142,7 +146,7 @@ class Watcher:
                 yield {p.relative_to(self.repository).parts[0] for p in paths if p != self.repository}
         except (OSError, RuntimeError) as exc:  # such as too few inotify watches
             self.blind = str(exc)
-        while not stop.wait(TICK_MS / 1000):
+        while not stop.wait(self.tick_s):
             yield set()
 
     def _models(self) -> set[str]:
@@ -178,7 +182,8 @@ class Watcher:
         for name in names:
             number = _version(folder / name)
             if number is not None and number not in seen:
-                seen[number] = self._first_sight(model, number, start)
+                published = self._was_published(model, number, start)
+                seen[number] = _Seen(signature="", since=time.monotonic(), published=published)
             published = number is not None and seen[number].published
             reason = "" if published else danger(folder / name)
             if reason:
@@ -199,28 +204,28 @@ class Watcher:
         gone = {number: seen for number, seen in self._seen[model].items() if number not in versions}
         for number, seen in gone.items():
             del self._seen[model][number]
-            if seen.published and number in _named(self.repository, model):
+            if seen.published and number in (named_versions(self.repository / model) or ()):
                 reason = "its folder is gone, and config.pbtxt names it"
                 yield Changed(model=model, version=number, reason=reason)
 
-    def _first_sight(self, model: str, number: int, start: bool) -> _Seen:
-        """Whether a version was published, or copied in.
+    def _was_published(self, model: str, number: int, start: bool) -> bool:
+        """Whether a version that is seen for the first time was published; else it was copied in.
 
         At the start, what is loaded counts as published; so does what has a manifest, of a model of which nothing was
         noted, since whole repositories are copied.
         """
         known = placed.known(self.repository, model)
-        published = number in known and placed.ours(self.repository, model, number)
-        if start and not published:
-            loaded = number in _named(self.repository, model)
-            published = loaded or (not known and _has_manifest(self.repository / model / str(number)))
-        seen = _Seen(signature=self._signature(model, number), since=time.monotonic(), published=published)
-        seen.done = published or drops.refusal(self.repository, model, number) is not None
-        return seen
+        if number in known and placed.ours(self.repository, model, number):
+            return True
+        folder = self.repository / model / str(number)
+        return start and (number in _loaded(self.repository, model) or (not known and _has_manifest(folder)))
 
     def _version(self, model: str, number: int, seen: _Seen) -> Iterator[Finding]:
         now, signature = time.monotonic(), self._signature(model, number)
-        if signature != seen.signature:
+        if not seen.signature:
+            seen.done = seen.published or drops.refusal(self.repository, model, number) is not None
+            seen.signature = signature
+        elif signature != seen.signature:
             seen.signature, seen.since, seen.done = signature, now, False
         if seen.done:
             return
@@ -265,7 +270,7 @@ def _version(path: Path) -> int | None:
         return None
 
 
-def _named(repository: Path, model: str) -> tuple[int, ...]:
+def _loaded(repository: Path, model: str) -> tuple[int, ...]:
     try:
         return loaded_versions(repository, model)
     except ModelportError:
