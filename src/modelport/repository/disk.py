@@ -38,11 +38,9 @@ def make_folder(path: Path) -> None:
 
 
 def move(source: Path, target: Path) -> None:
-    """Rename a file that is synced already into place, over one that is there, and sync both folders."""
+    """Rename a file that is synced already into place, over one that is there, and sync the folder."""
     source.replace(target)
     sync(target.parent)
-    if source.parent != target.parent:
-        sync(source.parent)
 
 
 def move_folder(source: Path, target: Path) -> None:

@@ -221,6 +221,12 @@ def mixture() -> type[Mixture]:
     return Mixture
 
 
+@pytest.fixture(scope="session", name="calls_of")
+def calls_of_fixture() -> Callable[[str], list[Call]]:
+    """`calls_of(log)`: strace's lines as calls."""
+    return calls_of
+
+
 @pytest.fixture(scope="session")
 def changing() -> set[str]:
     """The names of the system calls that are looked at."""
