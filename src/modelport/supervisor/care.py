@@ -28,6 +28,7 @@ from modelport.supervisor.restore import Restorer
 from modelport.supervisor.stubs import Stubs
 from modelport.supervisor.wishes import Wish, Wishes
 
+INDEX_S = 1.0  # between two readings of the server's index, where nothing tells that it changed
 HUNG_S = 30.0  # a server that answers no control call for so long is started anew
 
 
@@ -64,12 +65,16 @@ class Care:
         self._link = link
         self._wishes = wishes
         self._prober = prober
+        self._jobs = jobs
         self._emit = emit
         self._clock = clock
         self._lock = threading.Lock()
         self._hangs = Hangs()
         self._silent_since: float | None = None
         self._seen = False
+        self._loaded: Mapping[str, tuple[int, ...]] = {}
+        self._marks: Mapping[str, tuple[object, ...]] = {}
+        self._index_at = 0.0
         self._kinds: dict[Version, str] = {}
         self._reasons: tuple[str, ...] | None = None
         self.views: Mapping[str, ModelView] = {}
@@ -80,7 +85,7 @@ class Care:
     def started(self, handle: ServerHandle, failed: Mapping[str, str]) -> None:
         """A server has started, and these models did not load. Called before it is made known in `link`."""
         with self._lock:
-            self.views, self._seen = {}, False
+            self.views, self._seen, self._index_at = {}, False, 0.0
             self._kinds = {}
             self._silent_since = None
             self.mender.started(failed)
@@ -106,10 +111,13 @@ class Care:
         except RepositoryError as error:
             self._emit(events.event("repository_unreadable", str(error), level="error"))
             return
-        index = self._index(handle, now)
-        if index is None or not self._link.is_up(handle):
-            return
-        loaded = {model: tuple(sorted(versions)) for model, versions in index.items()}
+        marks = {model: wish.mark for model, wish in wishes.items()}
+        if marks != self._marks or self._jobs.busy() or now >= self._index_at:
+            found = self._index(handle)
+            if found is None or not self._link.is_up(handle):
+                return
+            self._loaded, self._marks, self._index_at = found, marks, now + INDEX_S
+        loaded = self._loaded
         self.stubs.look(handle, anew=loaded != {m: v.loaded for m, v in self.views.items() if v.loaded})
         self._prober.watch({(m, v): v == max(versions) for m, versions in loaded.items() for v in versions})
         self._prober.turn()
@@ -135,13 +143,13 @@ class Care:
         """Whether the server's process lives and has not answered for long."""
         return self._silent_since is not None and self._clock() - self._silent_since > HUNG_S
 
-    def _index(self, handle: ServerHandle, now: float) -> dict[str, list[int]] | None:
+    def _index(self, handle: ServerHandle) -> dict[str, tuple[int, ...]] | None:
         """Model to the versions that are ready; None when the server does not say."""
         try:
             states = handle.index()
-        except ServerTimeoutError:
+        except ServerTimeoutError as error:
             if self._silent_since is None:
-                self._silent_since = now
+                self._silent_since = self._clock() - error.timeout_s
             return None
         except ServerError:  # it is about to end, or it was just started anew
             return None
@@ -150,7 +158,7 @@ class Care:
         for state in states:
             if state.ready and state.version is not None and not state.model.endswith(TRIAL_SUFFIX):
                 found.setdefault(state.model, []).append(state.version)
-        return found
+        return {model: tuple(sorted(versions)) for model, versions in found.items()}
 
     def _mend(self, wishes: Mapping[str, Wish], loaded: Mapping[str, tuple[int, ...]]) -> None:
         self.mender.finish()

@@ -110,8 +110,8 @@ class Mender:
         handle = self._link.handle
         if handle is None or self._clock() < self._finish_at:
             return
+        self._finish_at = self._clock() + FINISH_S
         if journal.pending(self._repository) or journal.to_load(self._repository) or trial.left(handle):
-            self._finish_at = self._clock() + FINISH_S
             self._jobs.start(KILLED, "finishing what killed commands left", lambda: self._finish(handle))
 
     def changing(self, model: str) -> str:
