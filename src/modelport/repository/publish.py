@@ -20,7 +20,7 @@ from modelport.repository import config as configs
 from modelport.repository import disk, journal, lock, placed, record, switch
 from modelport.repository.journal import STAGING, Note
 from modelport.repository.layout import check_path, config_path, state_folder, version_numbers
-from modelport.repository.merge import merged
+from modelport.repository.merge import merged, with_labels
 from modelport.spec import check_model_name, parse_version
 
 
@@ -120,6 +120,8 @@ def publish(
         texts = {file: "".join(f"{line}\n" for line in lines) for file, lines in (labels or {}).items()}
         if present is not None:
             merged(present, config, asked, where=config_path(repository, name))  # raises where it could not serve
+            config, inherited = with_labels(config, present, repository / name)
+            texts = {**inherited, **texts}
         _write(staging, {**texts, configs.CONFIG_FILE: configs.text(_serving(config, version))})
         finish(staging, version)
         disk.sync_tree(staging)
@@ -201,7 +203,7 @@ def _serving(config: configs.ModelConfig, *versions: int) -> configs.ModelConfig
 def _write(folder: Path, texts: Mapping[str, str]) -> None:
     folder.mkdir(exist_ok=True)
     for filename, content in texts.items():
-        (folder / filename).write_text(content, encoding="utf-8")
+        (folder / filename).write_bytes(disk.encode(content))
 
 
 def _new_model(place: _Place, texts: Mapping[str, str]) -> None:
@@ -230,7 +232,8 @@ def _first_version(place: _Place, texts: Mapping[str, str], final: configs.Model
         return
     files = place.workshop / "files"
     _write(files, changed)
-    disk.sync_tree(files)
+    for name in changed:
+        disk.sync(files / name)
     note = Note(
         operation="publish",
         model=place.name,
