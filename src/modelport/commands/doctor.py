@@ -91,7 +91,6 @@ def doctor(
         RepositoryLockedError: With `fix`, another writer is at work.
     """
     root, container = Path(repository), target_of(target)
-    contexts.read(root, container, models)  # before anything is changed: whether it is there at all
     done = tuple(repair(root, container, tuple(models))) if fix else ()
     try:
         seen = contexts.read(root, container, models)
