@@ -11,6 +11,7 @@ from pathlib import Path
 
 from modelport.errors import RepositoryError
 from modelport.repository import config as configs
+from modelport.repository import disk
 from modelport.repository.record import Kept
 from modelport.spec import ModelSpec
 
@@ -43,6 +44,31 @@ def merged(
         for group in final.instance_group:
             group.count = wanted.instance_group[0].count
     return final
+
+
+def with_labels(
+    own: configs.ModelConfig, present: configs.ModelConfig, folder: Path
+) -> tuple[configs.ModelConfig, dict[str, str]]:
+    """A new version's configuration with the labels that the model has now, where the version brings none.
+
+    So each version has the labels that belong to it, whatever later ones bring.
+
+    Args:
+        own: The configuration that the version was made with.
+        present: The model's configuration; its outputs are the same ones.
+        folder: The model's folder.
+
+    Returns:
+        The configuration, and the label files that it needs beside those it had.
+    """
+    final = copy(own)
+    texts: dict[str, str] = {}
+    for tensor, have in zip(final.output, present.output, strict=True):
+        name = have.label_filename
+        if not tensor.label_filename and name == Path(name).name and (folder / name).is_file():
+            tensor.label_filename = name
+            texts[name] = disk.decode((folder / name).read_bytes())
+    return final, texts
 
 
 def replaced(before: configs.ModelConfig, after: configs.ModelConfig) -> Kept:

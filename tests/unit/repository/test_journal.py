@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -187,3 +188,31 @@ def test_a_disk_that_refuses_is_one_clear_error_already_at_the_lock(repository):
     with pytest.raises(RepositoryError) as caught, journal.changing(repository, "net"):
         pass
     assert caught.value.exit_code == 30 and caught.value.why and caught.value.fix
+
+
+# --- what a server may have loaded -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loads", [True, False])
+def test_what_was_taken_back_is_to_be_loaded_again_where_a_server_may_have_it(repository, model, note, loads):
+    note = dataclasses.replace(note, loads=loads)
+    with pytest.raises(ZeroDivisionError), journal.noted(repository, note):
+        change(model)
+        raise ZeroDivisionError
+    assert journal.to_load(repository) == (["net"] if loads else [])
+    with journal.changing(repository, "net") as found:
+        assert found is None
+        journal.loaded(repository, "net")
+    assert journal.to_load(repository) == [] and journal.pending(repository) == []
+
+
+def test_what_was_brought_to_its_end_needs_no_loading(repository, model, note):
+    with journal.noted(repository, dataclasses.replace(note, loads=True)):
+        change(model)
+    assert journal.to_load(repository) == []
+
+
+def test_a_model_whose_name_looks_like_a_note_is_no_other_model(repository, model):
+    for name in ("net.load", "net.json", "a.b"):
+        journal.note_to_load(repository, name)
+    assert journal.to_load(repository) == ["a.b", "net.json", "net.load"] and journal.pending(repository) == []

@@ -11,7 +11,7 @@ from tritonclient.grpc import model_config_pb2
 
 from modelport.errors import InvalidNameError, ManifestError
 from modelport.repository import record
-from modelport.repository.record import MARK, NOTE, Record, check_word
+from modelport.repository.record import MARK, NOTE, Kept, Record, check_word
 
 WHERE = Path("net/config.pbtxt")
 FULL = Record(
@@ -21,12 +21,24 @@ FULL = Record(
     way_back=(1, 2),
     retired=(3,),
     highest=12,
+    kept=Kept(
+        max_batch_size=0, instance_counts=(1, 2), parameters={"a": "\n\u2028'", "b": None}, label_files={"y": ""}
+    ),
 )
 
 
 @pytest.mark.parametrize(
     "known",
-    [Record(), FULL, Record(highest=1), Record(on_drop="promote"), Record(tags={7: ("a",)}), Record(way_back=(3, 1))],
+    [
+        Record(),
+        FULL,
+        Record(highest=1),
+        Record(on_drop="promote"),
+        Record(tags={7: ("a",)}),
+        Record(way_back=(3, 1)),
+        Record(kept=Kept(parameters={"a": None})),
+        Record(kept=Kept(max_batch_size=8)),
+    ],
 )
 def test_what_was_written_is_read(tmp_path, known):
     path = tmp_path / "config.pbtxt"
@@ -38,6 +50,8 @@ def test_what_was_written_is_read(tmp_path, known):
 def test_an_empty_record_writes_nothing_and_a_small_one_only_what_it_holds():
     assert record.lines(Record()) == ""
     assert record.lines(Record(highest=3)) == f'{NOTE}\n{MARK}{{"highest": 3}}\n'
+    kept = record.lines(Record(kept=Kept(max_batch_size=8)))
+    assert kept == f'{NOTE}\n{MARK}{{"kept": {{"max_batch_size": 8}}}}\n'
     assert len(record.lines(FULL).splitlines()) == 2
 
 
@@ -62,6 +76,8 @@ def test_the_line_is_found_wherever_it_stands(ends):
         '{"tags": {"01": []}}',
         '{"tags": {"1": "good"}}', '{"tags": {"1": [1]}}', '{"way_back": 1}', '{"way_back": "12"}',
         '{"way_back": [-1]}',
+        '{"kept": []}', '{"kept": {"max_batch_size": "8"}}', '{"kept": {"instance_counts": [0]}}',
+        '{"kept": {"parameters": ["a"]}}',
         '{"retired": {"1": 2}}', '{"highest": "9"}', '{"highest": -1}', '{"highest": 1e999}', '{"highest": 2147483648}',
     ],
     ids=lambda text: text[:30],
