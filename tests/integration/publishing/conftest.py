@@ -132,7 +132,7 @@ class Publishers:
         """Run an action to its end.
 
         Args:
-            action: `release`, `careless` or `repair`.
+            action: One of `ACTIONS` in `publisher.py`.
             repository: Where.
             inject: strace's word for what is done to which call, such as `rename:signal=KILL:when=2`.
             trace: The calls to look at; `TRACED` where something is injected.
@@ -177,7 +177,8 @@ class Command:
     """The same with the real command: `modelport export` of a small ONNX file."""
 
     def __init__(self, scratch: Path, publishers: Publishers) -> None:
-        self._log, self._source, self._publishers = scratch / "strace.log", scratch / "net.onnx", publishers
+        self.log, self._source, self._publishers = scratch / "strace.log", scratch / "net.onnx", publishers
+        self.log.touch()
         node = helper.make_node("Relu", ["x"], ["y"])
         tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in ("x", "y")]
         model = helper.make_model(
@@ -193,23 +194,28 @@ class Command:
         """As `Publishers`; what is not `release` runs there."""
         if action != "release":
             return self._publishers(action, repository, inject=inject, trace=trace)
+        with self.start(repository, inject=inject, trace=trace) as process:
+            _, said = process.communicate(timeout=120)
+        return Run(process.returncode, said, calls_of(self.log.read_text()) if inject or trace else [])
+
+    def start(self, repository: Path, *, inject: str = "", trace: str = "") -> subprocess.Popen[str]:
+        """Start it; the process is strace's, where that looks at it."""
         command = [sys.executable, "-m", "modelport", "export", str(self._source), "-r", str(repository)]
         command += self._options
         if inject or trace:
-            strace = ["strace", "-f", "-y", "-s", "0", "-o", str(self._log), "-e", f"trace={TRACED}"]
+            strace = ["strace", "-f", "-y", "-s", "0", "-o", str(self.log), "-e", f"trace={TRACED}"]
             # The filter in the kernel is faster; strace 6.1 delivers no signals with it.
             strace += ["-e", f"inject={inject}"] if inject else ["--seccomp-bpf"]
             command = [*strace, *command]
-        done = subprocess.run(
+        same = {"PYTHONDONTWRITEBYTECODE": "1", "ORT_DISABLE_TELEMETRY": "1"}  # every run makes the same calls
+        return subprocess.Popen(
             command,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "ORT_DISABLE_TELEMETRY": "1"},  # every run the same
+            env={**os.environ, **same},
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=120,
-            check=False,
         )
-        return Run(done.returncode, done.stderr, calls_of(self._log.read_text()) if inject or trace else [])
 
 
 Runner = Callable[..., Run]
@@ -219,6 +225,12 @@ Runner = Callable[..., Run]
 def mixture() -> type[Mixture]:
     """The error of a repository that is neither one thing nor the other."""
     return Mixture
+
+
+@pytest.fixture(scope="session", name="served")
+def served_fixture() -> Callable[[Path], dict[int, dict[str, bytes]]]:
+    """`served(repository)`: what Triton would serve, after a check of every version."""
+    return served
 
 
 @pytest.fixture(scope="session", name="calls_of")
@@ -238,6 +250,15 @@ def publishers(tmp_path_factory: pytest.TempPathFactory, require: Callable[..., 
     """`publishers(action, repository, inject=..., trace=...)`: see `Publishers`."""
     require("strace")
     found = Publishers(tmp_path_factory.mktemp("publishers"))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def others(tmp_path: Path, publishers: Publishers) -> Iterator[Publishers]:
+    """A second one, for two runs at once."""
+    (tmp_path / "others").mkdir()
+    found = Publishers(tmp_path / "others")
     yield found
     found.close()
 

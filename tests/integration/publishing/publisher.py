@@ -70,7 +70,13 @@ def repair(repository: Path) -> None:
         pass
 
 
-ACTIONS = {"release": release, "careless": careless, "repair": repair}
+def impatient(repository: Path) -> None:
+    """Wait for the model for a moment only."""
+    with journal.changing(repository, "net", timeout_s=0.3):
+        pass
+
+
+ACTIONS = {"release": release, "careless": careless, "repair": repair, "impatient": impatient}
 
 
 def act(request: dict[str, str], ready: int, gate: int) -> None:
