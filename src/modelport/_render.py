@@ -49,6 +49,11 @@ def lines(*texts: str) -> None:
         OUT.print(escape(text), soft_wrap=True)
 
 
+def clear() -> None:
+    """Begin at the top of an empty screen; nothing where output does not go to a terminal."""
+    OUT.clear()
+
+
 def event(line: str) -> None:
     """Print one line on standard error; letters that steer a terminal are shown as `?`."""
     sys.stderr.write("".join(c if c.isprintable() else "?" for c in line) + "\n")

@@ -1,7 +1,8 @@
-"""`serve`: parsing, and what is printed."""
+"""`serve` and `status`: parsing, and what is printed."""
 
 from __future__ import annotations
 
+import itertools
 import sys
 from enum import Enum
 from typing import Annotated, Any, Optional
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from modelport import _render
-from modelport.cli.app import Repository, app
+from modelport.cli.app import Json, Repository, app
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
 
@@ -40,6 +41,9 @@ def serve_command(
     no_watch: Annotated[
         bool, typer.Option("--no-watch", help="Leave version folders that are copied in alone.")
     ] = False,
+    settle_s: Annotated[
+        float, typer.Option("--settle", min=0.5, help="Seconds without a change until such a folder is complete.")
+    ] = 10.0,
     repository: Repository = DEFAULT_REPOSITORY,
 ) -> None:
     """Serve a repository with the embedded Triton on this machine's loopback address, until Ctrl-C.
@@ -77,5 +81,89 @@ def serve_command(
         health_port=health,
         probe_interval_s=probe_interval_s,
         watch=not no_watch,
+        settle_s=settle_s,
         as_json=log_format is LogFormat.json,
     )
+
+
+@app.command("status")
+def status_command(
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, until Ctrl-C.")] = False,
+    sample_s: Annotated[float, typer.Option("--sample", min=0.1, help="Seconds over which rates are measured.")] = 1.0,
+    repository: Repository = DEFAULT_REPOSITORY,
+    json: Json = False,
+) -> None:
+    """Show what the running service of a repository does now: server, models, versions, rates, errors, last events.
+
+    Example: `modelport status --watch`
+    """
+    from modelport.commands import status as statuses
+
+    for found in itertools.islice(statuses.watch(repository, sample_s=sample_s), None if watch else 1):
+        if json:
+            _render.as_json(found)
+        else:
+            _show(found, clear=watch)
+        sys.stdout.flush()
+
+
+def _show(found: Any, *, clear: bool) -> None:
+    if clear:
+        _render.clear()
+    ready = {True: "ready", False: "not ready", None: "readiness unknown: nobody watches over it"}[found.ready]
+    restarts = f", started again {found.restarts} times" if found.restarts else ""
+    _render.lines(
+        f"{found.repository}: {ready}",
+        f"  server   process {found.pid}, up {_duration(found.uptime_s)}{restarts}",
+        *([f"  watched  by process {found.supervisor}, {found.health_url}"] if found.supervisor else []),
+        f"  HTTP     {found.http_url}",
+        f"  gRPC     {found.grpc_url}",
+        f"  metrics  {found.metrics_url}",
+        f"  log      {found.log}",
+        *(f"  missing  {model}: {why}" if model else f"  missing  {why}" for model, why in found.missing.items()),
+    )
+    columns = (
+        "model",
+        "version",
+        "state",
+        "processes",
+        "req/s",
+        "err/s",
+        "pending",
+        "batch",
+        "ms",
+        "probe ms",
+        "problem",
+    )
+    _render.table("", columns, [_status_row(row) for row in found.versions])
+    _render.lines(*(_event_line(event) for event in found.events))
+
+
+def _status_row(row: Any) -> tuple[object, ...]:
+    rates = row.rates
+    return (
+        row.model,
+        row.version,
+        row.state,
+        f"{row.stubs}/{row.instances}" if row.instances else "",
+        f"{rates.requests_per_s:.1f}",
+        f"{rates.errors_per_s:.1f}",
+        rates.pending,
+        rates.mean_batch,
+        rates.latency_ms,
+        row.probe_ms,
+        row.problem,
+    )
+
+
+def _event_line(event: Any) -> str:
+    where = f"{event.model}/{event.version}" if event.version else event.model
+    return " ".join(word for word in (f"{event.at[:19]}Z", event.level, event.kind, where, event.text) if word)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    words = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    return " ".join(f"{count} {unit}" for count, unit in words if count or unit == "s")

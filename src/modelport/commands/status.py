@@ -1,0 +1,228 @@
+"""The verb `status`: what a running service does now. Rates come from two samples of Triton's own counters."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from modelport.errors import ServerError
+from modelport.repository import events
+from modelport.repository.events import Event
+from modelport.repository.layout import DEFAULT_REPOSITORY, state_folder
+from modelport.repository.versions import loaded_versions
+from modelport.server import connection, counters, stubs
+from modelport.server.control import READY, UNAVAILABLE
+from modelport.server.counters import Rates, Sample
+from modelport.server.handle import ServerHandle
+from modelport.spec import TRIAL_SUFFIX
+
+SAMPLE_S = 1.0
+ANSWER_S = 3.0
+EVENTS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionStatus:
+    """One version that is loaded, or should be.
+
+    Attributes:
+        model: Model name.
+        version: Version number.
+        state: `serving`, `loaded`, `missing` (wanted and not loaded), `loading`, `unloading`.
+        ready: Whether `/readyz` calls the model ready; None where nobody tells.
+        stubs: Python processes that run it and live.
+        instances: How many there should be; 0 for one that needs none.
+        rates: What it did while it was watched, golden requests included.
+        probe_ms: How long its last golden request took; None where nobody asks.
+        problem: What is wrong; empty when nothing is.
+    """
+
+    model: str
+    version: int
+    state: str
+    ready: bool | None
+    stubs: int
+    instances: int
+    rates: Rates
+    probe_ms: float | None
+    problem: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """A running service.
+
+    Attributes:
+        repository: Full path of the repository.
+        ready: What `/readyz` says; None for a server that nobody watches over.
+        missing: Model to the reason why it is not ready.
+        pid: Process of tritonserver.
+        uptime_s: Seconds since it was started.
+        restarts: How often it was started again; None for a server that nobody watches over.
+        supervisor: Process of `modelport serve`; None where there is none.
+        http_url: For callers; so is `grpc_url`.
+        grpc_url: For callers.
+        metrics_url: Triton's Prometheus metrics.
+        health_url: The supervisor's `/healthz`, `/readyz`, `/metrics`; empty where there is none.
+        log: The server's log.
+        versions: By model and number.
+        events: The latest, the oldest first.
+    """
+
+    repository: Path
+    ready: bool | None
+    missing: Mapping[str, str]
+    pid: int
+    uptime_s: float
+    restarts: int | None
+    supervisor: int | None
+    http_url: str
+    grpc_url: str
+    metrics_url: str
+    health_url: str
+    log: Path | None
+    versions: tuple[VersionStatus, ...]
+    events: tuple[Event, ...]
+
+
+def status(repository: str | os.PathLike[str] = DEFAULT_REPOSITORY, *, sample_s: float = SAMPLE_S) -> Status:
+    """What the running service of a repository does now.
+
+    Args:
+        repository: Folder of the model repository.
+        sample_s: Seconds over which rates are measured.
+
+    Raises:
+        ServerError: No server runs for it, or it is down at this moment.
+        ServerTimeoutError: It does not answer.
+    """
+    return next(watch(repository, sample_s=sample_s))
+
+
+def watch(repository: str | os.PathLike[str] = DEFAULT_REPOSITORY, *, sample_s: float = SAMPLE_S) -> Iterator[Status]:
+    """The same again and again, every `sample_s` seconds.
+
+    Raises:
+        ServerError: As `status`.
+    """
+    root = Path(repository)
+    handle, before = None, None
+    while True:
+        found = _find(root)
+        if handle is None or before is None or found.server != handle.server:
+            handle, before = found, counters.sample(found)
+        else:
+            after = counters.sample(handle)
+            yield _status(root, handle, before, after)
+            before = after
+        time.sleep(sample_s)
+
+
+def _find(root: Path) -> ServerHandle:
+    handle = connection.find(root, timeout_s=ANSWER_S)
+    if handle is not None:
+        return handle
+    last = connection.read(state_folder(root))
+    if last is not None and last.supervisor is not None and last.supervisor.lives():
+        raise ServerError(
+            f"the server of {root} is down at this moment",
+            why=f"'modelport serve' (process {last.supervisor.pid}) starts it again",
+            fix="try again in some seconds; its standard error and the server's log say why it ended",
+        )
+    raise ServerError(
+        f"no server runs for {root}",
+        why="none has made itself known in the state folder, or the one that did has ended",
+        fix="start it with 'modelport serve', or name another repository with --repository",
+    )
+
+
+def _status(root: Path, handle: ServerHandle, before: Sample, after: Sample) -> Status:
+    told = _told(handle)
+    return Status(
+        repository=handle.repository,
+        ready=told.get("ready"),
+        missing=told.get("missing", {}),
+        pid=handle.server_pid,
+        uptime_s=_uptime_s(handle),
+        restarts=told.get("restarts"),
+        supervisor=handle.supervisor.pid if handle.supervisor else None,
+        http_url=handle.http_url,
+        grpc_url=handle.grpc_url,
+        metrics_url=handle.metrics_url,
+        health_url=handle.health_url,
+        log=handle.log,
+        versions=tuple(_versions(root, handle, told.get("models", {}), before, after)),
+        events=tuple(events.latest(root, EVENTS)),
+    )
+
+
+def _versions(
+    root: Path, handle: ServerHandle, told: Mapping[str, Any], before: Sample, after: Sample
+) -> Iterator[VersionStatus]:
+    living = Counter((stub.model, stub.version) for stub in stubs.find(handle))
+    index: dict[str, dict[int, str]] = {model: {} for model in told}
+    for line in handle.index():
+        if line.version is not None and not line.model.endswith(TRIAL_SUFFIX):
+            index.setdefault(line.model, {})[line.version] = line.state
+    for model, states in sorted(index.items()):
+        wanted = loaded_versions(root, model) if (root / model).is_dir() else ()
+        present = {version for version, state in states.items() if state not in ("", UNAVAILABLE)}
+        serving = max((version for version, state in states.items() if state == READY), default=None)
+        instances = handle.instances(model) if serving else 0
+        about = told.get(model, {})
+        for version in sorted(present.union(wanted)):
+            state = _word(states.get(version, ""), version == serving)
+            probe = about.get("probes", {}).get(str(version), {})
+            yield VersionStatus(
+                model=model,
+                version=version,
+                state=state,
+                ready=about.get("ready"),
+                stubs=living[model, version],
+                instances=instances,
+                rates=counters.rates((model, version), before, after),
+                probe_ms=round(1000 * probe["latency_s"], 3) if probe else None,
+                problem=_problem(about, probe, state),
+            )
+
+
+def _word(state: str, serving: bool) -> str:
+    if state == READY:
+        return "serving" if serving else "loaded"
+    return "missing" if state in ("", UNAVAILABLE) else state.lower()
+
+
+def _problem(about: Mapping[str, Any], probe: Mapping[str, Any], state: str) -> str:
+    """What is wrong with a version: what its golden request says, or what is known about its model."""
+    if probe and probe["reason"] and probe["kind"] != "unproved":
+        return f"{probe['kind']}: {probe['reason']}"
+    if state == "missing":
+        return str(about.get("problem", ""))
+    return str(about.get("reason") or about.get("fault") or "") if state == "serving" else ""
+
+
+def _told(handle: ServerHandle) -> dict[str, Any]:
+    """What the supervisor says; empty where there is none, or where it does not answer."""
+    with contextlib.suppress(OSError, ValueError):
+        if handle.health_url:
+            with urllib.request.urlopen(f"{handle.health_url}/status", timeout=ANSWER_S) as answer:  # noqa: S310
+                told: dict[str, Any] = json.load(answer)
+                return told
+    return {}
+
+
+def _uptime_s(handle: ServerHandle) -> float:
+    try:
+        return max(0.0, time.time() - psutil.Process(handle.server_pid).create_time())
+    except psutil.Error:
+        return 0.0
