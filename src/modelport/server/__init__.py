@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from modelport.server.control import VersionState
 from modelport.server.embedded import EmbeddedServer
+from modelport.server.handle import ServerHandle
 
-__all__ = ["EmbeddedServer", "VersionState"]
+__all__ = ["EmbeddedServer", "ServerHandle", "VersionState"]

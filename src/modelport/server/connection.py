@@ -70,7 +70,7 @@ def read(state: Path) -> ServerHandle | None:
 
 
 def find(repository: Path, *, state: Path | None = None, timeout_s: float = 10.0) -> ServerHandle | None:
-    """The running server of a repository.
+    """The running server of a repository; also one whose supervisor was killed, for it still serves.
 
     Args:
         repository: The model repository.

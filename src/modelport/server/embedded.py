@@ -40,7 +40,8 @@ class EmbeddedServer:
 
     Use it as a context manager, or call `start` and `stop`, as often as you like. It is also stopped when the
     interpreter ends, by an exception or `sys.exit` as well. It survives what ends the interpreter without a last word:
-    SIGKILL, and SIGTERM in a program that does not handle it (the command line does).
+    SIGKILL, and SIGTERM in a program that does not handle it (the command line does); the next start of a server with
+    the same state folder ends it. After the process died by itself, `start` starts it again on the same ports.
 
     Args:
         repository: The model repository.
