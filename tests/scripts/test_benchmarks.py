@@ -23,3 +23,18 @@ def test_embedded_vs_fastapi_in_its_short_form(root, require, tmp_path):
     assert written["machine"]["cores"] and written["versions"]["nvidia-pytriton"] and written["commit"]
     assert written["command"][:2] == ["python", "benchmarks/embedded_vs_fastapi.py"]
     assert "FastAPI" in done.stdout and " x " in done.stdout
+
+
+def test_list_models_in_its_short_form(root, tmp_path):
+    """Every way to list is measured as often as asked for, and each list was whole."""
+    output = tmp_path / "results.json"
+    command = [sys.executable, "benchmarks/list_models.py", "--models", "10", "--versions", "2", "--repeats", "2"]
+    command += ["--output", output]
+    done = subprocess.run(command, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    written = json.loads(output.read_text())
+    ways = [row["way"] for row in written["rows"]]
+    assert ways == ["table", "JSON", "search", "nothing"] * 2
+    assert all(row["wall_s"] > 0 and row["cpu_s"] > 0 and row["models"] == 10 for row in written["rows"])
+    assert written["machine"]["cores"] and written["commit"] and "table" in done.stdout
