@@ -58,8 +58,8 @@ class Drops:
         check_timeout_s: Seconds that the check of one version may take.
         watcher: One with other settings, for the same repository.
 
-    Events: `dropped` (it is a candidate now), `drop_refused`, `drop_incomplete`, `drop_failed` (not its fault; tried
-    again), `drop_not_promoted`, `set_aside`, `version_changed`, `watch_blind`.
+    Events: `dropped` (it is a candidate now), `drop_refused`, `drop_failed` (not its fault; tried again),
+    `drop_not_promoted`, `set_aside`, `version_changed`, `watch_blind`.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Drops:
             if isinstance(finding, Complete):
                 self._complete(finding, last=one.tries + 1 >= TRIES)
             elif isinstance(finding, Incomplete):
-                self._refuse(finding, finding.reason, kind="drop_incomplete")
+                self._refuse(finding, f"it stays incomplete: {finding.reason}")
             elif isinstance(finding, Dangerous):
                 self._set_aside(finding)
             else:
@@ -207,13 +207,11 @@ class Drops:
             why = f"it is a candidate and could not be promoted: {exc.what}: {exc.why}"
             self._tell("drop_not_promoted", why, finding)
 
-    def _refuse(
-        self, finding: Complete | Incomplete, reason: str, *, kind: str = "drop_refused", noted: bool = False
-    ) -> None:
+    def _refuse(self, finding: Complete | Incomplete, reason: str, *, noted: bool = False) -> None:
         if not noted:
             with contextlib.suppress(ModelportError):  # it went away, or the disk is full: it is told all the same
                 drops.refuse(self._repository, finding.model, finding.version, reason)
-        self._tell(kind, reason, finding)
+        self._tell("drop_refused", reason, finding)
 
     def _set_aside(self, finding: Dangerous) -> None:
         source = self._repository / finding.model / finding.name

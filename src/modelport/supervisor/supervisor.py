@@ -50,6 +50,7 @@ class Options:
         probe_interval_s: Seconds between two golden requests to a version that serves.
         probe_deadline_s: Seconds that a golden answer may take.
         watch: Whether version folders that are copied in are picked up.
+        settle_s: Seconds without a change, until such a folder counts as complete.
         as_json: Events as JSON lines.
     """
 
@@ -57,6 +58,7 @@ class Options:
     probe_interval_s: float = 5.0
     probe_deadline_s: float = 5.0
     watch: bool = True
+    settle_s: float = 10.0
     as_json: bool = False
 
 
@@ -162,7 +164,7 @@ class Supervisor:
             return None
         from modelport.supervisor.drops import Drops
 
-        return Drops(self.server.repository, self._announce)
+        return Drops(self.server.repository, self._announce, settle_s=self._options.settle_s)
 
     def _stop(self, keeper: Keeper) -> None:
         self._link.stopping = True
