@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import jsonschema
 import pytest
@@ -174,3 +176,26 @@ def test_what_is_asked_for_wrongly_is_an_error_with_three_parts(bare, capsys):
     with pytest.raises(RepositoryError):
         doctor(bare.parent / "missing", fix=True)
     assert not bare.parent.with_name("missing.state").exists()
+
+
+WITHOUT = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "keras", "onnx", "onnxruntime", "h5py", "safetensors"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+from modelport.commands.doctor import doctor
+print(*sorted({f.rule for f in doctor(sys.argv[1]).findings}))
+"""
+
+
+def test_onnx_files_are_checked_where_onnx_is_not_installed(exported, tmp_path):
+    """Nothing of the extra `export` is needed: sizes that differ are found all the same."""
+    copy = shutil.copytree(exported, tmp_path / "model_repository")
+    path = copy / "scores" / "config.pbtxt"
+    path.write_text(path.read_text().replace("dims: 3", "dims: 4"))
+    done = subprocess.run([sys.executable, "-c", WITHOUT, str(copy)], capture_output=True, text=True)
+    assert done.returncode == 0 and "onnx-tensors" in done.stdout.split(), done.stderr

@@ -3,6 +3,7 @@
     finding        what a check says, and the rule that it belongs to
     targets        what the official containers can do
     context, model what the checks look at
+    backends       what Triton knows of its backends by name
     text_fields    where in a config.pbtxt each field stands
     onnx_header    an ONNX file without its weights
     registry       the one list of checks; one module for each area

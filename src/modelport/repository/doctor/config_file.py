@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from modelport.repository import config as configs
 from modelport.repository.doctor import text_fields
+from modelport.repository.doctor.backends import AOTI, GUESSES, PLATFORMS
 from modelport.repository.doctor.context import Context
 from modelport.repository.doctor.finding import Finding, Rule
-from modelport.repository.doctor.model import AOTI, GUESSES, PLATFORMS, Model
+from modelport.repository.doctor.model import Model
 from modelport.repository.doctor.targets import EMBEDDED_BACKENDS, Target
 from modelport.spec import MODEL_NAME
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from modelport.errors import ManifestError
 from modelport.repository import config as configs
 from modelport.repository.doctor import text_fields
-from modelport.repository.doctor.model import GUESSES, Model
+from modelport.repository.doctor.backends import GUESSES
+from modelport.repository.doctor.model import Model
 from modelport.repository.doctor.tensors import is_scalar
 from modelport.repository.doctor.text_fields import Field
 

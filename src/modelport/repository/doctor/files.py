@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modelport.repository import config as configs
+from modelport.repository.doctor.backends import READS_ONE_FILE
 from modelport.repository.doctor.context import Context
 from modelport.repository.doctor.finding import Finding, Rule, Severity
 from modelport.repository.doctor.model import MAX_ONNX_BYTES, Model, outside, proper, published
@@ -100,8 +101,6 @@ RULES = (
     HARD_LINK,
     STRAY_FILE,
 )
-# Backends of which it is known which files they read; a Python model's code may read any.
-_READS_ONE_FILE = ("onnxruntime", "pytorch", "tensorrt")
 _JUNK = (".DS_Store", "Thumbs.db", "*.swp", "*.tmp", "*.part", "*~", ".nfs*", ".~lock*")
 
 
@@ -186,8 +185,7 @@ def _is_stray(model: Model, path: Path, inside: tuple[str, ...]) -> bool:
         return False  # its manifest says what belongs
     if any(fnmatch.fnmatch(path.name, pattern) for pattern in _JUNK):
         return True
-    known = model.backend in (*_READS_ONE_FILE, configs.ENSEMBLE)
-    if not known or path.name == configs.CONFIG_FILE or f'"{path.name}"' in (model.text or ""):
+    if model.backend not in READS_ONE_FILE or path.name == configs.CONFIG_FILE or model.mentions(path.name):
         return False
     if len(inside) == 1:
         return path.name not in {output.label_filename for output in model.config.output} if model.config else False

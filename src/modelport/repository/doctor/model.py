@@ -21,6 +21,7 @@ from modelport.errors import (
 from modelport.repository import config as configs
 from modelport.repository import manifest as manifests
 from modelport.repository.doctor import onnx_header, text_fields
+from modelport.repository.doctor.backends import AOTI, GUESSES, PLATFORMS, USUAL_FILES
 from modelport.repository.doctor.finding import Place
 from modelport.repository.doctor.onnx_header import Header
 from modelport.repository.doctor.text_fields import Field
@@ -31,34 +32,6 @@ MAX_ONNX_BYTES = 2**31 - 1  # of one protobuf message
 OWN_FOLDERS = ("warmup", "initial_state", "configs")  # folders of a model that Triton takes for no version
 _MAX_CONFIG_BYTES = 16 << 20
 _LINE = re.compile(r"(\d+):\d+ : ")
-# Backend -> what Triton takes for the artefact where the configuration names none.
-USUAL_FILES = {
-    "onnxruntime": "model.onnx",
-    "pytorch": "model.pt",
-    "tensorrt": "model.plan",
-    "openvino": "model.xml",
-    "python": "model.py",
-}
-AOTI = "torch_aoti"  # torch.export programs, compiled ahead of time
-# The older way to say the backend.
-PLATFORMS = {
-    "onnxruntime_onnx": "onnxruntime",
-    "pytorch_libtorch": "pytorch",
-    "tensorrt_plan": "tensorrt",
-    "tensorflow_savedmodel": "tensorflow",
-    "tensorflow_graphdef": "tensorflow",
-    AOTI: "pytorch",
-}
-# How Triton guesses the backend where nothing says it: by what is in a version folder.
-GUESSES = {
-    "model.savedmodel": "tensorflow",
-    "model.graphdef": "tensorflow",
-    "model.plan": "tensorrt",
-    "model.onnx": "onnxruntime",
-    "model.xml": "openvino",
-    "model.pt": "pytorch",
-    "model.py": "python",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +160,10 @@ class Model:
     def at_path(self, path: Path) -> Place:
         """A file or folder of the model, given by its full path."""
         return Place(path=Path(os.path.relpath(path, self.base)), model=self.name)
+
+    def mentions(self, name: str) -> bool:
+        """Whether the configuration speaks of a file or folder of that name, wherever."""
+        return name in (self.text or "")
 
     def artefact_path(self, version: int) -> Path | None:
         """The artefact's full path; None where its name is not known. A folder can stand for the file in it."""

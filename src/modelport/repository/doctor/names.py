@@ -71,7 +71,8 @@ def _root(context: Context) -> Iterator[Finding]:
         elif path.is_dir() and not is_model(path):
             hidden = " hidden" if path.name.startswith(".") else ""
             what = f"the{hidden} folder {path.name!r} has neither a config.pbtxt nor a version"
-            yield ROOT_FOLDER.found(what, context.at_path(path))
+            used = any(model.mentions(path.name) for model in (*context.models, *context.others.values()))
+            yield ROOT_FOLDER.found(what, context.at_path(path), fixable=not used)
 
 
 def _dangles(path: Path) -> str:

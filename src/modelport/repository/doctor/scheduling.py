@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modelport.repository.doctor import text_fields
+from modelport.repository.doctor.backends import READS_ONE_FILE
 from modelport.repository.doctor.context import Context
 from modelport.repository.doctor.finding import Finding, Rule, Severity
 from modelport.repository.doctor.model import Model, outside
@@ -149,7 +150,8 @@ def _instances(model: Model) -> Iterator[Finding]:
     config = model.config
     assert config is not None
     if not config.instance_group:
-        yield INSTANCES_MISSING.found("there is no instance_group", model.at("instance_group"))
+        plain = model.backend in (*READS_ONE_FILE, "python")  # others may not run where KIND_AUTO would put them
+        yield INSTANCES_MISSING.found("there is no instance_group", model.at("instance_group"), fixable=plain)
     total = 0
     for index, group in enumerate(config.instance_group):
         where = model.at("instance_group", index=index)

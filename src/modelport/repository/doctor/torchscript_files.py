@@ -21,7 +21,7 @@ from modelport.repository.doctor.model import Model, type_name
 TORCHSCRIPT_INPUTS = Rule(
     id="torchscript-inputs",
     severity="error",
-    title="The inputs of a pytorch model fit neither the arguments of `forward` nor the form NAME__0, NAME__1 and so on",
+    title="The inputs of a pytorch model fit neither the arguments of `forward` nor the form NAME__0, NAME__1",
     why="the backend finds the argument for an input by its name, or by the number behind two underscores; the model "
     "does not load, or the tensors go to the wrong arguments",
     fix="name the inputs as forward's arguments",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from modelport.repository.doctor.backends import READS_ONE_FILE
 from modelport.repository.doctor.context import Context
 from modelport.repository.doctor.finding import Finding, Rule, Severity
 from modelport.repository.doctor.model import OWN_FOLDERS, Model, loaded, proper
@@ -127,10 +128,8 @@ def _folder(model: Model, path: Path) -> Finding:
     name = f"the folder {path.name!r}"
     value = _value(path.name)
     if value is None:
-        python = model.backend == "python"  # the model's code may be there
-        return VERSION_WORD.found(
-            f"{name} is no version", where, severity="note" if python else None, fixable=not python
-        )
+        used = model.backend not in READS_ONE_FILE or model.mentions(path.name)  # such as code, or a tokenizer
+        return VERSION_WORD.found(f"{name} is no version", where, severity="note" if used else None, fixable=not used)
     if path.name.startswith("0") and len(path.name) > 1:
         return VERSION_ZERO.found(f"{name} is ignored", where)
     if not -_INT64 <= value < _INT64:

@@ -122,6 +122,7 @@ def of(method: str) -> Callable[..., Callable[[Any], Any]]:
 
 
 config, onnx, file, pytorch, ensemble, model = map(of, ("config", "onnx", "file", "pytorch", "ensemble", "model"))
+PARAMETER = 'parameters { key: "a" value { string_value: "%s" } }\n'
 SERVED = ('backend: "onnxruntime"', 'backend: "python"')
 
 FIRES = [
@@ -129,6 +130,12 @@ FIRES = [
     case("repository-path", "error", ".", lambda r: setattr(r, "root", r.root.rename(r.root.with_name("a b")))),
     case("root-folder", "error", ".git", file(".git/HEAD"), fix=True),
     case("root-folder", "error", "notes", lambda r: (r.root / "notes").mkdir(), fix=True),
+    case(
+        "root-folder",
+        "error",
+        "common",
+        lambda r: (r.file("common/env.tar"), r.config(add=PARAMETER % "/m/common/env.tar")),
+    ),
     case("model-name", "error", "a;id", lambda r: rename(r, "a;id")),
     case("model-name", "error", "net.trial", lambda r: rename(r, "net.trial")),
     case("link-dangling", "error", "gone", lambda r: link(r.root / "gone", "/nowhere"), fix=True),
@@ -167,6 +174,13 @@ FIRES = [
     case("version-range", "warning", "net/0", lambda r: (r.net / "0").mkdir()),
     case("version-range", "warning", "net/4294967296", lambda r: (r.net / "4294967296").mkdir()),
     case("version-word", "warning", "net/backup", lambda r: (r.net / "backup").mkdir(), fix=True),
+    case("version-word", "note", "net/src", lambda r: (r.config(SERVED), (r.net / "src").mkdir())),
+    case(
+        "version-word",
+        "note",
+        "net/tokenizer",
+        lambda r: (r.config(add=PARAMETER % "/m/net/tokenizer/x"), (r.net / "tokenizer").mkdir()),
+    ),
     case("policy-missing", "warning", "net/config.pbtxt", config((POLICY, "")), fix=True),
     case(
         "policy-floating",
@@ -215,6 +229,7 @@ FIRES = [
     case("batch-size", "error", "net/config.pbtxt:4", config(("size: 8", "size: -1"))),
     # Instances, batches, queues, cache, warm-up
     case("instances-missing", "warning", "net/config.pbtxt", config((GROUP, "")), fix=True),
+    case("instances-missing", "warning", "net/config.pbtxt", config((GROUP, ""), ("onnxruntime", "openvino"))),
     case("instances-invalid", "error", "net/config.pbtxt:13", config(("KIND_GPU", "KIND_CPU gpus: 0"))),
     case("instances-gpu-only", "note", "net/config.pbtxt:13", lambda r: None),
     case(
@@ -481,6 +496,7 @@ SILENT: dict[str, list[Callable[[Any], Any]]] = {
     "stray-file": [
         lambda r: (r.config(("dims: [ 3 ] }", 'dims: 3 label_filename: "a.txt" }')), r.file("net/a.txt")),
         lambda r: (r.config(SERVED), r.file("net/helper.py"), r.file("net/1/vocab.txt")),
+        lambda r: (r.config(add=PARAMETER % "/m/e.tar"), r.file("net/e.tar")),
         lambda r: (r.onnx(location="weights.bin"), r.file("net/1/weights.bin")),
         lambda r: (r.config(add='model_operations { op_library_filename: "ops.so" }\n'), r.file("net/1/ops.so")),
         publish,
@@ -580,9 +596,9 @@ def test_every_rule_that_is_repaired_is_tried():
 
 def test_looking_changes_nothing(repo, look):
     """Not even locks are made; a state folder does not come into being."""
-    for case in FIRES:
-        if case.rule in ("stray-file", "link-dangling", "onnx-opset", "instances-missing"):
-            case.spoil(repo)
+    first = {case.rule: case for case in reversed(FIRES)}
+    for rule in ("stray-file", "link-dangling", "onnx-opset", "instances-missing"):
+        first[rule].spoil(repo)
     before = repo.bytes()
     look(repo)
     assert repo.bytes() == before and not repo.state.exists()
