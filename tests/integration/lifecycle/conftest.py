@@ -302,6 +302,12 @@ def net(shelf: Shelf, server: EmbeddedServer) -> Iterator[str]:
 
 
 @pytest.fixture
+def make_spec() -> Callable[..., ModelSpec]:
+    """`make_spec(name)`: the tensors of all these models."""
+    return spec_of
+
+
+@pytest.fixture
 def ask() -> Callable[..., float]:
     """`ask(server, model, version)`: which version answers."""
 
