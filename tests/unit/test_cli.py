@@ -151,18 +151,18 @@ def test_json_is_all_that_goes_to_standard_output(run, good, repository):
         assert said.code == 0 and said.err == ""
     assert json.loads(exported.out)["version"] == 1
     assert json.loads(exported.out)["spec"]["inputs"][0]["name"] == "x"
-    assert [(row["version"], row["state"]) for row in json.loads(listed.out)] == [(1, "published"), (2, "serving")]
-    assert json.loads(shown.out)["row"]["version"] == 2 and "model.pt" in json.loads(shown.out)["manifest"]["files"]
+    assert [(row["version"], row["state"]) for row in json.loads(listed.out)] == [(1, "serving"), (2, "candidate")]
+    assert json.loads(shown.out)["row"]["version"] == 1 and "model.pt" in json.loads(shown.out)["manifest"]["files"]
     (one,) = json.loads(verified.out)
     assert one["how"] == "single and batch" and one["comparisons"]["output"]["samples"] == 12
 
 
 def test_list_show_and_verify_are_readable(run, repository):
     listed = run("list", "-r", repository)
-    assert listed.code == 0 and re.search(r"net +2 +serving +torchscript", listed.out)
+    assert listed.code == 0 and re.search(r"net +1 +serving +torchscript", listed.out)
     shown = run("show", "net/1", "-r", repository)
     assert shown.code == 0
-    for word in ("net version 1 (published)", "input `x: FP32[3]`", "model.pt", "made with", 'backend: "pytorch"'):
+    for word in ("net version 1: serving", "input `x: FP32[3]`", "model.pt", "made with", 'backend: "pytorch"'):
         assert word in shown.out
     verified = run("verify", "net/1", "-r", repository)
     assert verified.code == 0 and re.search(r"net +1 +in process", verified.out)
