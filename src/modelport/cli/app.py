@@ -10,6 +10,7 @@ import typer
 from modelport import _render
 from modelport._version import __version__
 from modelport.errors import UsageError
+from modelport.spec import parse_version
 
 app = typer.Typer(
     name="modelport",
@@ -26,6 +27,11 @@ TokenFile = Annotated[
     Optional[Path],  # noqa: UP045 - typer reads the annotation at run time, on Python 3.10 too
     typer.Option("--token-file", help="File with the bearer token (or set MODELPORT_TOKEN)."),
 ]
+
+
+def version_number(text: str) -> int:
+    """A version as it is typed: `003` and `+1` are none."""
+    return parse_version(text)
 
 
 @app.callback(invoke_without_command=True)

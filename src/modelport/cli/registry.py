@@ -7,7 +7,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from modelport import _render
-from modelport.cli.app import Json, Repository, app
+from modelport.cli.app import Json, Repository, app, version_number
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
 Model = Annotated[str, typer.Argument(help="Model name.")]
@@ -88,8 +88,8 @@ def show_command(
 @app.command("diff")
 def diff_command(
     model: Model,
-    before: Annotated[int, typer.Argument(help="A version.")],
-    after: Annotated[int, typer.Argument(help="Another version.")],
+    before: Annotated[int, typer.Argument(parser=version_number, help="A version.")],
+    after: Annotated[int, typer.Argument(parser=version_number, help="Another version.")],
     repository: Repository = DEFAULT_REPOSITORY,
     json: Json = False,
 ) -> None:

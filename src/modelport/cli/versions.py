@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from modelport.cli.app import Json, Repository, app, progress
+from modelport.cli.app import Json, Repository, app, progress, version_number
 from modelport.cli.switched import show_switch
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
@@ -17,7 +17,10 @@ Timeout = Annotated[float, typer.Option("--timeout", help="Seconds that one load
 @app.command("promote")
 def promote_command(
     model: Model,
-    version: Annotated[Optional[int], typer.Argument(help="Left out: the newest that never served.")] = None,  # noqa: UP045
+    version: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Argument(parser=version_number, help="Left out: the newest that never served."),
+    ] = None,
     unload_old: Annotated[
         bool, typer.Option("--unload-old", help="Free the memory of the version before; going back then takes longer.")
     ] = False,
@@ -41,7 +44,10 @@ def promote_command(
 @app.command("rollback")
 def rollback_command(
     model: Model,
-    version: Annotated[Optional[int], typer.Argument(help="Left out: the one that served before.")] = None,  # noqa: UP045
+    version: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Argument(parser=version_number, help="Left out: the one that served before."),
+    ] = None,
     timeout_s: Timeout = 300.0,
     repository: Repository = DEFAULT_REPOSITORY,
     json: Json = False,
