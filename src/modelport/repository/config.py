@@ -118,7 +118,8 @@ def selected(config: ModelConfig, numbers: Sequence[int]) -> tuple[int, ...]:
         return tuple(v for v in there if v in policy.specific.versions)
     if policy.HasField("all"):
         return tuple(there)
-    return tuple(there[-max(1, policy.latest.num_versions) :])
+    count = policy.latest.num_versions if policy.HasField("latest") else 1  # `latest { }` loads none
+    return tuple(there[max(0, len(there) - count) :])
 
 
 def read(path: Path) -> ModelConfig:
