@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelport._process import Child, tail
-from modelport.errors import UNEXPECTED_EXIT_CODE, ModelportError, RepositoryLockedError
+from modelport.errors import ModelportError, RepositoryLockedError
 from modelport.lifecycle.adopt.files import entries
 from modelport.lifecycle.change import promote
 from modelport.repository import drops, lock, record
@@ -30,7 +30,7 @@ from modelport.supervisor.watch import SETTLE_S, Changed, Complete, Dangerous, F
 SET_ASIDE = "set-aside"
 CHECK_TIMEOUT_S = 600.0
 RETRY_S = 60.0
-TRIES = 5
+TRIES = 3  # a lock, a full disk, a defect: none of that is the folder's fault, as far as we know
 LOCK_WAIT_S = 1.0
 POLL_S = 0.2
 GRACE_S = 1.0
@@ -167,7 +167,7 @@ class Drops:
             self._refuse(finding, f"looking at it took longer than {self._timeout_s:g} s")
         elif code < 0:
             self._refuse(finding, f"looking at it ended with signal {-code}: the file crashes what opens it")
-        elif code == UNEXPECTED_EXIT_CODE or folder.is_symlink() or last:
+        elif folder.is_symlink() or last:
             self._refuse(finding, words, noted=folder.is_symlink())
         else:
             raise _Again(words, RETRY_S)
