@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from modelport.commands.tagging import alias, parse_aliases, tag
@@ -128,6 +130,17 @@ def test_the_owners_settings_and_comments_stay(shelf):
     tag("net/1", ["a"], remove=True, repository=shelf)
     alias("net", remove=["stable"], repository=shelf)
     assert path.read_text() == owned
+
+
+def test_many_at_once_lose_nothing(shelf, known):
+    """Each waits for the others, and begins with what they wrote."""
+    words = [f"t{number}" for number in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        tagged = [pool.submit(tag, "net/2", [word], repository=shelf) for word in words]
+        named = [pool.submit(alias, "net", {word: 1}, repository=shelf) for word in words]
+        for future in (*tagged, *named):
+            future.result()
+    assert known().tags == {2: tuple(sorted(words))} and known().aliases == dict.fromkeys(words, 1)
 
 
 def test_pairs_are_read():
