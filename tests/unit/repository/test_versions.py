@@ -12,7 +12,7 @@ from modelport.repository.versions import loaded_versions, serving_version
     ("policy", "loaded"),
     [
         ("", (10,)),
-        ("version_policy { latest { } }", (10,)),
+        ("version_policy { latest { } }", ()),
         ("version_policy { latest { num_versions: 2 } }", (2, 10)),
         ("version_policy { latest { num_versions: 9 } }", (1, 2, 10)),
         ("version_policy { all { } }", (1, 2, 10)),
