@@ -1,0 +1,175 @@
+"""Processes that die, stop or hang while callers ask: what is lost is restored, and nobody gets a wrong answer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from modelport.client import Client
+from modelport.errors import DeadlineError, RemoteError
+from modelport.server import EmbeddedServer, stubs
+
+X = [[0.5, 0.25]]
+HANG = 'import pathlib\n            while pathlib.Path("{flag}").exists(): time.sleep(0.05)'
+
+
+@pytest.fixture(scope="module")
+def flag(tmp_path_factory):
+    """While this file is there, the model `py` does not answer."""
+    return tmp_path_factory.mktemp("flag") / "hang"
+
+
+@pytest.fixture(scope="module")
+def filled(shelf, flag):
+    """`steady` runs in ONNX Runtime, `py` is a Python model; each has one version."""
+    shelf.publish("steady")
+    shelf.publish("py", python={"execute": HANG.format(flag=flag)})
+    return shelf
+
+
+@pytest.fixture
+def service(filled, serve):
+    running = serve()
+    running.await_ready(20)
+    return running
+
+
+def after_the_fault(service, watch, hurt, within_s):
+    """Not ready soon, ready again in time; gives the seconds until then."""
+    started = time.monotonic()
+    hurt()
+    while 503 not in watch.statuses():
+        assert time.monotonic() - started < within_s, "readiness stayed true"
+        time.sleep(0.02)
+    service.await_ready(within_s)
+    return time.monotonic() - started
+
+
+def refused_only(load):
+    """The callers' violations, those left out that were told that the server cannot answer now."""
+    allowed = ("RemoteError", "DeadlineError")
+    return [one for one in load.violations([1]) if not one.split(": ", 1)[1].startswith(allowed)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["F1-killed", "F2-stopped"])
+def test_a_lost_stub_is_restored_and_nobody_gets_a_wrong_answer(
+    service, watched, callers, held, number, record_property
+):
+    """At most an error while it is away; the other model does not notice; the same server goes on."""
+    before, (stub,) = held(service), service.stubs("py")
+    with watched(service) as watch, callers(service, "py") as hurt, callers(service, "steady") as other:
+        took = after_the_fault(service, watch, lambda: os.kill(stub, number), 15 if number == signal.SIGKILL else 30)
+        well = time.monotonic()
+        hurt.wait(100)
+    record_property("restored_s", took)
+    assert refused_only(hurt) == [] and other.violations([1]) == []
+    assert [one for one in hurt.answers if one.error and one.sent > well] == [], "it answers again"
+    assert service.stubs("py") and stub not in service.stubs("py")
+    assert service.kinds("py")[0] == "stub_lost" or "no_answer" in service.kinds("py")
+    assert service.kinds("py").count("stub_restored") == 1 and service.kinds("steady") == []
+    time.sleep(1)
+    assert before.violations(held(service)) == []
+
+
+def test_a_hang_is_told_from_work_and_restored(service, watched, waiting, flag, held):
+    """A caller gets its deadline; golden requests to other models are not late meanwhile."""
+    before = held(service)
+    (old,) = service.stubs("py")
+    flag.touch()
+    try:
+        with watched(service) as watch, Client(service.http_url, retries=0) as client:
+            began = time.monotonic()
+            with pytest.raises(DeadlineError):
+                client.infer("py", x=X, timeout_s=0.5)
+            probes = probes_of(service, "steady")
+            waiting(lambda: "stub_lost" in service.kinds("py"), 28)
+            lost_s = time.monotonic() - began
+            assert probes_of(service, "steady") - probes >= lost_s / 2.5, "the hang of one made the other late"
+            flag.unlink()
+            service.await_ready(30 - lost_s)
+            assert 503 in watch.statuses()
+            assert client.infer("py", x=X)["y"].tolist() == [[1.0, 0.5]]
+    finally:
+        flag.unlink(missing_ok=True)
+    assert old not in service.stubs("py")
+    assert before.violations(held(service)) == []
+
+
+def probes_of(service, model):
+    """How many golden requests to a model were answered right."""
+    lines = service.get("metrics")[1].splitlines()
+    (line,) = [line for line in lines if line.startswith(f'modelport_probes_total{{model="{model}",result="ok"')]
+    return float(line.split()[-1])
+
+
+def test_a_dead_server_comes_back_with_the_same_versions_on_the_same_ports(service, watched, callers, held, waiting):
+    """F3: the old one's shared memory and stubs are gone; other commands find the new one."""
+    before, old = held(service), service.handle
+    family = [process.pid for process in psutil.Process(old.server_pid).children(recursive=True)]
+    versions = {model: old.ready_versions(model) for model in ("steady", "py")}
+    with watched(service) as watch:
+        took = after_the_fault(service, watch, lambda: os.kill(old.server_pid, signal.SIGKILL), 30)
+    new = service.handle
+    assert took < 30 and new.server_pid != old.server_pid and new.ports == old.ports
+    assert {model: new.ready_versions(model) for model in versions} == versions == {"steady": (1,), "py": (1,)}
+    assert not [pid for pid in family if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+    assert not old.running() and new.running() and new.secret != old.secret
+    assert before.violations(held(service), same_server=False) == []
+    assert before.violations(held(service)) != [], "negative control: another process is seen"
+    kinds = service.kinds("")
+    assert kinds.index("server_died") < kinds.index("server_restarted")
+    with callers(service, "py") as load:
+        load.wait(40)
+    assert load.violations([1]) == []
+
+
+def test_without_a_supervisor_a_lost_stub_stays_lost_and_triton_calls_it_ready(filled, footprint, waiting):
+    """Negative control: what the tests above see mended is broken where nobody mends it, and the checks see it."""
+    with EmbeddedServer(filled.root, http_port=0, grpc_port=0, metrics_port=0) as server:
+        (stub,) = stubs.find(server.handle, "py")
+        os.kill(stub.pid, signal.SIGKILL)
+        waiting(lambda: not stub.lives(), 5)
+        time.sleep(3)
+        assert stubs.find(server.handle, "py") == ()
+        assert server.ready_versions("py") == (1,)
+        with Client(server.http_url, retries=0) as client, pytest.raises(RemoteError):
+            client.infer("py", x=X)
+
+
+def test_rule_g_sees_what_is_left(service, held, changed):
+    """Negative control: each of its detectors fires."""
+    before = held(service)
+    assert before.violations(held(service)) == []
+    for name, value in (("server", 1), ("children", 99), ("shared_memory", 99), ("descriptors", 9999)):
+        assert before.violations(changed(before, **{name: value})), name
+    stray = Path(f"/dev/shm/modelport_test{os.getpid()}_x")
+    stray.touch()
+    try:
+        assert before.violations(held(service)) == [f"left in /dev/shm: {stray.name}"]
+    finally:
+        stray.unlink()
+
+
+def test_a_server_that_dies_again_and_again_ends_the_command_with_a_clear_message(filled, serve, waiting):
+    """F3: not started for ever; exit code 42, and the reason in words."""
+    service = serve()
+    deaths, before = 0, 0
+    while service.process.poll() is None:
+        handle = service.handle
+        if handle.server_pid != before and handle.running():
+            before = handle.server_pid
+            os.kill(before, signal.SIGKILL)
+            deaths += 1
+        time.sleep(0.05)
+        assert deaths <= 5, "it is started again for ever"
+    assert (service.process.returncode, deaths) == (42, 5)
+    time.sleep(0.2)
+    said = "".join(line for line in service.err if not line.startswith("{"))
+    assert "died 5 times" in said and "SIGKILL" in said and "Traceback" not in said
+    assert "server_given_up" in service.kinds()
+    assert service.root.with_name(f"{service.root.name}.state").joinpath("server.json").exists() is False

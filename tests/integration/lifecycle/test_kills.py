@@ -1,0 +1,162 @@
+"""kill -9 of `modelport promote` and `modelport rollback` at each of their system calls that others can see."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+import modelport
+from modelport._process import wait_until
+from modelport.lifecycle import trial
+from modelport.lifecycle.settle import settle
+from modelport.repository import journal
+from modelport.server import connection
+
+SEEN = ("connect", "fsync", "flock", "mkdir", "rename", "rmdir", "symlink", "unlink", "unlinkat")
+KILLED = -9
+
+# System call and its number: the trial is being made; the note is written, the configuration is not; the configuration
+# is, the server was not told; it was and all is proved, the note is still there.
+SHORT = {
+    "promote": [("symlink", 1), ("rename", 2), ("fsync", 5), ("unlink", 2)],
+    "rollback": [("rename", 2), ("fsync", 4), ("unlink", 1)],
+}
+
+
+@pytest.fixture
+def killed(shelf, require):
+    """`killed("promote", net, "fsync", 5)`: the command, ended by SIGKILL at the fifth fsync of its main thread."""
+    require("strace")
+
+    def act(verb, model, call, number, root=None):
+        version = "2" if verb == "promote" else "1"
+        strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}"]
+        strace += ["-e", f"inject={call}:signal=KILL:when={number}"]
+        line = [sys.executable, "-m", "modelport", verb, model, version, "--repository", str(root or shelf.root)]
+        done = subprocess.run([*strace, *line], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        assert done.returncode == KILLED, f"{verb} was not killed at {call} {number}: {done.stdout}{done.stderr}"
+
+    return act
+
+
+def count(shelf, verb, model, log):
+    """How often the main thread of a command makes each of the calls."""
+    version = "2" if verb == "promote" else "1"
+    line = ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={','.join(SEEN)}"]
+    line += [sys.executable, "-m", "modelport", verb, model, version, "--repository", str(shelf.root)]
+    subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=True)
+    calls = re.findall(r"^(\d+) +(\w+)\(", log.read_text(), re.M)
+    own = [call for process, call in calls if process == calls[0][0]]
+    return [(call, number + 1) for call in SEEN for number in range(own.count(call))]
+
+
+def after_kills(shelf, server, net, load, verb, points, killed, ask, untouched):
+    """Kill at each point; the old or the new version serves, and the next command finds nothing half done."""
+    for call, number in points:
+        if verb == "rollback":
+            modelport.promote(net, 2, repository=shelf.root)
+        killed(verb, net, call, number)
+        assert ask(server, net) in (1, 2)
+        load.wait(20)
+        done = modelport.promote(net, 2, repository=shelf.root)
+        assert done.loaded == (1, 2) and ask(server, net) == 2, (call, number)
+        untouched(server, net, (1, 2))
+        done = modelport.rollback(net, 1, repository=shelf.root)
+        assert ask(server, net) == 1, (call, number)
+        untouched(server, net, (1,))
+
+
+@pytest.mark.parametrize("verb", SHORT)
+def test_a_killed_command_leaves_the_old_or_the_new(shelf, server, net, callers, killed, ask, untouched, verb):
+    shelf.publish(net)
+    with callers(server, net, pinned=None) as load:
+        after_kills(shelf, server, net, load, verb, SHORT[verb], killed, ask, untouched)
+    assert load.violations([1, 2]) == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("verb", SHORT)
+def test_killed_at_every_call(shelf, server, net, callers, killed, ask, untouched, tmp_path, verb):
+    shelf.publish(net)
+    if verb == "rollback":
+        modelport.promote(net, repository=shelf.root)
+    points = count(shelf, verb, net, tmp_path / "trace")
+    if verb == "promote":
+        modelport.rollback(net, repository=shelf.root)
+    print(f"{verb}: {len(points)} calls")
+    assert len(points) > 15
+    with callers(server, net, pinned=None) as load:
+        after_kills(shelf, server, net, load, verb, points, killed, ask, untouched)
+    assert load.violations([1, 2]) == []
+
+
+def test_another_command_repairs_the_files_and_whoever_watches_the_server(shelf, server, net, killed, ask, untouched):
+    """The next command on the model may be one that does not talk to the server."""
+    shelf.publish(net)
+    killed("promote", net, "unlink", 2)
+    assert ask(server, net) == 2 and shelf.named(net) == (1, 2), "proved, but its end was not noted"
+    assert shelf.publish(net).version == 3
+    assert shelf.named(net) == (1,) and journal.to_load(shelf.root) == [net]
+    assert settle(shelf.root, server.handle) == [net]
+    untouched(server, net, (1,))
+    assert ask(server, net) == 1
+
+
+def test_what_is_left_on_trial_goes_with_whoever_watches_the_server(shelf, server, net, killed, untouched):
+    shelf.publish(net)
+    killed("promote", net, "rmdir", 1)
+    assert trial.left(server.handle) == [net]
+    killed("promote", net, "unlinkat", 1)
+    assert server.ready_versions(net) == (1,)
+    assert settle(shelf.root, server.handle) == [net]
+    untouched(server, net, (1,))
+
+
+def test_a_command_that_works_is_left_alone(shelf, server, net, killed):
+    shelf.publish(net)
+    killed("promote", net, "rmdir", 1)
+    command = [sys.executable, "-c", HOLD, str(shelf.root), net]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        assert settle(shelf.root, server.handle) == [] and trial.left(server.handle) == [net]
+        other.communicate("go\n", timeout=30)
+    assert settle(shelf.root, server.handle) == [net] and trial.left(server.handle) == []
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from modelport.repository import lock
+with lock.model(Path(sys.argv[1]), sys.argv[2]):
+    print("held", flush=True)
+    input()
+"""
+
+
+def test_modelport_serve_takes_back_what_a_killed_command_began(shelf, tmp_path, killed, ask):
+    """Without any further command."""
+    own = type(shelf)(tmp_path / "model_repository")
+    own.publish("net")
+    line = [sys.executable, "-m", "modelport", "serve", "--repository", str(own.root)]
+    line += ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
+    with (tmp_path / "log").open("w") as log, subprocess.Popen(line, stdout=log, stderr=log) as serving:
+        try:
+            assert wait_until(lambda: connection.find(own.root) is not None, timeout_s=30)
+            running = connection.find(own.root)
+            own.publish("net")
+            for call, number in (("symlink", 1), ("fsync", 5), ("unlink", 2)):
+                killed("promote", "net", call, number, root=own.root)
+                started = time.monotonic()
+                assert wait_until(lambda: own.named("net") == running.ready_versions("net") == (1,), timeout_s=15)
+                assert wait_until(lambda: trial.left(running) == journal.to_load(own.root) == [], timeout_s=15)
+                print(f"{call} {number}: taken back after {time.monotonic() - started:.1f} s")
+                assert ask(running, "net") == 1
+            assert modelport.promote("net", repository=own.root).version == 2
+        finally:
+            serving.terminate()
+            assert serving.wait(30) == 0, (tmp_path / "log").read_text()
