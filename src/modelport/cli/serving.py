@@ -53,9 +53,9 @@ def serve_command(
 
     Example: `modelport serve --model digits_cnn`
     """
-    from modelport.commands.serve import curl_line, serve, supervise
+    from modelport.commands.serve import curl_line, supervise, unwatched
 
-    server = serve(repository, models=models, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
+    server = unwatched(repository, models=models, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
     health = health_port if health_port is not None else 8003 if metrics_port else 0
 
     def started(supervisor: Any) -> None:

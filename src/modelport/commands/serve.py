@@ -50,23 +50,23 @@ def serve(
         RepositoryError: There is no such repository.
         VersionNotFoundError: None of its models has a version to serve.
     """
-    root = Path(repository)
-    chosen = servable(root) if models is None else list(models)
-    if not chosen:
-        raise VersionNotFoundError(
-            f"{root} holds no version to serve",
-            why="its models have configurations, but no version that was published here",
-            fix="build the sample models with 'modelport demo', or export your own",
-            path=str(root),
-        )
-    return _Known(
-        root,
-        models=chosen if models is not None else lambda: servable(root),
-        http_port=http_port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        **options,
-    )
+    return _Known(**_arguments(repository, models, http_port, grpc_port, metrics_port), **options)
+
+
+def unwatched(
+    repository: str | os.PathLike[str] = DEFAULT_REPOSITORY,
+    *,
+    models: Sequence[str] | None = None,
+    http_port: int = 8000,
+    grpc_port: int = 8001,
+    metrics_port: int = 8002,
+) -> EmbeddedServer:
+    """The same for `supervise`, which makes it known itself.
+
+    Raises:
+        ModelportError: As `serve`.
+    """
+    return EmbeddedServer(**_arguments(repository, models, http_port, grpc_port, metrics_port))
 
 
 def servable(repository: Path) -> list[str]:
@@ -85,7 +85,7 @@ def supervise(
     """Start the server and watch over it, until Ctrl-C or SIGTERM; then let it answer what it accepted, and stop it.
 
     Args:
-        server: What `serve` gave.
+        server: What `unwatched` gave.
         started: Called once when the server answers.
         only: The models that are served; None for all, also those that come later.
         write: Called with one line for each event.
@@ -99,6 +99,27 @@ def supervise(
     from modelport.supervisor.supervisor import Options, Supervisor  # its metrics take a while to import
 
     Supervisor(server, Options(**options), only=only, write=write).run(started)
+
+
+def _arguments(
+    repository: str | os.PathLike[str],
+    models: Sequence[str] | None,
+    http_port: int,
+    grpc_port: int,
+    metrics_port: int,
+) -> dict[str, Any]:
+    """What the server is made with, once there is something to serve; what that is is asked again at each start."""
+    root = Path(repository)
+    if not (servable(root) if models is None else models):
+        raise VersionNotFoundError(
+            f"{root} holds no version to serve",
+            why="its models have configurations, but no version that was published here",
+            fix="build the sample models with 'modelport demo', or export your own",
+            path=str(root),
+        )
+    chosen = list(models) if models is not None else lambda: servable(root)
+    ports = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
+    return {"repository": root, "models": chosen, **ports}
 
 
 class _Known(EmbeddedServer):

@@ -11,12 +11,15 @@ from modelport.errors import ModelportError, ServerDiedError, ServerError
 from modelport.repository import events, journal
 from modelport.repository.events import Event
 from modelport.server import EmbeddedServer, connection
+from modelport.server.handle import ServerHandle
 from modelport.server.process_id import ProcessId
 from modelport.supervisor.backoff import Deaths
 from modelport.supervisor.care import Care
 from modelport.supervisor.link import Link
 from modelport.supervisor.mend import taken_back
 from modelport.supervisor.signals import Signals
+
+LINES, LINE = 8, 200  # of the server's last words that are shown
 
 
 class Keeper:
@@ -50,6 +53,7 @@ class Keeper:
         self._health_url = health_url
         self._deaths = Deaths() if deaths is None else deaths
         self._clock = clock
+        self._known: ServerHandle | None = None
 
     def start(self) -> None:
         """Start the server, and make it known to other commands.
@@ -65,6 +69,7 @@ class Keeper:
             supervisor = ProcessId.of()
             handle = replace(self._server.handle, supervisor=supervisor, health_url=self._health_url)
             connection.write(self._server.state_dir, handle)
+            self._known = handle
         except BaseException:
             self._server.stop()
             raise
@@ -95,9 +100,9 @@ class Keeper:
             grace_s: Seconds that it has for that; the server's own when left out.
         """
         self._link.stopping = True
-        handle, self._link.handle = self._link.handle, None
-        if handle is not None:
-            connection.remove(self._server.state_dir, handle)
+        self._link.handle = None
+        if self._known is not None:
+            connection.remove(self._server.state_dir, self._known)
         if grace_s is None:
             self._server.stop()
         else:
@@ -139,8 +144,14 @@ class Keeper:
         log: Path = self._server.log
         return ServerDiedError(
             text,
-            why=f"the last time: {reason.what}" + (f"\n{reason.why}" if reason.why else ""),
+            why=f"the last time: {reason.what}" + _last_words(getattr(reason, "log_tail", "") or reason.why),
             fix=f"correct what its log says ({log}), then start 'modelport serve' again",
             returncode=getattr(reason, "returncode", 0),
             log_tail=getattr(reason, "log_tail", ""),
         )
+
+
+def _last_words(text: str) -> str:
+    """The end of what was said, without the tables that Triton prints."""
+    lines = [line[:LINE] for line in text.splitlines() if line.strip() and line[0] not in "+|"]
+    return "".join(f"\n    {line}" for line in lines[-LINES:])

@@ -11,6 +11,7 @@ from pathlib import Path
 from modelport.errors import ModelportError, RepositoryLockedError, ServerError
 from modelport.repository import events, journal
 from modelport.repository.events import Event
+from modelport.server import shared_memory
 from modelport.supervisor.answers import OK, UNPROVED
 from modelport.supervisor.backoff import Backoff
 from modelport.supervisor.jobs import Jobs
@@ -40,7 +41,7 @@ class _State:
 
     fault: str = ""
     since: float = 0.0
-    lost: frozenset[int] = frozenset()
+    lost: tuple[Stub, ...] = ()
     versions: tuple[int, ...] = ()
     until: float = 0.0
     ended: float = float("-inf")
@@ -123,7 +124,7 @@ class Restorer:
             state.given_up = None
             state.failures.reset()
         if state.given_up is None and now >= state.until:
-            state.lost = frozenset(stub.pid for stub in lost)
+            state.lost = tuple(lost)
             state.versions = tuple(sorted({*hanging, *(stub.version for stub in lost)}))
             self._jobs.start(model, "restoring", lambda: self._restore(model, state, mark))
 
@@ -194,7 +195,9 @@ class Restorer:
         wait_s = state.relapses.failed() or MOST_S
         seconds = round(now - state.since, 3)
         text = f"loaded anew and answering, {seconds:.1f} s after it was noticed: {state.fault}"
-        state.replaced |= state.lost
+        state.replaced |= {stub.pid for stub in state.lost}
+        for stub in state.lost:  # the server leaves what a dead one has used
+            (shared_memory.FOLDER / stub.region).unlink(missing_ok=True)
         state.ended, state.fault = now, ""
         state.until = now + wait_s if state.relapses.failures > 1 else now
         state.failures.reset()

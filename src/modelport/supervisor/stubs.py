@@ -28,6 +28,7 @@ class Stub:
         started: When it started, in the kernel's ticks.
         model: The model that it runs.
         version: The version.
+        region: Name of its shared memory in `/dev/shm`.
         state: `alive`, `stopped`, `dead`.
         since: Since when, on the supervisor's clock.
         looks: How many looks in a row found it so.
@@ -38,6 +39,7 @@ class Stub:
     started: str
     model: str
     version: int
+    region: str
     state: str = ALIVE
     since: float = 0.0
     looks: int = 0
@@ -111,6 +113,7 @@ class Stubs:
                     started=fields[_STARTED],
                     model=found.model,
                     version=found.version,
+                    region=found.region,
                     since=self._clock(),
                 )
 

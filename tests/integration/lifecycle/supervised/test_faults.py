@@ -12,7 +12,7 @@ import pytest
 
 from modelport.client import Client
 from modelport.errors import DeadlineError, RemoteError
-from modelport.server import EmbeddedServer, stubs
+from modelport.server import EmbeddedServer, connection, stubs
 
 X = [[0.5, 0.25]]
 HANG = 'import pathlib\n            while pathlib.Path("{flag}").exists(): time.sleep(0.05)'
@@ -155,13 +155,13 @@ def test_rule_g_sees_what_is_left(service, held, changed):
         stray.unlink()
 
 
-def test_a_server_that_dies_again_and_again_ends_the_command_with_a_clear_message(filled, serve, waiting):
+def test_a_server_that_dies_again_and_again_ends_the_command_with_a_clear_message(filled, serve):
     """F3: not started for ever; exit code 42, and the reason in words."""
     service = serve()
     deaths, before = 0, 0
     while service.process.poll() is None:
-        handle = service.handle
-        if handle.server_pid != before and handle.running():
+        handle = connection.find(service.root)
+        if handle is not None and handle.server_pid != before:
             before = handle.server_pid
             os.kill(before, signal.SIGKILL)
             deaths += 1
@@ -172,4 +172,4 @@ def test_a_server_that_dies_again_and_again_ends_the_command_with_a_clear_messag
     said = "".join(line for line in service.err if not line.startswith("{"))
     assert "died 5 times" in said and "SIGKILL" in said and "Traceback" not in said
     assert "server_given_up" in service.kinds()
-    assert service.root.with_name(f"{service.root.name}.state").joinpath("server.json").exists() is False
+    assert connection.read(connection.state_folder(service.root)) is None
