@@ -182,6 +182,31 @@ class Answered:
     error: str = ""
 
 
+@dataclass(frozen=True)
+class Switch:
+    """When a change of the serving version began, and when its proof did: from then on only the version may answer."""
+
+    began: float
+    proved: float
+    version: int
+
+
+class Moments:
+    """When each step of a promotion or a rollback began: its `report`."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[float, str]] = []
+
+    def __call__(self, text: str) -> None:
+        self.steps.append((time.monotonic(), text))
+
+    def switch(self, version: int) -> Switch:
+        """The change to the version."""
+        [began] = [at for at, text in self.steps if text == f"switching to version {version}"]
+        [proved] = [at for at, text in self.steps if text == f"asking for version {version} by its number and without"]
+        return Switch(began, proved, version)
+
+
 @dataclass
 class Callers:
     """Clients that ask all the time: two protocols, with and without a version; every answer is kept."""
@@ -215,23 +240,23 @@ class Callers:
             assert time.monotonic() < deadline, "nobody answers"
             time.sleep(0.005)
 
-    def violations(self, allowed: Sequence[float], *, only: Sequence[tuple[float, float]] = ()) -> list[str]:
+    def violations(self, allowed: Sequence[float], *, switches: Sequence[Switch] = ()) -> list[str]:
         """What must not have been.
 
         Args:
             allowed: Who may answer a request that names no version.
-            only: (moment, value): who alone may answer such a request that was sent after the moment, until the next.
+            switches: After each of them, only its version may, until the next one begins.
         """
         found = []
         for one in list(self.answers):
             who = f"{one.protocol} {'unversioned' if one.pinned is None else f'for version {one.pinned}'}"
-            due = [value for moment, value in only if one.sent >= moment]
-            later = [moment for moment, _ in only if moment > one.sent]
+            due = [switch.version for switch in switches if one.sent >= switch.proved]
+            between = any(switch.began <= one.came and one.sent < switch.proved for switch in switches)
             if one.error:
                 found.append(f"{who}: {one.error}")
             elif one.value not in (allowed if one.pinned is None else [one.pinned]):
                 found.append(f"{who}: answered by {one.value}")
-            elif one.pinned is None and due and one.value != due[-1] and not (later and one.came >= later[0]):
+            elif one.pinned is None and due and not between and one.value != due[-1]:
                 found.append(f"{who}: answered by {one.value} after {due[-1]} was proved to serve")
         return found
 
@@ -348,6 +373,12 @@ def untouched(shelf: Shelf) -> Callable[..., None]:
 def callers() -> type[Callers]:
     """`with callers(server, model) as load`: four clients; see `Callers`."""
     return Callers
+
+
+@pytest.fixture
+def moments() -> type[Moments]:
+    """`promote(..., report=(seen := moments()))`, then `seen.switch(2)`: when the switch to version 2 was."""
+    return Moments
 
 
 @pytest.fixture
