@@ -6,6 +6,7 @@ Versions are immutable: the manifest lists every other file of the version folde
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -69,6 +70,11 @@ class Manifest:
 
 def makers() -> dict[str, str]:
     """Versions of what makes artefacts here."""
+    return dict(_makers())
+
+
+@functools.cache
+def _makers() -> dict[str, str]:
     import importlib.metadata  # both take longer to load than a repository takes to list
     import platform
 

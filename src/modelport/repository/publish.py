@@ -122,6 +122,7 @@ def publish(
             merged(present, config, asked, where=config_path(repository, name))  # raises where it could not serve
             config, inherited = with_labels(config, present, repository / name)
             texts = {**inherited, **texts}
+        disk.begin_writing(staging)  # while the checksums are computed
         _write(staging, {**texts, configs.CONFIG_FILE: configs.text(_serving(config, version))})
         finish(staging, version)
         disk.sync_tree(staging)
