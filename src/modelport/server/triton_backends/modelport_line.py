@@ -23,10 +23,11 @@ LONGEST_WAIT_MS = 750
 PARAMETER = "modelport_max_wait_ms"  # 0 leaves the line unbounded
 LEAST_RUNS = 4  # so many runs' worth of requests may always wait
 
-_LOOK_S = 0.2  # between two looks at the line
+_LOOK_S = 0.1  # between two looks at the line
 _LOOK_PART = 20  # a look may take one part in so many of the time
 _PAUSE_S = 0.005  # a model that waited so long for its next request, and longer than it ran, is not busy
 _BLIND_S = 10.0  # after a look that failed
+_CHUNK = 64  # so many are refused before the next look: other instances refuse as well
 _GAUGE = "nv_inference_pending_request_count"
 
 
@@ -46,6 +47,7 @@ class Line:
         self._wait_s = (LONGEST_WAIT_MS if text is None else config.number(PARAMETER)) / 1000
         self._least = LEAST_RUNS * max(1, config.max_batch_size) * max(1, config.instances)
         self._instances = max(1, config.instances)
+        self._cutting = False
         self._waiting = waiting or Gauge(config.name, config.folder.name)
         self._clock = clock
         self._bounded = self._wait_s > 0 and not config.queue_policy
@@ -60,7 +62,7 @@ class Line:
             return False
         now = self._clock()
         if now - self._ended > max(_PAUSE_S, self._ran_s):
-            self._busy_since, self._excess = now, 0
+            self._busy_since, self._excess, self._cutting = now, 0, False
         if self._excess <= 0 and now - self._busy_since >= _LOOK_S and now >= self._next_look:
             self._look(now)
         if self._excess <= 0:
@@ -82,10 +84,12 @@ class Line:
         except (OSError, ValueError):
             self._next_look = now + _BLIND_S
             return
-        self._next_look = self._clock() + max(_LOOK_S, _LOOK_PART * (self._clock() - now))
         most = max(self._least, self._wait_s * self._rate * self._instances)
-        if waiting > most:
-            self._excess = int((waiting - most / 2) / self._instances)
+        excess = int(waiting - most / 2) if waiting > most or self._cutting else 0
+        self._excess = min(excess, max(_CHUNK, excess // 4))
+        self._cutting = excess > self._excess
+        done = self._clock()
+        self._next_look = done if self._cutting else done + max(_LOOK_S, _LOOK_PART * (done - now))
 
 
 class Gauge:
@@ -98,7 +102,6 @@ class Gauge:
 
     def __init__(self, model: str, version: str) -> None:
         self._begin = f'{_GAUGE}{{model="{model}",version="{version}"}} '
-        self._connection: http.client.HTTPConnection | None = None
 
     def __call__(self) -> int:
         """The number of waiting requests.
@@ -107,13 +110,14 @@ class Gauge:
             OSError: The metrics cannot be had.
             ValueError: They do not tell it.
         """
+        connection = http.client.HTTPConnection(*_metrics(), timeout=1.0)
         try:
-            connection = self._connection = self._connection or http.client.HTTPConnection(*_metrics(), timeout=1.0)
             connection.request("GET", "/metrics")
             text = connection.getresponse().read().decode()
-        except (OSError, http.client.HTTPException) as exc:
-            self._connection = None
+        except http.client.HTTPException as exc:
             raise OSError(str(exc)) from exc
+        finally:
+            connection.close()
         return int(float(text[text.index(self._begin) + len(self._begin) :].split("\n", 1)[0]))
 
 
