@@ -38,3 +38,21 @@ def test_list_models_in_its_short_form(root, tmp_path):
     assert ways == ["table", "JSON", "search", "nothing"] * 2
     assert all(row["wall_s"] > 0 and row["cpu_s"] > 0 and row["models"] == 10 for row in written["rows"])
     assert written["machine"]["cores"] and written["commit"] and "table" in done.stdout
+
+
+def test_publish_in_its_short_form(root, tmp_path):
+    """Every round measures both, and nothing but the file with the results is left."""
+    output = tmp_path / "results.json"
+    command = [sys.executable, "benchmarks/publish.py", "--folder", tmp_path, "--output", output]
+    command += ["--megabytes", "0.1", "--repeats", "2"]
+    done = subprocess.run(command, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    written = json.loads(output.read_text())
+    measured = {(row["what"], row["round"]) for row in written["rows"]}
+    assert measured == {(what, n) for what in ("cp and fsync", "publish", "write", "sha256") for n in range(2)}
+    assert len(written["rows"]) == 8 and all(row["seconds"] > 0 for row in written["rows"])
+    assert written["machine"]["cores"] and written["versions"]["modelport"] and written["commit"]
+    assert (written["megabytes"], bool(written["file_system"])) == (0.1, True)
+    assert "times as long as cp and fsync" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
