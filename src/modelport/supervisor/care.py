@@ -211,7 +211,7 @@ class Care:
                 changing=self.mender.changing(model),
                 problem=problem,
                 fault=self.restorer.fault(model),
-                known=before.known or bool(has) or bool(problem),
+                known=before.known or before.before or not self._seen,
                 before=before.before,
             )
             result = None if view.serving is None else results.get((model, view.serving))

@@ -18,7 +18,7 @@ class ModelView:
         changing: What is being done with it now; empty when nothing is.
         problem: Why it is not as wanted; empty when it is, or when nobody has tried yet.
         fault: What is wrong with its processes; empty when nothing is.
-        known: Whether this server has loaded it before, or somebody has tried.
+        known: Whether it was to be served when the server started, or has been ready since.
         before: Whether the model was ready when it was last asked about.
     """
 
@@ -80,8 +80,8 @@ def overall(views: Mapping[str, ModelView], results: Mapping[tuple[str, int], Re
 def not_ready(view: ModelView, result: Result | None, now: float) -> str | None:
     """Why a model is not ready: empty when it is, None when it does not count.
 
-    Not counted are models that want no version, and new ones whose first version is being loaded: the service of the
-    others is not to stop because another one comes.
+    Not counted are models that want no version, and new ones until they have answered: the service of the others is not
+    to stop because another one comes.
     """
     if not view.wanted and not view.loaded:
         return view.problem or None
@@ -90,6 +90,8 @@ def not_ready(view: ModelView, result: Result | None, now: float) -> str | None:
     if view.serving is None:
         if view.problem or view.known:
             return f"version {max(view.wanted)} is not loaded{_because(view.problem)}"
+        return None
+    if result is None and not view.known:
         return None
     if view.serving != max(view.wanted, default=None) and not view.changing:
         wanted = f"version {max(view.wanted)} is wanted" if view.wanted else "no version is wanted"

@@ -234,6 +234,13 @@ def waiting() -> Callable[..., float]:
 
 
 @pytest.fixture
+def shelf(shelf: Any, tmp_path: Path) -> Any:
+    """An empty repository of this test alone."""
+    (tmp_path / "model_repository").mkdir()
+    return type(shelf)(tmp_path / "model_repository")
+
+
+@pytest.fixture
 def serve(shelf: Any) -> Iterator[Callable[..., Service]]:
     """`serve(*options)`: `modelport serve` of the shelf; ended after the test."""
     running: list[Service] = []

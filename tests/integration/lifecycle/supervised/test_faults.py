@@ -18,13 +18,13 @@ X = [[0.5, 0.25]]
 HANG = 'import pathlib\n            while pathlib.Path("{flag}").exists(): time.sleep(0.05)'
 
 
-@pytest.fixture(scope="module")
-def flag(tmp_path_factory):
+@pytest.fixture
+def flag(tmp_path):
     """While this file is there, the model `py` does not answer."""
-    return tmp_path_factory.mktemp("flag") / "hang"
+    return tmp_path / "hang"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def filled(shelf, flag):
     """`steady` runs in ONNX Runtime, `py` is a Python model; each has one version."""
     shelf.publish("steady")
