@@ -80,19 +80,22 @@ def _path(repository: Path, model: str, version: int) -> Path:
 
 def _hash(folder: Path) -> str:
     digest = hashlib.sha256()
-    for name, status in sorted(_entries(folder, "")):
+    for name, status in sorted(_entries(folder)):
         digest.update(f"{name}\0{status}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
-def _entries(folder: Path, inside: str) -> Iterator[tuple[str, str]]:
+def _entries(folder: Path) -> Iterator[tuple[str, str]]:
     """Relative name, and size and time, of everything below; links are not followed."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = f"{inside}{entry.name}"
-            if entry.is_dir(follow_symlinks=False):
-                yield f"{name}/", ""
-                yield from _entries(Path(entry.path), f"{name}/")
-            else:
-                status = entry.stat(follow_symlinks=False)
-                yield name, f"{status.st_size} {status.st_mtime_ns}"
+    pending = [(folder, "")]
+    while pending:
+        place, inside = pending.pop()
+        with os.scandir(place) as entries:
+            for entry in entries:
+                name = f"{inside}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    yield f"{name}/", ""
+                    pending.append((Path(entry.path), f"{name}/"))
+                else:
+                    status = entry.stat(follow_symlinks=False)
+                    yield name, f"{status.st_size} {status.st_mtime_ns}"

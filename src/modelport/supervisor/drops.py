@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from modelport.repository import drops, lock, record
 from modelport.repository.events import Event, event
 from modelport.repository.layout import config_path, state_folder
 from modelport.repository.versions import serving_version
+from modelport.supervisor.folders import signature
 from modelport.supervisor.watch import SETTLE_S, Changed, Complete, Dangerous, Finding, Incomplete, Watcher
 
 SET_ASIDE = "set-aside"
@@ -59,7 +60,7 @@ class Drops:
         watcher: One with other settings, for the same repository.
 
     Events: `dropped` (it is a candidate now), `drop_refused`, `drop_failed` (not its fault; tried again),
-    `drop_not_promoted`, `set_aside`, `version_changed`, `watch_blind`.
+    `drop_not_promoted`, `set_aside`, `version_changed`, `watch_blind`, `watch_failed`.
     """
 
     def __init__(
@@ -103,9 +104,24 @@ class Drops:
         return dict(self._counts)
 
     def _watch(self) -> None:
-        self._watcher.run(self._findings.put, self._stop)
+        with self._telling():
+            self._watcher.run(self._findings.put, self._stop)
 
     def _work(self) -> None:
+        with self._telling():
+            self._handle()
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """A thread that ends by a defect does not end in silence."""
+        try:
+            yield
+        except Exception as exc:
+            text = f"nothing that is copied in is picked up any more: {type(exc).__name__}: {exc}"
+            self._tell("watch_failed", text, level="error")
+            raise
+
+    def _handle(self) -> None:
         waiting: list[_Waiting] = []
         blind = ""
         while not self._stop.is_set():
@@ -147,7 +163,7 @@ class Drops:
         folder = self._repository / finding.model / str(finding.version)
         if not folder.exists():
             return
-        before = _print(folder)
+        before = signature(folder)
         began = time.monotonic()
         code, words = self._check(finding, folder)
         if self._stop.is_set():
@@ -156,7 +172,7 @@ class Drops:
             seconds = round(time.monotonic() - began, 2)
             self._tell("dropped", f"checked in {seconds:.1f} s: a candidate", finding, level="info", seconds=seconds)
             self._promote(finding)
-        elif _print(folder) == before or folder.is_symlink():  # else it changes, and is found again
+        elif signature(folder) == before:  # else it changes, and is found again
             self._failed(finding, folder, code, words, last)
 
     def _failed(self, finding: Complete, folder: Path, code: int | None, words: str, last: bool) -> None:
@@ -249,16 +265,6 @@ class _Again(Exception):
     def __init__(self, why: str, after_s: float) -> None:
         super().__init__(why)
         self.after_s = after_s
-
-
-def _print(folder: Path) -> str:
-    """What changes when the folder does; nothing where it is gone, or a link that could lead anywhere."""
-    if folder.is_symlink():
-        return ""
-    try:
-        return drops.fingerprint(folder)
-    except ModelportError:
-        return ""
 
 
 def _size(folder: Path) -> int:

@@ -7,6 +7,9 @@ import json
 import os
 import pickle
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from modelport.cli import main
 from modelport.commands.adopt import Adopted, adopt
 from modelport.commands.verify import verify
 from modelport.errors import (
@@ -220,6 +224,65 @@ def test_a_model_file_may_have_another_name_when_the_configuration_says_so(repos
     assert done.state == "candidate" and policy(repository, "net") == ()
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import modelport.commands.adopt as verb, modelport.convert.source_onnx, modelport.convert.format_onnx
+repository = Path(sys.argv[1])
+CHANGES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
+seen = 0
+
+def hook(event, args):
+    global seen
+    if event not in CHANGES or not str(args[0]).startswith(str(repository)):
+        return
+    if event == "open" and not args[2] & (os.O_WRONLY | os.O_RDWR):
+        return
+    seen += 1
+    if seen == number:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+for line in sys.stdin:
+    number = int(line)
+    child = os.fork()
+    if child == 0:
+        sys.addaudithook(hook)
+        verb.adopt("scores/9", repository=repository)
+        os._exit(seen)
+    status = os.waitpid(child, 0)[1]
+    print(os.waitstatus_to_exitcode(status), flush=True)
+"""
+
+
+def test_a_kill_at_any_change_of_a_file_leaves_a_folder_that_is_adopted_next_time(repository, drop):
+    """Killed before each change to the disk in turn: never half a version, and running it again succeeds."""
+    folder = drop()
+    before = tree(repository)
+    command = [sys.executable, "-c", KILLED, str(repository)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def run(number: int) -> int:
+            for name in set(tree(folder)) - {"model.onnx"}:
+                (folder / name).unlink()
+            assert tree(repository) == before
+            process.stdin.write(f"{number}\n")
+            process.stdin.flush()
+            return int(process.stdout.readline())
+
+        run(0)
+        count = run(0)
+        assert count > 10
+        for number in range(1, count + 1):
+            assert run(number) == -signal.SIGKILL
+            left = tree(repository)
+            assert {name: left[name] for name in before} == before
+            if (folder / "manifest.json").exists():
+                manifests.check_files(folder, manifests.read(folder))
+            else:
+                assert not placed.ours(repository, "scores", 9)
+            assert is_a_version(adopt("scores/9", repository=repository), repository)
+
+
 # --- a new model -----------------------------------------------------------------------------------------------------
 
 
@@ -416,6 +479,7 @@ ENTRIES: dict[str, tuple[Callable[[Path], object], type[ModelportError], str]] =
     "a hidden name": (lambda f: (f / "a\u202eb").touch(), UnsafeSourceError, "name cannot be used"),
     "a copy under way": (lambda f: (f / ".data.bin.Ab12Cd").touch(), RepositoryError, "still being copied"),
     "a download": (lambda f: (f / "sub").mkdir() or (f / "sub/data.part").touch(), RepositoryError, "being copied"),
+    "a deep tree": (lambda f: (f / "/".join("d" * 20)).mkdir(parents=True), UnsafeSourceError, "too deep"),
     "a foreign manifest": (lambda f: (f / "manifest.json").write_text("{}"), ManifestError, "no readable manifest"),
     "a config.pbtxt": (lambda f: (f / "config.pbtxt").write_text("name: ?"), ManifestError, "cannot be read"),
 }
@@ -558,3 +622,30 @@ def test_what_another_repository_was_asked_for_is_forgotten(repository):
     manifests.write(folder, manifests.Manifest(**{**vars(manifest), "asked": ("instance_group",)}))
     adopt("scores/9", repository=repository)
     assert manifests.read(folder).asked == ()
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_says_what_was_found_and_what_comes_next(repository, drop, capsys):
+    drop()
+    assert main(["adopt", "scores/9", "--repository", str(repository)]) == 0
+    said = capsys.readouterr()
+    assert "adopted scores version 9" in said.out and "no source model was given" in " ".join(said.out.split())
+    assert "to let it serve: modelport promote scores 9" in said.out
+
+
+def test_the_command_prints_json_for_scripts(repository, drop, capsys):
+    drop()
+    assert main(["adopt", "scores/9", "--repository", str(repository), "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["model"], content["version"], content["state"]) == ("scores", 9, "candidate")
+    assert content["evidence"]["batch_proof"]["proved"] is True
+
+
+@pytest.mark.parametrize(("content", "code"), [(b"", 12), (pickle.dumps(Evil()), 11), (None, 30)])
+def test_the_command_ends_with_the_code_of_the_error(repository, drop, capsys, content, code):
+    drop(graph(input_name="image") if content is None else content)
+    assert main(["adopt", "scores/9", "--repository", str(repository), "--json"]) == code
+    said = capsys.readouterr()
+    assert said.out == "" and "\n  why: " in said.err and "\n  do:  " in said.err and "Traceback" not in said.err

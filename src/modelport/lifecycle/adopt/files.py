@@ -13,6 +13,7 @@ from modelport.server.model_folder import STUB
 
 MAX_ENTRIES = 10_000
 MAX_NAME = 128
+MAX_DEPTH = 8
 _UNFINISHED = re.compile(r"\.~.*|\.rsync-partial|\..+\.[A-Za-z0-9]{6}|.+\.(tmp|part|partial|filepart|crdownload)", re.I)
 _LIBRARY = re.compile(r".*\.(so|dll|dylib)(\.[0-9]+)*", re.I)
 _PYTHON = re.compile(r".*\.(py|pyc|pyo|pyd|pth|egg|whl)", re.I)
@@ -25,7 +26,7 @@ def unfinished(name: str) -> bool:
 
 
 def entries(folder: Path, *, most: int = MAX_ENTRIES) -> Iterator[tuple[str, os.stat_result]]:
-    """Name with `/`, and status, of everything below a folder; links are not followed.
+    """Name with `/`, and status, of everything below a folder, `MAX_DEPTH` folders deep; links are not followed.
 
     Args:
         folder: The folder.
@@ -44,7 +45,7 @@ def entries(folder: Path, *, most: int = MAX_ENTRIES) -> Iterator[tuple[str, os.
                     return
                 name = f"{inside}{entry.name}"
                 yield name, entry.stat(follow_symlinks=False)
-                if entry.is_dir(follow_symlinks=False):
+                if entry.is_dir(follow_symlinks=False) and name.count("/") < MAX_DEPTH:
                     pending.append((Path(entry.path), f"{name}/"))
 
 
@@ -69,6 +70,10 @@ def check(folder: Path, *, allow_code: bool = False) -> None:
         count += 1
         _check_name(folder / name, allow_code)
         _check_kind(folder / name, status)
+        if name.count("/") >= MAX_DEPTH:
+            raise _unsafe(
+                folder / name, "this lies too deep", f"a version needs no more than {MAX_DEPTH} folders", "move it"
+            )
     if count > MAX_ENTRIES:
         raise RepositoryError(
             f"{_shown(folder)} holds more than {MAX_ENTRIES} files",
