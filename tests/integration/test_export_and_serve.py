@@ -31,6 +31,7 @@ from modelport.commands.verify import verify
 from modelport.errors import RequestError, VerificationError
 from modelport.repository import config as configs
 from modelport.repository import manifest as manifests
+from modelport.repository import switch
 from modelport.repository.config import EnsembleStep
 from modelport.server import EmbeddedServer
 from modelport.spec import ModelSpec, TensorSpec, dtype_of
@@ -266,10 +267,14 @@ def test_a_version_that_is_not_served_is_one_clear_error(server, repository, cap
     case = CASES["torch_script"]
     try:
         export(case.model(), name="torch_script", repository=repository, **case.options)
-        code = main(["verify", "torch_script", "-r", str(repository), "-u", server.http_url])
-        assert code in (32, 33, 53) and "version 2" in capsys.readouterr().err
+        command = ["verify", "torch_script/2", "-r", str(repository), "-u", server.http_url]
+        code = main(command)
+        assert code in (32, 33, 53) and "version 2" in capsys.readouterr().err, "it is a candidate"
+        config, known = switch.read(repository, "torch_script")
+        configs.set_versions(config, [1, 2])
+        switch.write(repository, "torch_script", config, known)
         server.load("torch_script")
-        assert main(["verify", "torch_script", "-r", str(repository), "-u", server.http_url]) == 0
+        assert main(command) == 0
     finally:
         capsys.readouterr()
 

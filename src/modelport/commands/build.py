@@ -88,6 +88,8 @@ def current_versions(
     root = Path(repository)
     digest = recipe_digest(path, options)
     found: dict[str, int] = {}
+    if not root.is_dir():
+        return None
     for name in (*recipe.parts, *recipe.models):
         try:
             version = serving_version(root, name)
