@@ -56,3 +56,37 @@ def test_publish_in_its_short_form(root, tmp_path):
     assert (written["megabytes"], bool(written["file_system"])) == (0.1, True)
     assert "times as long as cp and fsync" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_rollback_in_its_short_form(root, tmp_path):
+    """Both ways to go back are measured, with the version before still loaded and not."""
+    output = tmp_path / "results.json"
+    command = [sys.executable, "benchmarks/rollback.py", "--image", "32", "--width", "4", "--repeats", "1"]
+    command += ["--output", output]
+    done = subprocess.run(command, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    written = json.loads(output.read_text())
+    measured = [(row["before"], row["way"]) for row in written["rows"]]
+    assert measured == [(before, way) for before in ("loaded", "not loaded") for way in ("call", "command")]
+    assert all(row["whole_s"] > row["switch_s"] > 0 for row in written["rows"])
+    assert written["machine"]["cores"] and written["commit"] and written["model_bytes"] > 0
+    assert "switch" in done.stdout
+
+
+def test_promotion_latency_in_its_short_form(root, tmp_path):
+    """Callers are measured before and during a promotion, none of them failed, and its CPU cost is told."""
+    output = tmp_path / "results.json"
+    command = [sys.executable, "benchmarks/promotion_latency.py", "--image", "32", "--width", "4", "--repeats", "1"]
+    command += ["--rate", "50", "--seconds", "1", "--output", output]
+    done = subprocess.run(command, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    written = json.loads(output.read_text())
+    steady, promotion = written["rows"]
+    assert (steady["phase"], promotion["phase"]) == ("steady", "promotion")
+    assert len(steady["latencies_ms"]) >= 40 and len(promotion["latencies_ms"]) >= 40
+    assert min(steady["latencies_ms"] + promotion["latencies_ms"]) > 0
+    assert promotion["cpu_trial_s"] > 0 and promotion["cpu_new_s"] > 0 and promotion["cpu_command_s"] > 0
+    assert written["machine"]["cores"] and written["commit"] and written["rate"] == 50
+    assert "times that of the steady state" in done.stdout
