@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from modelport.client._calls import Answer, Call, Infer, Metadata, RawSpec, Ready, Tensor
 from modelport.client._connection import Target
 from modelport.client._errors import unreadable
-from modelport.client._tensors import Array, Prepared, decode, prepare, spec_of, without_batch_axis
+from modelport.client._tensors import Array, Prepared, decode, misfit, prepare, spec_of, without_batch_axis
 from modelport.errors import (
     DeadlineError,
     ModelNotFoundError,
@@ -127,6 +127,8 @@ class Session:
             ):  # a missing key says nothing about tensors
                 self._specs.pop((model, version), None)
             raise
+        if not classes:
+            yield from self._check(question, answer)
         try:
             arrays = {name: decode(answer[name]) for name in prepared.outputs or answer}
             if prepared.single:
@@ -134,6 +136,16 @@ class Session:
         except (ValueError, KeyError) as error:
             raise unreadable(self._target, question, error) from error
         return arrays
+
+    def _check(self, question: Infer, answer: Mapping[str, Tensor]) -> Steps[None]:
+        """Triton does not look at what a model in Python gives: other tensors than the model's are no answer."""
+        cached = self._specs.get((question.model, question.version))
+        if cached is not None and not misfit(cached, answer, question.outputs):
+            return
+        spec = yield from self.spec(question.model, question.version)
+        problem = misfit(spec, answer, question.outputs)
+        if problem:
+            raise unreadable(self._target, question, problem)
 
 
 def _served_name(name: str) -> str:

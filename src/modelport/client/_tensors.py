@@ -225,6 +225,28 @@ def encode(dtype: DType, array: Array) -> bytes:
     return b"".join(part for element in array.reshape(-1) for part in (struct.pack("<I", len(element)), element))
 
 
+def misfit(spec: ModelSpec, answer: Mapping[str, Tensor], wanted: Sequence[str]) -> str:
+    """What of an answer is not as the model's outputs are; empty when all is.
+
+    The first axis may have any size: metadata does not tell a batch axis from another one that varies.
+
+    Args:
+        spec: The model.
+        answer: Output name -> tensor.
+        wanted: Names of the outputs that were asked for; empty for all.
+    """
+    for tensor in spec.outputs:
+        if wanted and tensor.name not in wanted:
+            continue
+        got = answer.get(tensor.name)
+        if got is None:
+            return f"output {tensor.name!r} is missing"
+        shape = got.shape[1:] if spec.batched else got.shape
+        if got.dtype != tensor.dtype or (spec.batched and not got.shape) or not tensor.accepts(shape):
+            return f"output {tensor.name!r} is {got.dtype} {list(got.shape)}; the model's metadata says {tensor}"
+    return ""
+
+
 def decode(tensor: Tensor) -> Array:
     """The array that a server sent. It is the caller's to change.
 

@@ -106,12 +106,50 @@ def test_wanted_outputs_are_asked_for_and_must_come(session):
     asked, result = play(session.infer("m", None, given, ["z"]), raw(3), answers_of(1))
     assert asked[-1].outputs == ("z",) and list(result) == ["z"]
     with pytest.raises(RemoteError, match="cannot be read"):
-        play(session.infer("m", None, given, ["z"]), {"y": answers_of(1)["y"]})
+        play(session.infer("m", None, given, ["z"]), {"y": answers_of(1)["y"]}, raw(3))
 
 
 def test_an_answer_with_more_rows_than_were_sent_is_not_believed(session):
     with pytest.raises(RemoteError, match="cannot be read"):
         play(session.infer("m", None, {"x": np.zeros(3, np.float32)}, None), raw(3), answers_of(2))
+
+
+WRONG = {
+    "another type": ({"y": output("y", np.ones((1, 2)), "FP64")}, "'y' is FP64"),
+    "another size": ({"y": output("y", np.ones((1, 3), np.float32))}, r"'y' is FP32 \[1, 3\]"),
+    "another rank": ({"y": output("y", np.ones((1, 2, 1), np.float32))}, r"\[1, 2, 1\]"),
+    "no axes": ({"y": output("y", np.float32(1).reshape(()))}, r"'y' is FP32 \[\]"),
+    "another name": ({"q": output("q", np.ones((1, 2), np.float32))}, "'y' is missing"),
+    "nothing": ({}, "'y' is missing"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_an_answer_with_other_tensors_than_the_models_is_not_believed(session, case):
+    """Triton passes on whatever a model in Python gives. Fresh metadata is asked for before."""
+    tensors, words = WRONG[case]
+    answer = {**answers_of(1), **tensors} if "y" in tensors else {"z": answers_of(1)["z"], **tensors}
+    with pytest.raises(RemoteError, match=words) as caught:
+        play(session.infer("m", None, {"x": np.zeros(3, np.float32)}, None), raw(3), answer, raw(3))
+    assert "cannot be read" in str(caught.value) and not caught.value.retryable
+
+
+def test_an_answer_is_held_against_fresh_metadata_when_the_old_does_not_fit(session):
+    """A version with another output went live between two calls."""
+    given = {"x": np.zeros((1, 3), np.float32)}
+    play(session.infer("m", None, given, None), raw(3), answers_of(1))
+    new = RawSpec(inputs=raw(3).inputs, outputs=(TensorSpec(name="y", dtype=FP32, dims=(-1, 5)),))
+    answer = {"y": output("y", np.ones((1, 5), np.float32))}
+    asked, result = play(session.infer("m", None, given, None), answer, new)
+    assert [type(q) for q in asked] == [Infer, Metadata]
+    assert result["y"].shape == (1, 5)
+
+
+def test_an_output_that_was_not_asked_for_may_be_missing(session):
+    given = {"x": np.zeros((1, 3), np.float32)}
+    answer = {"z": answers_of(1)["z"]}
+    asked, result = play(session.infer("m", None, given, ["z"]), raw(3), answer)
+    assert [type(q) for q in asked] == [Metadata, Infer] and list(result) == ["z"]
 
 
 def test_classification_is_parsed(session):
