@@ -128,6 +128,17 @@ def test_a_dead_server_comes_back_with_the_same_versions_on_the_same_ports(servi
     assert load.violations([1]) == []
 
 
+@pytest.mark.soak
+def test_a_server_that_answers_no_control_call_is_started_anew(service, waiting):
+    """Its process lives, and neither calls nor the index are answered."""
+    old = service.handle
+    os.kill(old.server_pid, signal.SIGSTOP)
+    waiting(lambda: not service.ready(), 30)
+    waiting(lambda: "server_restarted" in service.kinds(""), 90)
+    service.await_ready(30)
+    assert not old.running() and service.handle.ready_versions("py") == (1,)
+
+
 def test_without_a_supervisor_a_lost_stub_stays_lost_and_triton_calls_it_ready(filled, footprint, waiting):
     """Negative control: what the tests above see mended is broken where nobody mends it, and the checks see it."""
     with EmbeddedServer(filled.root, http_port=0, grpc_port=0, metrics_port=0) as server:

@@ -1,0 +1,95 @@
+"""Processes that die or are stopped are seen; one that is only ending is not taken for dead."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from modelport.server.process_id import ProcessId
+from modelport.supervisor.stubs import Stubs
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A server: this process."""
+
+    repository: Path
+    trial: Path | None = None
+    server_pid: int = os.getpid()
+    server: ProcessId = ProcessId.of()
+
+
+@pytest.fixture
+def child(tmp_path):
+    """A process with the argument list of a stub of version 2 of model `m`."""
+    program = tmp_path / "m" / "2" / "model.py"
+    program.parent.mkdir(parents=True)
+    program.write_text("import time; time.sleep(60)")
+    words = [f"{tmp_path}/triton_python_backend_stub", program, "region", "1", "1", "1", "x", "1", "m_0_0", "x"]
+    process = subprocess.Popen(words, executable=sys.executable)
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def stubs(child, clock):
+    return Stubs(clock)
+
+
+@pytest.fixture
+def look(stubs, clock, tmp_path):
+    def act():
+        clock.now += 0.5
+        stubs.look(Handle(tmp_path))
+        return [stub.state for stub in stubs.lost().get("m", [])]
+
+    return act
+
+
+def state_of(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def until(pid, states):
+    deadline = time.monotonic() + 5
+    while state_of(pid) not in states:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_living_one_is_not_lost(look, stubs):
+    assert look() == look() == [] and stubs.alive("m", 2) == 1 and stubs.alive("m", 1) == 0
+
+
+def test_a_dead_one_is_lost_at_the_second_look(look, child, stubs):
+    look()
+    child.kill()
+    until(child.pid, "Z")
+    assert [look(), look()] == [[], ["dead"]] and stubs.alive("m", 2) == 0
+    stubs.write_off([child.pid])
+    assert look() == []
+
+
+def test_a_stopped_one_is_lost_after_a_second_and_found_again_when_it_goes_on(look, child):
+    look()
+    os.kill(child.pid, signal.SIGSTOP)
+    until(child.pid, "T")
+    assert [look(), look(), look()] == [[], [], ["stopped"]]
+    os.kill(child.pid, signal.SIGCONT)
+    until(child.pid, "RS")
+    assert look() == []
+
+
+def test_one_that_ended_as_it_should_is_forgotten(look, child):
+    look()
+    child.kill()
+    child.wait()
+    assert look() == look() == []
