@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from pathlib import Path
 
 import pytest
 
 import modelport
 from modelport.errors import ManifestError, ServerError, VerificationError, VersionNotFoundError
+from modelport.lifecycle import trial
 from modelport.repository import config as configs
 from modelport.repository import switch
 from modelport.server import EmbeddedServer, stubs
@@ -123,6 +126,22 @@ def test_a_missing_version_in_the_policy_does_not_block_a_promotion(shelf, serve
     modelport.promote(net, 2, repository=shelf.root, report=said.append)
     assert any("names version 7, which is not there" in line for line in said)
     untouched(server, net, (1, 2))
+
+
+def test_a_version_on_trial_stands_back_behind_those_that_answer_callers(shelf, server, net):
+    """All its threads do; the version that serves afterwards does not."""
+    shelf.publish(net)
+    seen = []
+
+    def look(text):
+        if text.startswith("replaying"):
+            [stub] = stubs.find(server.handle, f"{net}.trial")
+            tasks = Path(f"/proc/{stub.pid}/task").iterdir()
+            seen.extend(os.getpriority(os.PRIO_PROCESS, int(task.name)) for task in tasks)
+
+    modelport.promote(net, repository=shelf.root, report=look)
+    assert len(seen) > 3 and set(seen) == {os.getpriority(os.PRIO_PROCESS, 0) + trial.NICE}
+    assert {stub.process.nice() for stub in stubs.find(server.handle, net)} == {os.getpriority(os.PRIO_PROCESS, 0)}
 
 
 # The detectors fire
