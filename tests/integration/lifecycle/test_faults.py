@@ -18,7 +18,14 @@ from modelport.repository import events, journal
 from modelport.server import EmbeddedServer, connection, stubs
 
 ON_TRIAL = 'args["model_name"].endswith(".trial")'
-STEPS = ("comparing", "loading version 2 on trial", "replaying", "switching", "asking for version 2 by its number")
+SOAK = pytest.mark.soak
+STEPS = (
+    pytest.param("comparing", marks=SOAK),
+    "loading version 2 on trial",
+    pytest.param("replaying", marks=SOAK),
+    pytest.param("switching", marks=SOAK),
+    "asking for version 2 by its number",
+)
 
 
 def promote(shelf, net, **options):
@@ -87,7 +94,7 @@ def test_a_version_that_dies_while_it_is_tried(shelf, server, snake, callers, un
     assert promote(shelf, snake).version == 3
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=SOAK)])
 def test_going_back_while_the_serving_version_is_broken(shelf, server, net, ask, how):
     shelf.publish(net)
     promote(shelf, net)

@@ -11,6 +11,7 @@ import pytest
 
 import modelport
 from modelport._process import wait_until
+from modelport.errors import RepositoryError, VerificationError
 from modelport.lifecycle import trial
 from modelport.lifecycle.settle import settle
 from modelport.repository import journal
@@ -28,16 +29,25 @@ SHORT = {
 
 
 @pytest.fixture
-def killed(shelf, require):
-    """`killed("promote", net, "fsync", 5)`: the command, ended by SIGKILL at the fifth fsync of its main thread."""
+def disturbed(shelf, require):
+    """`disturbed("promote", net, "fsync", "error=EIO:when=5")`: the command, disturbed at calls of its main thread."""
     require("strace")
 
-    def act(verb, model, call, number, root=None):
+    def act(verb, model, call, how, root=None):
         version = "2" if verb == "promote" else "1"
-        strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}"]
-        strace += ["-e", f"inject={call}:signal=KILL:when={number}"]
+        strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:{how}"]
         line = [sys.executable, "-m", "modelport", verb, model, version, "--repository", str(root or shelf.root)]
-        done = subprocess.run([*strace, *line], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        return subprocess.run([*strace, *line], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+
+    return act
+
+
+@pytest.fixture
+def killed(disturbed):
+    """`killed("promote", net, "fsync", 5)`: the command, ended by SIGKILL at the fifth fsync of its main thread."""
+
+    def act(verb, model, call, number, root=None):
+        done = disturbed(verb, model, call, f"signal=KILL:when={number}", root)
         assert done.returncode == KILLED, f"{verb} was not killed at {call} {number}: {done.stdout}{done.stderr}"
 
     return act
@@ -100,6 +110,44 @@ def test_killed_at_every_call(shelf, server, net, callers, killed, ask, untouche
     with callers(server, net, pinned=None) as load:
         after_kills(shelf, server, net, load, verb, points, killed, ask, untouched)
     assert load.violations([1, 2]) == []
+
+
+# Error and its place: the configuration and whatever would put it back; its folder, when it is in place; the note, when
+# all is proved; and in the long form the note and the configuration before they count, and the trial.
+REFUSED = [("rename", "error=ENOSPC:when=2+"), ("fsync", "error=EIO:when=4"), ("unlink", "error=EIO:when=2")]
+MORE = [("rename", "error=ENOSPC:when=1"), ("fsync", "error=EIO:when=3"), ("symlink", "error=ENOSPC")]
+
+
+@pytest.mark.parametrize(("call", "how"), [*REFUSED, *(pytest.param(*one, marks=pytest.mark.soak) for one in MORE)])
+def test_a_disk_that_refuses_leaves_the_old_version_serving(
+    shelf, server, net, callers, disturbed, ask, untouched, call, how
+):
+    warm_up(shelf, net)
+    with callers(server, net, pinned=None) as load:
+        failed = disturbed("promote", net, call, how)
+        load.wait(20)
+    said = " ".join(failed.stderr.split())
+    assert failed.returncode == RepositoryError.exit_code and "cannot be written" in said, said
+    assert load.violations([1, 2]) == []
+    untouched(server, net, (1,))
+    assert ask(server, net) == 1
+    assert modelport.promote(net, 2, repository=shelf.root).version == 2
+
+
+def test_a_disk_that_refuses_to_put_back_is_made_good_later(shelf, server, net, disturbed, ask, untouched):
+    """The new version does not serve as it should, and the old configuration cannot be written: the note stays."""
+    shelf.publish(f"{net}py", python={})
+    server.load(f"{net}py")
+    odd = 'self.odd = 0 if args["model_name"].endswith(".trial") else 1'
+    shelf.publish(f"{net}py", python={"initialize": odd, "execute": "x = x + self.odd"})
+    failed = disturbed("promote", f"{net}py", "rename", "error=ENOSPC:when=3+")
+    assert failed.returncode == VerificationError.exit_code, failed.stderr
+    assert "going back to what served failed" in " ".join(failed.stderr.split())
+    assert journal.pending(shelf.root) == [f"{net}py"]
+    assert settle(shelf.root, server.handle) == [f"{net}py"]
+    untouched(server, f"{net}py", (1,))
+    assert ask(server, f"{net}py") == 1
+    server.unload(f"{net}py")
 
 
 def test_another_command_repairs_the_files_and_whoever_watches_the_server(shelf, server, net, killed, ask, untouched):
