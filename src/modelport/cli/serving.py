@@ -37,6 +37,9 @@ def serve_command(
     probe_interval_s: Annotated[
         float, typer.Option("--probe-interval", min=0.1, help="Seconds between two golden requests to a version.")
     ] = 5.0,
+    probe_deadline_s: Annotated[
+        float, typer.Option("--probe-deadline", min=0.1, help="Seconds that the answer to one may take.")
+    ] = 5.0,
     log_format: Annotated[LogFormat, typer.Option(help="Events on standard error: `text` or `json`.")] = LogFormat.text,
     no_watch: Annotated[
         bool, typer.Option("--no-watch", help="Leave version folders that are copied in alone.")
@@ -80,6 +83,7 @@ def serve_command(
         write=_render.event,
         health_port=health,
         probe_interval_s=probe_interval_s,
+        probe_deadline_s=probe_deadline_s,
         watch=not no_watch,
         settle_s=settle_s,
         as_json=log_format is LogFormat.json,

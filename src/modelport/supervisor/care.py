@@ -147,11 +147,10 @@ class Care:
         """Model to the versions that are ready; None when the server does not say."""
         try:
             states = handle.index()
-        except ServerTimeoutError as error:
+        except ServerError as error:
+            waited_s = error.timeout_s if isinstance(error, ServerTimeoutError) else 0.0
             if self._silent_since is None:
-                self._silent_since = self._clock() - error.timeout_s
-            return None
-        except ServerError:  # it is about to end, or it was just started anew
+                self._silent_since = self._clock() - waited_s
             return None
         self._silent_since = None
         found: dict[str, list[int]] = {}

@@ -37,6 +37,7 @@ from modelport.supervisor.wishes import Wishes
 HOST = "127.0.0.1"
 POLL_S = 0.2  # between two looks at the server's process
 LOOK_S = 0.5  # between two looks at everything else
+LONGEST_S = 2.0  # the same where there are so many models that a look costs much
 STUCK_S = 30.0  # without a look, the supervisor is not healthy
 END_S = 2.0  # for the threads to end
 
@@ -91,6 +92,7 @@ class Supervisor:
         self._began = self._looked_at = self._clock()
         self._ended = threading.Event()
         self._trouble = ""
+        self._watcher_lives: Callable[[], bool] = lambda: False
         repository = server.repository
         self._announce = Announcer(repository, write, as_json=options.as_json)
         self._link = Link()
@@ -151,6 +153,7 @@ class Supervisor:
             thread.start()
             if drops is not None:
                 drops.start()
+                self._watcher_lives = drops.alive
             yield
         finally:
             self._link.stopping = True
@@ -179,8 +182,11 @@ class Supervisor:
         self._announce.close()
 
     def _looks(self) -> None:
-        while not self._ended.wait(LOOK_S):
+        took_s = 0.0
+        while not self._ended.wait(max(LOOK_S, min(100 * took_s, LONGEST_S))):  # 1 % of a core, however many models
+            began = time.thread_time()
             self._look()
+            took_s = time.thread_time() - began
 
     def _look(self) -> None:
         """Look once. A look that fails is told, and does not end the watch."""
@@ -200,9 +206,11 @@ class Supervisor:
         server = handle is not None and handle.running()
         looking = not self._link.starts or self._clock() - self._looked_at < STUCK_S
         content: dict[str, object] = {"supervisor": looking, "server": server, "restarts": self._link.restarts}
+        if self._options.watch:
+            content["watcher"] = self._watcher_lives()
         if self._trouble:
             content["trouble"] = self._trouble
-        return health.as_json(200 if looking and server else 503, content)
+        return health.as_json(200 if looking and server and content.get("watcher", True) else 503, content)
 
     def _readyz(self, model: str) -> Answer:
         """All models, or `/readyz/<model>`."""

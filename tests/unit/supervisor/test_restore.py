@@ -15,7 +15,6 @@ from modelport.supervisor.answers import OK, WRONG
 from modelport.supervisor.restore import LIMIT, Restorer
 from modelport.supervisor.stubs import DEAD, Stub
 
-
 REGION = f"modelport_test{os.getpid()}_region"
 
 

@@ -21,9 +21,12 @@ class Handle:
     """A server: this process."""
 
     repository: Path
+    server: ProcessId
     trial: Path | None = None
-    server_pid: int = os.getpid()
-    server: ProcessId = ProcessId.of()
+
+    @property
+    def server_pid(self):
+        return self.server.pid
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def stubs(child, clock):
 def look(stubs, clock, tmp_path):
     def act():
         clock.now += 0.5
-        stubs.look(Handle(tmp_path))
+        stubs.look(Handle(tmp_path, ProcessId.of()))
         return [stub.state for stub in stubs.lost().get("m", [])]
 
     return act

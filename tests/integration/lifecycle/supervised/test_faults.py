@@ -76,8 +76,11 @@ def test_a_lost_stub_is_restored_and_nobody_gets_a_wrong_answer(
     assert before.violations(held(service)) == []
 
 
-def test_a_hang_is_told_from_work_and_restored(service, watched, waiting, flag, held):
+@pytest.mark.parametrize("deadline_s", [1, pytest.param(5, marks=pytest.mark.soak)])
+def test_a_hang_is_restored(filled, serve, watched, waiting, flag, held, deadline_s):
     """A caller gets its deadline; golden requests to other models are not late meanwhile."""
+    service = serve("--probe-deadline", str(deadline_s))
+    service.await_ready(20)
     before = held(service)
     (old,) = service.stubs("py")
     flag.touch()

@@ -17,6 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from modelport.client import Client
+from modelport.commands.serve import serve as serve_in_python
 from modelport.repository import config as configs
 from modelport.repository import events, lock
 from modelport.repository.layout import config_path
@@ -186,6 +187,20 @@ def test_a_model_that_cannot_be_restored_is_left_alone_and_the_others_go_on(shel
     program.write_text(text)
     os.utime(shelf.root / "gone" / "config.pbtxt")
     waiting(lambda: service.ready("gone"), 60)
+
+
+def test_a_server_of_a_script_is_found_as_well_and_the_first_one_stays_known(shelf):
+    """`with modelport.serve(...)`: `modelport promote` and others talk to it; nobody watches over it."""
+    shelf.publish("one")
+    free = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
+    with serve_in_python(shelf.root, **free) as server:
+        assert connection.find(shelf.root) == server.handle
+        with serve_in_python(shelf.root, **free):
+            assert connection.find(shelf.root) == server.handle
+        assert connection.find(shelf.root) == server.handle
+        found = json.loads(modelport("status", "--json", "--repository", shelf.root).stdout)
+        assert (found["pid"], found["ready"], found["supervisor"]) == (server.pid, None, None)
+    assert connection.find(shelf.root) is None and connection.read(connection.state_folder(shelf.root)) is None
 
 
 # What it tells
