@@ -6,6 +6,7 @@ running service keeps (`connection`).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from modelport._process import wait_until
 from modelport.errors import ServerError, ServerTimeoutError
-from modelport.server import failures, loading, model_folder, restoring, stubs
+from modelport.server import failures, loading, model_folder, orders, restoring, stubs
 from modelport.server.control import Control, VersionState, tidy
 from modelport.server.process_id import ProcessId
 from modelport.server.restoring import Restored
@@ -134,24 +135,26 @@ class ServerHandle:
 
         Raises:
             ServerError: It did not load; the reason is Triton's. What was served before still is.
-            ServerTimeoutError: It took longer than `timeout_s`; it may still be loading.
+            ServerTimeoutError: It took longer than `timeout_s`, and may still be loading, or another order on the model
+                did.
             InvalidNameError: Something in its folder must not reach Triton.
             ModelNotFoundError: It has no folder in the repository.
             VersionNotFoundError: Its configuration names a version that has no folder. Triton is not asked.
         """
-        model_folder.check_model(self.repository_of(model), model)
-        versions = model_folder.check_versions(self.repository_of(model), model)
-        control = self._control()
-        try:
-            loading.load(f"{self.host}:{self.grpc_port}", self.grpc_metadata, model, timeout_s=timeout_s)
-        except ServerTimeoutError:
-            raise
-        except ServerError as exc:
-            raise failures.not_loaded(model, tidy(exc.why)) from exc
-        problem = control.problems({model: versions})
-        if problem:
-            raise failures.not_loaded(model, problem[model])
-        return control.ready_versions(model)
+        with self._alone(model, timeout_s):
+            model_folder.check_model(self.repository_of(model), model)
+            versions = model_folder.check_versions(self.repository_of(model), model)
+            try:
+                loading.load(f"{self.host}:{self.grpc_port}", self.grpc_metadata, model, timeout_s=timeout_s)
+            except ServerTimeoutError:
+                raise
+            except ServerError as exc:
+                raise failures.not_loaded(model, tidy(exc.why)) from exc
+            control = self._control()
+            problem = control.problems({model: versions})
+            if problem:
+                raise failures.not_loaded(model, problem[model])
+            return control.ready_versions(model)
 
     def unload(self, model: str, *, timeout_s: float = 60.0, force_after_s: float | None = None) -> None:
         """Unload a model and wait until none of its versions and none of its stubs is left.
@@ -171,21 +174,25 @@ class ServerHandle:
         control = self._control()
         if force_after_s is not None and control.loading(model):
             stubs.finish(stubs.find(self, model))
-        # Triton keeps the call, and callers' connections with it, until a load has ended.
-        if not wait_until(lambda: not control.loading(model), timeout_s=timeout_s, interval_s=_LOOK_S):
-            raise failures.still_loaded(model, timeout_s)
-        family = stubs.find(self, model)
-        control.unload(model, timeout_s=timeout_s)
-        if force_after_s is not None:
-            stubs.finish(family, grace_s=force_after_s)
-        if not wait_until(lambda: self._gone(model), timeout_s=timeout_s, interval_s=_LOOK_S):
-            raise failures.still_loaded(model, timeout_s)
+        with self._alone(model, timeout_s):
+            # Triton keeps the call, and callers' connections with it, until a load has ended.
+            if not wait_until(lambda: not control.loading(model), timeout_s=timeout_s, interval_s=_LOOK_S):
+                raise failures.still_loaded(model, timeout_s)
+            family = stubs.find(self, model)
+            control.unload(model, timeout_s=timeout_s)
+            if force_after_s is not None:
+                stubs.finish(family, grace_s=force_after_s)
+            if not wait_until(lambda: self._gone(model), timeout_s=timeout_s, interval_s=_LOOK_S):
+                raise failures.still_loaded(model, timeout_s)
 
     def restore(
         self, model: str, *, versions: Collection[int] = (), timeout_s: float = 60.0, drain_s: float = 5.0
     ) -> Restored:
         """Give a model whose stub died, was stopped or hangs working stubs again; see `restoring.restore`."""
         return restoring.restore(self, model, versions=versions, timeout_s=timeout_s, drain_s=drain_s)
+
+    def _alone(self, model: str, timeout_s: float) -> contextlib.AbstractContextManager[None]:
+        return orders.alone(self.trial.parent if self.trial else None, model, timeout_s=timeout_s)
 
     def _gone(self, model: str) -> bool:
         """Whether nothing of the model is left but what a dead stub leaves for good."""

@@ -68,6 +68,15 @@ def test_no_file_and_a_damaged_one_are_no_server(repository, handle):
         assert connection.find(repository) is None
 
 
+def test_a_file_that_cannot_be_read_is_not_taken_for_no_server(repository, handle):
+    """Another user's service may run."""
+    path = connection.write(connection.state_folder(repository), handle)
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(EnvironmentUnfitError, match="cannot be told"):
+        connection.find(repository)
+
+
 def test_a_process_that_ended_and_one_that_got_its_number_are_no_server(repository, handle):
     state = connection.state_folder(repository)
     connection.write(state, replace(handle, server=ended()))
