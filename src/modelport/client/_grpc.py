@@ -27,6 +27,8 @@ from modelport.spec import TensorSpec, dtype_of
 OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
+    ("grpc.max_metadata_size", 2**20),  # an error's text is metadata; above 16 KiB gRPC would drop the call for it
+    ("grpc.absolute_max_metadata_size", 2**21),
     ("grpc.enable_http_proxy", 0),
     ("grpc.enable_retries", 0),  # retries are decided in one place, `_policy`
     ("grpc.use_local_subchannel_pool", 1),  # close() closes this client's connection, not one that others share
@@ -35,6 +37,7 @@ OPTIONS = (
 )
 MAX_INPUT_BYTES = 2**31 - 2**20  # protobuf's limit is 2 GiB - 1; names and shapes take a little of it
 _NOT_CONNECTED = re.compile(r"failed to connect|resolv|connection attempt", re.IGNORECASE)
+_TEXT_TOO_LONG = re.compile(r"metadata size exceeds")
 _BROKEN = re.compile(
     r"socket closed|stream removed|recvmsg|sendmsg|goaway|connection reset|broken pipe|endpoint|transport",
     re.IGNORECASE,
@@ -87,6 +90,8 @@ def error_from(target: Target, call: Call, error: grpc.RpcError, timeout_s: floa
         return _errors.broken(target, call, details)
     if isinstance(call, Ready) and code in ("NOT_FOUND", "UNAVAILABLE", "INVALID_ARGUMENT"):
         return None
+    if _TEXT_TOO_LONG.search(details):  # RESOURCE_EXHAUSTED, which else means "not now"
+        return _errors.refused(target, call, 500, "the server's error text is too long to be sent")
     trailers = {str(key): str(value) for key, value in error.trailing_metadata() or ()}
     status = _errors.STATUS_OF_CODE.get(code, 500)
     return _errors.refused(target, call, status, details, retry_after_s(trailers))
