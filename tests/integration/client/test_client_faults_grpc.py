@@ -28,6 +28,7 @@ class Script(service_pb2_grpc.GRPCInferenceServiceServicer):
         self._codes = codes
         self._trailers = trailers
         self._stall_s = stall_s
+        self.words = "because"
         self.times: list[float] = []
         self.metadata: dict[str, str] = {}
         self.time_remaining = 0.0
@@ -50,7 +51,7 @@ class Script(service_pb2_grpc.GRPCInferenceServiceServicer):
         code = self._codes[min(len(self.times), len(self._codes)) - 1]
         if code is not None:
             context.set_trailing_metadata(self._trailers)
-            context.abort(code, "because")
+            context.abort(code, self.words)
         tensor = service_pb2.ModelMetadataResponse.TensorMetadata(name="x", datatype="FP32", shape=[-1, 1])
         return service_pb2.ModelMetadataResponse(name="m", inputs=[tensor], outputs=[tensor])
 
@@ -93,6 +94,16 @@ def test_what_will_not_pass_is_sent_once(ask, script, code, kind, status):
     with pytest.raises(kind) as caught:
         ask(server.url, "spec", "m")
     assert (server.requests, caught.value.status, caught.value.why) == (1, status, "because")
+
+
+@pytest.mark.parametrize(("length", "words"), [(100_000, "because because"), (3_000_000, "too long to be sent")])
+def test_a_long_error_text_is_the_error_and_not_a_reason_to_try_again(ask, script, length, words):
+    """gRPC drops a call whose error text is longer than the client allows, and says RESOURCE_EXHAUSTED instead."""
+    server = script(Code.INTERNAL)
+    server.words = "because " * (length // 8)
+    with pytest.raises(RemoteError, match="status 500") as caught:
+        ask(server.url, "spec", "m")
+    assert server.requests == 1 and words in caught.value.why
 
 
 def test_retries_are_capped_and_the_last_failure_is_told(ask, script):
