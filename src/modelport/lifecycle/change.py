@@ -11,16 +11,18 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from modelport.errors import ModelportError
+from modelport.errors import ModelportError, RepositoryLockedError
 from modelport.lifecycle import served, settle, turn
 from modelport.lifecycle.plan import Present, newest_candidate, present, settings, way_back
 from modelport.lifecycle.turn import PROMOTE, ROLLBACK, Operation, Report, Server, Switched
 from modelport.repository import config as configs
 from modelport.repository import events, journal, merge, switch
+from modelport.repository.journal import Note
 from modelport.repository.layout import DEFAULT_REPOSITORY, version_folder, version_numbers
-from modelport.server import EmbeddedServer, connection
+from modelport.server import EmbeddedServer, connection, model_folder
 
 LOAD_TIMEOUT_S = settle.LOAD_TIMEOUT_S
+TOLD_AFTER_S = 0.5
 
 
 def promote(
@@ -42,7 +44,7 @@ def promote(
         version: The version; left out, the newest that never served.
         repository: Folder of the model repository.
         unload_old: Take the version before out at once. Else it stays loaded, so that going back takes milliseconds.
-        timeout_s: Seconds that one loading may take.
+        timeout_s: Seconds that one loading may take, and one answer on trial.
         report: Called with one line at each step.
 
     Raises:
@@ -87,32 +89,46 @@ def rollback(
 
 def _change(model: str, version: int | None, op: Operation) -> Switched:
     version_numbers(op.repository, model)  # for a model that is not there, nothing is made
-    with journal.changing(op.repository, model) as repaired:
+    model_folder.check_model(op.repository, model)
+    with contextlib.ExitStack() as stack:
+        repaired = _turn(model, op, stack)
         if repaired:
             op.report(f"repairing what a killed {repaired.operation} of version {repaired.version} left")
         now = _mended(present(op.repository, model), op)
         back = op.name == ROLLBACK
         target = version if version is not None else way_back(now) if back else newest_candidate(now)
-        folder = version_folder(op.repository, model, target)
-        with op.step(f"comparing the files of version {target} with its manifest"):
-            proven = served.read(folder)
-        settings(now, target)  # raises where it could not be served
-        with _server(op) as server:
-            try:
-                done = turn.change(now, target, proven, server, op)
-            except (ModelportError, OSError) as exc:
-                why = exc.what if isinstance(exc, ModelportError) else str(exc)
-                _happened(op, f"{op.name}_failed", f"version {target} does not serve: {why}", now, target, "error")
-                raise
-        if server.temporary:
-            _tell_late(model, op)
+        try:
+            done = _tried(now, target, op)
+        except (ModelportError, OSError) as exc:
+            why = exc.what if isinstance(exc, ModelportError) else str(exc)
+            _happened(op, f"{op.name}_failed", f"version {target} does not serve: {why}", now, target, "error")
+            raise
         kind = "promoted" if op.name == PROMOTE else "rolled_back"
-        text = f"switched in {done.switch_s:.3f} s"
-        if now.serving:
-            text = (
-                f"serves in the place of version {now.serving}; {text}" if target != now.serving else "serves already"
-            )
+        place = f" in the place of version {now.serving}" if now.serving else ""
+        text = f"serves{place}; switched in {done.switch_s:.3f} s" if target != now.serving else "serves already"
         _happened(op, kind, text, now, target, before=now.serving, switch_s=round(done.switch_s, 4))
+    return done
+
+
+def _turn(model: str, op: Operation, stack: contextlib.ExitStack) -> Note | None:
+    """Take the model's lock; who has it is said before waiting for long."""
+    try:
+        return stack.enter_context(journal.changing(op.repository, model, timeout_s=TOLD_AFTER_S))
+    except RepositoryLockedError as exc:
+        op.report(f"waiting: {exc.what}")
+    return stack.enter_context(journal.changing(op.repository, model))
+
+
+def _tried(now: Present, target: int, op: Operation) -> Switched:
+    """Compare the files, then change the version in a server."""
+    folder = version_folder(op.repository, now.model, target)
+    with op.step(f"comparing the files of version {target} with its manifest"):
+        proven = served.read(folder)
+    settings(now, target)  # raises where it could not be served
+    with _server(op) as server:
+        done = turn.change(now, target, proven, server, op)
+    if server.temporary:
+        _tell_late(now.model, op)
     return done
 
 

@@ -105,7 +105,7 @@ def require_answers(model: str, version: int, proven: served.Proven, handle: Ser
         VerificationError: The answers are others.
         ClientError: There is no answer.
     """
-    with Client(handle.http_url, timeout_s=served.TIMEOUT_S) as client:
+    with Client(handle.http_url, timeout_s=served.TIMEOUT_S, token="") as client:
         for asked in (version, None):
             where = f"version {version}{'' if asked else ', asked for without a version,'} at {handle.http_url}"
             served.replay_few(client, proven, model=model, version=asked, where=where)

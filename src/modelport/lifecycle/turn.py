@@ -181,7 +181,7 @@ def _answers(now: Present, proven: Proven, target: int, handle: ServerHandle, op
     try:
         with (
             op.step(f"asking version {target}, which is loaded"),
-            Client(handle.http_url, timeout_s=served.LOADED_S, retries=0) as client,
+            Client(handle.http_url, timeout_s=served.LOADED_S, retries=0, token="") as client,
         ):
             where = f"version {target} at {handle.http_url}"
             served.replay_few(client, proven, model=now.model, version=target, where=where)
@@ -196,7 +196,7 @@ def _revive(now: Present, proven: Proven, target: int, handle: ServerHandle, op:
     with op.step(f"loading version {target} anew"):
         handle.restore(now.model, versions=(target,), timeout_s=op.timeout_s)
     with (
-        Client(handle.http_url, timeout_s=served.TIMEOUT_S) as client,
+        Client(handle.http_url, timeout_s=max(served.TIMEOUT_S, op.timeout_s), token="") as client,
         op.step(f"replaying the evidence of version {target} through the server"),
     ):
         where = f"version {target} at {handle.http_url}"
@@ -210,7 +210,7 @@ def _try(now: Present, todo: Plan, proven: Proven, handle: ServerHandle, op: Ope
         with op.step(f"loading version {todo.target} on trial"):
             name = stack.enter_context(trial.trial(handle, folder, todo.config, timeout_s=op.timeout_s))
         with (
-            Client(handle.http_url, timeout_s=served.TIMEOUT_S) as client,
+            Client(handle.http_url, timeout_s=max(served.TIMEOUT_S, op.timeout_s), token="") as client,
             op.step(f"replaying the evidence of version {todo.target} through the server"),
         ):
             where = f"version {todo.target} on trial at {handle.http_url}"

@@ -83,8 +83,11 @@ def find(repository: Path, *, state: Path | None = None, timeout_s: float = 10.0
     Raises:
         ServerTimeoutError: Its process lives and does not answer. It may serve again in a moment, so whoever changes
             the repository must not go on as if there were none.
+        EnvironmentUnfitError: There may be one, but the file that tells is another user's.
     """
-    handle = read(state_folder(repository) if state is None else state)
+    folder = state_folder(repository) if state is None else state
+    _check_readable(repository, folder / SERVER_FILE)
+    handle = read(folder)
     if handle is None or handle.repository != repository.resolve() or not handle.running():
         return None
     if handle.live(timeout_s=timeout_s):
@@ -97,6 +100,19 @@ def find(repository: Path, *, state: Path | None = None, timeout_s: float = 10.0
         fix="wait and try again; if it stays so, stop 'modelport serve' and start it again",
         timeout_s=timeout_s,
     )
+
+
+def _check_readable(repository: Path, path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as exc:
+        raise EnvironmentUnfitError(
+            f"whether a server of {repository} runs cannot be told: {path.name} cannot be read",
+            why=f"{exc}; only its owner may, for it opens the server's control API",
+            fix="work as the user who runs 'modelport serve'; if none runs, remove the file",
+        ) from exc
 
 
 def remove(state: Path, handle: ServerHandle) -> None:

@@ -168,16 +168,17 @@ def test_ctrl_c_while_it_is_taken_back_is_made_good_by_whoever_watches(shelf, se
     assert settle(shelf.root, server.handle) == []
 
 
-def test_ctrl_c_in_the_terminal(shelf, server, snake, ask, untouched):
-    """SIGINT to the command while the server loads the version on trial."""
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_ended_takes_back_what_it_began(shelf, server, snake, ask, untouched, how):
+    """While the server loads the version on trial."""
     shelf.publish(snake, python={"initialize": "time.sleep(5)"})
     line = [sys.executable, "-m", "modelport", "promote", snake, "--repository", str(shelf.root)]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         trial = f"{snake}.trial"
         assert wait_until(lambda: any(s.model == trial for s in server.index()), timeout_s=30)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         said, _ = process.communicate(timeout=30)
-    assert process.returncode == 130, said
+    assert process.returncode == 128 + how, said
     untouched(server, snake, (1,))
     assert ask(server, snake) == 1
 

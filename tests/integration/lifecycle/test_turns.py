@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ import pytest
 
 import modelport
 from modelport._process import wait_until
-from modelport.errors import ModelNotFoundError, ServerError, VerificationError
+from modelport.errors import InvalidNameError, ModelNotFoundError, ServerError, VerificationError
 from modelport.lifecycle.turn import TEMPORARY
 from modelport.repository import journal
 from modelport.repository.layout import state_folder
@@ -36,6 +37,35 @@ def test_two_promotions_of_one_model_take_turns(shelf, server, net, callers, unt
     first = next(d for d in done if d["before"] == 1)
     assert last["before"] == first["version"], "the second one found what the first had done"
     untouched(server, net, tuple(last["loaded"]))
+
+
+def test_who_waits_is_told_for_whom(shelf, server, net):
+    shelf.publish(net)
+    begun, go, said = threading.Event(), threading.Event(), []
+
+    def hold():
+        with journal.lock.model(shelf.root, net):
+            begun.set()
+            assert go.wait(30)
+
+    def report(text):
+        said.append(text)
+        go.set()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert begun.wait(10)
+    assert modelport.promote(net, repository=shelf.root, report=report).version == 2
+    assert said[0].startswith(f"waiting: model '{net}' is being changed by process {os.getpid()} (")
+    thread.join()
+
+
+def test_a_folder_that_must_not_reach_triton_is_refused_before_anything_changes(shelf, server, net, untouched):
+    shelf.publish(net)
+    (shelf.root / net / ("9" * 20)).mkdir()
+    with pytest.raises(InvalidNameError):
+        modelport.promote(net, repository=shelf.root)
+    untouched(server, net, (1,))
 
 
 def test_one_promotion_does_not_wait_for_that_of_another_model(shelf, server, net, ask):
