@@ -25,6 +25,24 @@ def test_embedded_vs_fastapi_in_its_short_form(root, require, tmp_path):
     assert "FastAPI" in done.stdout and " x " in done.stdout
 
 
+def test_bounded_line_in_its_short_form(root, require, tmp_path):
+    """Each way to bound the line is measured at each number of clients, and compared with the unbounded one."""
+    require("wrk")
+    output = tmp_path / "results.json"
+    command = [sys.executable, "benchmarks/bounded_line.py", "--random", "--output", output]
+    command += ["--seconds", "1", "--repeats", "1", "--clients", "1", "4"]
+    done = subprocess.run(command, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    written = json.loads(output.read_text())
+    measured = {(row["server"], row["clients"]) for row in written["rows"]}
+    ways = {server.partition(",")[0] for server, _ in measured}
+    assert ways == {"unbounded", "our backends", "Triton's queue policy"}
+    assert len(measured) == len(written["rows"]) and all(row["requests"] > 0 for row in written["rows"])
+    assert written["machine"]["cores"] and written["versions"]["nvidia-pytriton"] and written["commit"]
+    assert "our backends, 1 instance" in done.stdout and " x " in done.stdout
+
+
 def test_list_models_in_its_short_form(root, tmp_path):
     """Every way to list is measured as often as asked for, and each list was whole."""
     output = tmp_path / "results.json"

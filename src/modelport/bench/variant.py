@@ -11,7 +11,13 @@ from modelport.repository.layout import config_path
 
 
 def copy(
-    repository: Path, model: str, target: Path, *, instance_count: int, parameters: Mapping[str, str] | None = None
+    repository: Path,
+    model: str,
+    target: Path,
+    *,
+    instance_count: int,
+    parameters: Mapping[str, str] | None = None,
+    max_queue_size: int = 0,
 ) -> Path:
     """Copy one model into a new repository and change how it is served.
 
@@ -21,6 +27,7 @@ def copy(
         target: Folder of the new repository; must not exist.
         instance_count: Copies of the model that answer side by side.
         parameters: Backend parameters to set, such as {"intra_op_thread_count": "1"}.
+        max_queue_size: Triton's own bound of waiting requests; 0 for none.
 
     Returns:
         `target`.
@@ -34,5 +41,7 @@ def copy(
         group.count = instance_count
     for key, value in (parameters or {}).items():
         config.parameters[key].string_value = value
+    if max_queue_size:
+        config.dynamic_batching.default_queue_policy.max_queue_size = max_queue_size
     config_path(target, model).write_text(configs.text(config), encoding="utf-8")
     return target

@@ -35,6 +35,14 @@ def test_only_instances_and_parameters_change(repository, tmp_path):
     assert after == before
 
 
+def test_tritons_own_bound_can_be_set(repository, tmp_path):
+    made = variant.copy(repository, "tiny", tmp_path / "new", instance_count=1, max_queue_size=7)
+    after = configs.read(made / "tiny" / "config.pbtxt")
+    assert after.dynamic_batching.default_queue_policy.max_queue_size == 7
+    after.dynamic_batching.ClearField("default_queue_policy")
+    assert after == configs.read(repository / "tiny" / "config.pbtxt")
+
+
 def test_a_model_that_is_not_there_is_an_error(repository, tmp_path):
     with pytest.raises(ManifestError):
         variant.copy(repository, "tinny", tmp_path / "new", instance_count=1)
