@@ -48,11 +48,34 @@ model.save("model.keras")
 """
 
 
-def test_the_commands_run_in_the_shown_order(blocks, tmp_path):
+@pytest.fixture
+def service(tmp_path):
+    """`modelport serve` as the README starts it, on free ports; it is ended with SIGTERM and leaves with 0."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        ports = [word for name in ("http", "grpc", "metrics", "health") for word in (f"--{name}-port", "0")]
+        command = [sys.executable, "-m", "modelport", "serve", *ports]
+        started.append(subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
+        assert any(b"Ctrl-C" in line for line in started[0].stdout)
+
+    yield start
+    for process in started:
+        process.terminate()
+        assert process.wait(60) == 0
+        process.stdout.close()
+
+
+def test_the_commands_run_in_the_shown_order(blocks, tmp_path, service):
     lines = [line for language, text in blocks if language == "sh" for line in text.splitlines()]
-    commands = [shlex.split(line, comments=True) for line in lines if not line.strip().startswith(ELSEWHERE)]
-    assert commands[0][:2] == ["modelport", "export"] and len(commands) >= 4
     run([sys.executable, "-c", SAVE_A_MODEL], tmp_path)
-    for command in commands:
-        run(command, tmp_path)
-    assert (tmp_path / "model_repository" / "digits" / "1" / "evidence.json").is_file()
+    ran = []
+    for line in lines:
+        command = shlex.split(line, comments=True)
+        if command == ["modelport", "serve"]:
+            service()
+        elif not line.strip().startswith(ELSEWHERE):
+            run(command, tmp_path)
+            ran.append(command[1])
+    assert ran[:2] == ["export", "verify"] and ran[-4:] == ["export", "promote", "rollback", "status"]
+    assert (tmp_path / "model_repository" / "digits" / "2" / "evidence.json").is_file()
