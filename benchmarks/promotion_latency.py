@@ -41,7 +41,7 @@ PACKAGES = ("modelport", "nvidia-pytriton", "onnxruntime", "numpy", "tritonclien
 RESULTS = Path(__file__).with_name("results")
 STEADY, PROMOTION = "steady", "promotion"
 CLIENTS = 16  # more than ever wait at the same time, so that each request is sent when it is due
-SAMPLE_S = 0.02
+SAMPLE_S = 0.1
 Row = dict[str, Any]
 
 
