@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from modelport.repository.doctor import text_fields
 from modelport.repository.doctor.backends import READS_ONE_FILE
@@ -80,8 +81,19 @@ QUEUE_UNLIMITED = Rule(
     id="queue-unlimited",
     severity="note",
     title="A model's queue has no max_queue_size",
-    why="under overload the queue grows until memory ends, and every caller waits longer than it can use the answer",
-    fix="dynamic_batching { default_queue_policy { max_queue_size: N default_timeout_microseconds: T } }",
+    why="under overload Triton's queue grows until memory ends, and callers wait longer than they can use the answer",
+    fix="limit requests in front of the server; the embedded server's backends for ONNX and TorchScript do so by "
+    "themselves. max_queue_size limits them as well, at the price that queue-stalls tells",
+)
+QUEUE_STALLS = Rule(
+    id="queue-stalls",
+    severity="warning",
+    title="The queue of a model with one instance has a limit, a timeout or priorities",
+    why="Triton then fetches no requests ahead, and its batcher can sleep for up to half a second while requests wait "
+    "and the instance is free: a model that runs for milliseconds loses most of its throughput (with more instances it "
+    "happens seldom)",
+    fix="leave default_queue_policy and priority_levels out, unless a run takes longer than half a second, and limit "
+    "requests in front of the server",
 )
 RESPONSE_CACHE = Rule(
     id="response-cache",
@@ -123,6 +135,7 @@ RULES = (
     BATCH_IMPLICIT,
     QUEUE_INVALID,
     QUEUE_UNLIMITED,
+    QUEUE_STALLS,
     RESPONSE_CACHE,
     EMBEDDED_UNSERVED,
     WARMUP_RANDOM,
@@ -211,6 +224,14 @@ def _queues(model: Model) -> Iterator[Finding]:
         yield QUEUE_INVALID.found(what, where)
     if config.HasField("dynamic_batching") and any(policy.max_queue_size == 0 for policy in policies):
         yield QUEUE_UNLIMITED.found("max_queue_size is not set", where)
+    instances = sum(max(1, group.count) for group in config.instance_group)
+    if instances == 1 and (levels or any(map(_limits, policies))):
+        yield QUEUE_STALLS.found("default_queue_policy or priority_levels is set", where)
+
+
+def _limits(policy: Any) -> bool:
+    """Whether a queue policy turns Triton's prefetching off."""
+    return bool(policy.max_queue_size or policy.default_timeout_microseconds or policy.allow_timeout_override)
 
 
 def _cache(model: Model, target: Target) -> Iterator[Finding]:

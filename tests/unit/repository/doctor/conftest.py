@@ -30,7 +30,7 @@ input [
   }
 ]
 output { name: "y" data_type: TYPE_FP32 dims: [ 3 ] }
-instance_group { count: 1 kind: KIND_GPU }
+instance_group { count: 2 kind: KIND_GPU }
 parameters { key: "intra_op_thread_count" value { string_value: "1" } }
 dynamic_batching {
   default_queue_policy { max_queue_size: 64 }

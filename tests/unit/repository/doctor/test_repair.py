@@ -14,7 +14,7 @@ from modelport.repository import lock, record
 from modelport.repository.doctor import repair as repairs
 
 POLICY = "version_policy { specific { versions: [ 1 ] } }"
-GROUP = "instance_group { count: 1 kind: KIND_GPU }"
+GROUP = "instance_group { count: 2 kind: KIND_GPU }"
 
 
 def kept(repo):

@@ -17,7 +17,7 @@ from modelport.repository.doctor.registry import AREAS, RULES
 from modelport.spec import ModelSpec, TensorSpec, dtype_of
 
 POLICY = "version_policy { specific { versions: [ 1 ] } }"
-GROUP = "instance_group { count: 1 kind: KIND_GPU }"
+GROUP = "instance_group { count: 2 kind: KIND_GPU }"
 OUTPUT = 'output { name: "y" data_type: TYPE_FP32 dims: [ 3 ] }'
 BATCHING = "dynamic_batching {\n  default_queue_policy { max_queue_size: 64 }\n}"
 WARMUP = 'model_warmup { name: "w" batch_size: 1 inputs { key: "x" value { data_type: %s dims: 3 %s } } }\n'
@@ -236,7 +236,7 @@ FIRES = [
         "instances-threads",
         "note",
         "net/config.pbtxt:13",
-        config(("count: 1 kind: KIND_GPU", "count: 4 kind: KIND_CPU"), ('"1"', '"4096"')),
+        config(("count: 2 kind: KIND_GPU", "count: 4 kind: KIND_CPU"), ('"1"', '"4096"')),
     ),
     case(
         "batch-preferred",
@@ -267,6 +267,13 @@ FIRES = [
         ),
     ),
     case("queue-unlimited", "note", "net/config.pbtxt:15", config(("size: 64", "size: 0"))),
+    case("queue-stalls", "warning", "net/config.pbtxt:15", config(("count: 2", "count: 1"))),
+    case(
+        "queue-stalls",
+        "warning",
+        "net/config.pbtxt:15",
+        config(("count: 2", "count: 1"), ("max_queue_size: 64", "default_timeout_microseconds: 1000")),
+    ),
     case("response-cache", "warning", "net/config.pbtxt:19", config(add="response_cache { enable: true }\n")),
     case(
         "response-cache",
@@ -449,13 +456,14 @@ SILENT: dict[str, list[Callable[[Any], Any]]] = {
     "instances-gpu-only": [config(("KIND_GPU", "KIND_AUTO"))],
     "instances-threads": [
         config(("KIND_GPU", "KIND_CPU")),
-        config(("count: 1 kind: KIND_GPU", "count: 64 kind: KIND_GPU")),
+        config(("count: 2 kind: KIND_GPU", "count: 64 kind: KIND_GPU")),
     ],
     "batch-preferred": [config(("  default_queue", "  preferred_batch_size: [ 1, 8 ] default_queue"))],
     "batch-pointless": [config((BATCHING, ""), ("size: 8", "size: 0"))],
     "batch-implicit": [config((BATCHING, ""), ("size: 8", "size: 1"))],
     "queue-invalid": [config(("  default_queue", "  priority_levels: 2 default_priority_level: 1 default_queue"))],
     "queue-unlimited": [config((BATCHING, ""))],
+    "queue-stalls": [config(("count: 2", "count: 1"), (BATCHING, "")), config(("size: 64", "size: 0"))],
     "response-cache": [config(add="response_cache { enable: false }\n")],
     "embedded-unserved": [
         config(SERVED, add="model_transaction_policy { decoupled: true }\n"),
