@@ -105,7 +105,8 @@ class Care:
         handle, now = self._link.handle, self._clock()
         if handle is None or not handle.running():
             return
-        self.stubs.write_off(self.restorer.replaced())
+        replaced = self.restorer.replaced()
+        self.stubs.write_off(replaced)
         try:
             wishes = self._wishes.read()
         except RepositoryError as error:
@@ -118,7 +119,8 @@ class Care:
                 return
             self._loaded, self._marks, self._index_at = found, marks, now + INDEX_S
         loaded = self._loaded
-        self.stubs.look(handle, anew=loaded != {m: v.loaded for m, v in self.views.items() if v.loaded})
+        known = {model: view.loaded for model, view in self.views.items() if view.loaded}
+        self.stubs.look(handle, anew=bool(replaced) or loaded != known)
         self._prober.watch({(m, v): v == max(versions) for m, versions in loaded.items() for v in versions})
         self._prober.turn()
         self._mend(wishes, loaded)
@@ -182,18 +184,26 @@ class Care:
             )
 
     def _hang(self, handle: ServerHandle, model: str, version: int, result: Result | None, now: float) -> str:
-        """Why a version is to be loaded anew though its processes live; empty for one that has none of its own."""
-        own = [stub for stub in self.stubs.of(model) if stub.version == version]
-        if result is None or result.kind not in (FAILED, LATE) or not own:
+        """Why a version is to be loaded anew though none of its processes is seen to be lost; empty for an ensemble.
+
+        One that died before it was seen is not among them.
+        """
+        if result is None or result.kind not in (FAILED, LATE):
             self._hangs.forget((model, version))
             return ""
+        own = [stub for stub in self.stubs.of(model) if stub.version == version]
 
         def executions() -> int:
             found = [each for each in handle.statistics(model) if str(each.get("version")) == str(version)]
             return sum(int(each.get("execution_count", 0)) for each in found)
 
         cpu_s = sum(stub.cpu_s for stub in own)
-        return self._hangs.verdict((model, version), result, cpu_s=cpu_s, executions=executions, now=now)
+        try:
+            if not own and handle.instances(model) == 0:
+                return ""
+            return self._hangs.verdict((model, version), result, cpu_s=cpu_s, executions=executions, now=now)
+        except ServerError:  # the server is asked again at the next look
+            return ""
 
     def _see(self, wishes: Mapping[str, Wish], loaded: Mapping[str, tuple[int, ...]]) -> None:
         """Keep what was seen of each model."""

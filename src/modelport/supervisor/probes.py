@@ -101,7 +101,7 @@ class Prober:
 
         Args:
             version: Model and version.
-            timeout_s: Seconds that the answer may take.
+            timeout_s: Seconds that the answer may take; no fewer than a golden request has.
 
         Returns:
             The kind of result and why it is not ok; None when there is no server to ask.
@@ -110,7 +110,7 @@ class Prober:
             client = self._client
         if client is None:
             return None
-        kind, reason, _, _ = self._ask(client, version, None, timeout_s)
+        kind, reason, _, _ = self._ask(client, version, None, max(timeout_s, self._deadline_s))
         return kind, reason
 
     def results(self) -> dict[Version, Result]:

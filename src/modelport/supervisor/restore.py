@@ -24,6 +24,7 @@ FIRST_S, MOST_S = 1.0, 30.0
 LOCKED_S = 0.5
 LOAD_TIMEOUT_S = 300.0
 PROOF_S = 30.0  # a first answer may take long
+RELAPSE_S = 8.0  # so that also one that is lost often is back within 15 s
 QUIET_S = 60.0  # a model that was restored and lost again within this time is restored more slowly each time
 
 
@@ -32,7 +33,7 @@ def _failures() -> Backoff:
 
 
 def _relapses() -> Backoff:
-    return Backoff(first_s=FIRST_S, most_s=MOST_S, limit=1 << 30)
+    return Backoff(first_s=FIRST_S, most_s=RELAPSE_S, limit=1 << 30)
 
 
 @dataclass
@@ -192,7 +193,7 @@ class Restorer:
         now = self._clock()
         if started - state.ended > QUIET_S:
             state.relapses.reset()
-        wait_s = state.relapses.failed() or MOST_S
+        wait_s = state.relapses.failed() or RELAPSE_S
         seconds = round(now - state.since, 3)
         text = f"loaded anew and answering, {seconds:.1f} s after it was noticed: {state.fault}"
         state.replaced |= {stub.pid for stub in state.lost}

@@ -76,6 +76,15 @@ def test_a_lost_stub_is_restored_and_nobody_gets_a_wrong_answer(
     assert before.violations(held(service)) == []
 
 
+def test_a_stub_that_is_lost_again_at_once_is_restored_again(service, waiting):
+    """The new one dies before anybody has looked at it; after that, golden requests that fail tell."""
+    for lost in range(1, 4):
+        for stub in service.stubs("py"):
+            os.kill(stub, signal.SIGKILL)
+        waiting(lambda lost=lost: service.kinds("py").count("stub_restored") >= lost, 20, service.kinds)
+    service.await_ready(20)
+
+
 @pytest.mark.parametrize("deadline_s", [1, pytest.param(5, marks=pytest.mark.soak)])
 def test_a_hang_is_restored(filled, serve, watched, waiting, flag, held, deadline_s):
     """A caller gets its deadline; golden requests to other models are not late meanwhile."""
