@@ -71,10 +71,10 @@ def test_the_commands_run_in_the_shown_order(blocks, tmp_path, service):
     run([sys.executable, "-c", SAVE_A_MODEL], tmp_path)
     ran = []
     for line in lines:
-        command = shlex.split(line, comments=True)
-        if command == ["modelport", "serve"]:
+        if line.strip() == "modelport serve":
             service()
         elif not line.strip().startswith(ELSEWHERE):
+            command = shlex.split(line, comments=True)
             run(command, tmp_path)
             ran.append(command[1])
     assert ran[:2] == ["export", "verify"] and ran[-4:] == ["export", "promote", "rollback", "status"]
