@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -117,6 +119,29 @@ def probes_of(service, model):
     lines = service.get("metrics")[1].splitlines()
     (line,) = [line for line in lines if line.startswith(f'modelport_probes_total{{model="{model}",result="ok"')]
     return float(line.split()[-1])
+
+
+def test_a_model_that_has_too_much_to_do_is_not_taken_for_one_that_hangs(shelf, serve):
+    """Golden requests come too late for seconds on end; the model works, and is left to it."""
+    shelf.publish("busy", python={"execute": "time.sleep(0.2)"}, batch=1)
+    service = serve("--probe-deadline", "0.5", "--probe-interval", "0.5")
+    service.await_ready(20)
+    stop = threading.Event()
+
+    def ask(_):
+        with Client(service.http_url, timeout_s=60, retries=0) as client:
+            while not stop.is_set():
+                assert client.infer("busy", x=X)["y"].tolist() == [[1.0, 0.5]]
+
+    with ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(ask, n) for n in range(12)]
+        time.sleep(12)
+        late = [line for line in service.get("metrics")[1].splitlines() if 'result="late"' in line]
+        stop.set()
+        assert [one.result() for one in asked] == [None] * 12
+    assert late and float(late[0].split()[-1]) >= 4, "negative control: golden requests were late"
+    assert "stub_lost" not in service.kinds("busy")
+    service.await_ready(10)
 
 
 def test_a_dead_server_comes_back_with_the_same_versions_on_the_same_ports(service, watched, callers, held, waiting):
