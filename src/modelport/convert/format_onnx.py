@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch.export import Dim
 
 from modelport.convert.inputs import resized
 from modelport.convert.quiet import quiet
+from modelport.convert.runtime import onnxruntime
 from modelport.convert.source_onnx import OnnxSource
 from modelport.convert.source_torch import TorchSource
 from modelport.convert.types import Array, Arrays, Declaration, Source, rows, take

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from modelport.convert.inputs import InputDeclaration
+from modelport.convert.runtime import onnxruntime
 from modelport.convert.types import Array, Arrays, Declaration
 from modelport.errors import BatchAxisError, ConversionError, ExampleInputError, SourceFormatError, UsageError
 from modelport.spec import DTYPES, dtype_of

@@ -66,7 +66,7 @@ class Toolchain:
         written, but by the stub itself: its interpreter ignores that variable, and a published Python model keeps it
         off in its own way. torch's threads sleep while they wait: when they spin, they take the cores from Triton's
         own threads. On a GPU, TF32 is off: it keeps 10 bits of a float32 product's factors, and the tolerances
-        under which a version was published are those of float32.
+        under which a version was published are those of float32. ONNX Runtime keeps its usage data to itself.
 
         Args:
             inherited: The variables to start from; by default those of this process.
@@ -77,6 +77,7 @@ class Toolchain:
         env["PYTHONDONTWRITEBYTECODE"] = "1"
         env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         env.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+        env.setdefault("ORT_DISABLE_TELEMETRY", "1")
         return env
 
 
