@@ -108,7 +108,7 @@ def require_answers(model: str, version: int, proven: served.Proven, handle: Ser
     with Client(handle.http_url, timeout_s=served.TIMEOUT_S, token="") as client:
         for asked in (version, None):
             where = f"version {version}{'' if asked else ', asked for without a version,'} at {handle.http_url}"
-            served.replay_few(client, proven, model=model, version=asked, where=where)
+            served.replay_one(client, proven, model=model, version=asked, where=where)
 
 
 def _words(versions: tuple[int, ...]) -> str:

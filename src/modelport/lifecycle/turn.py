@@ -17,7 +17,7 @@ from modelport.repository import config as configs
 from modelport.repository import disk, journal, lock, switch
 from modelport.repository.journal import STAGING, Note
 from modelport.repository.layout import state_folder, version_folder
-from modelport.server import connection
+from modelport.server import connection, restoring
 from modelport.server.handle import ServerHandle
 
 Report = Callable[[str], None]
@@ -177,14 +177,17 @@ def _serves(now: Present, handle: ServerHandle) -> bool:
 
 
 def _answers(now: Present, proven: Proven, target: int, handle: ServerHandle, op: Operation) -> bool:
-    """Whether a version that is loaded answers as its evidence says; its process may be dead."""
+    """Whether a version that is loaded answers as its evidence says; one of its processes may be dead."""
+    if target in restoring.hurt(handle, now.model):
+        op.report(f"version {target} is loaded, and does not answer as it should: one of its processes is lost")
+        return False
     try:
         with (
             op.step(f"asking version {target}, which is loaded"),
             Client(handle.http_url, timeout_s=served.LOADED_S, retries=0, token="") as client,
         ):
             where = f"version {target} at {handle.http_url}"
-            served.replay_few(client, proven, model=now.model, version=target, where=where)
+            served.replay_one(client, proven, model=now.model, version=target, where=where)
     except (ClientError, VerificationError) as exc:
         op.report(f"version {target} is loaded, and does not answer as it should: {exc.what}")
         return False

@@ -44,14 +44,25 @@ def replay(
 
 
 def replay_concurrently(
-    answer: Answer, evidence: Evidence, golden: Golden, *, model: str, where: str, largest: int = MAX_ROWS
+    answer: Answer,
+    evidence: Evidence,
+    golden: Golden,
+    *,
+    model: str,
+    where: str,
+    largest: int = MAX_ROWS,
+    requests: int = CONCURRENT_REQUESTS,
 ) -> dict[str, Comparison]:
-    """Random rows from several threads at once, one to three a request, so that a dynamic batcher mixes them."""
+    """Random rows from several threads at once, one to three a request, so that a dynamic batcher mixes them.
+
+    Args:
+        requests: How many; the others as `replay`.
+    """
     if not evidence.batched:
         return replay(answer, evidence, golden, model=model, where=where)
     random = np.random.default_rng(0)
     count, most = rows(golden.inputs), min(3, largest)
-    picks = [random.integers(0, count, size=random.integers(1, most + 1)) for _ in range(CONCURRENT_REQUESTS)]
+    picks = [random.integers(0, count, size=random.integers(1, most + 1)) for _ in range(requests)]
 
     def one(pick: NDArray[np.int64]) -> dict[str, Comparison]:
         return _ask(answer, evidence, golden, pick)

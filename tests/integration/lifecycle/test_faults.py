@@ -122,6 +122,20 @@ def test_going_back_to_a_version_whose_process_died(shelf, server, net, callers,
     assert server.ready_versions(net) == (1,)
 
 
+def test_going_back_to_a_version_that_lost_one_of_its_processes(shelf, server, ask, net):
+    """The other one answers the golden request, and every second caller would get an error."""
+    pair = f"{net}pair"
+    shelf.publish(pair, instance_count=2)
+    server.load(pair)
+    shelf.publish(pair)
+    promote(shelf, pair)
+    first = next(stub for stub in stubs.find(server.handle, pair) if stub.version == 1)
+    os.kill(first.pid, signal.SIGKILL)
+    modelport.rollback(pair, repository=shelf.root)
+    assert [ask(server, pair) for _ in range(20)] == [1] * 20
+    server.unload(pair)
+
+
 def test_promoting_the_version_that_serves_proves_it_and_changes_nothing(shelf, server, net, ask, untouched, command):
     shelf.publish(net)
     promote(shelf, net)
