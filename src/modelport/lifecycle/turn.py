@@ -211,7 +211,8 @@ def _try(now: Present, todo: Plan, proven: Proven, handle: ServerHandle, op: Ope
     folder = version_folder(op.repository, now.model, todo.target)
     with disk.errors(op.repository), contextlib.ExitStack() as stack:
         with op.step(f"loading version {todo.target} on trial"):
-            name = stack.enter_context(trial.trial(handle, folder, todo.config, timeout_s=op.timeout_s))
+            hurry = op.name == ROLLBACK  # what serves now may be why
+            name = stack.enter_context(trial.trial(handle, folder, todo.config, timeout_s=op.timeout_s, hurry=hurry))
         with (
             Client(handle.http_url, timeout_s=max(served.TIMEOUT_S, op.timeout_s), token="") as client,
             op.step(f"replaying the evidence of version {todo.target} through the server"),

@@ -139,9 +139,13 @@ def test_a_version_on_trial_stands_back_behind_those_that_answer_callers(shelf, 
             tasks = Path(f"/proc/{stub.pid}/task").iterdir()
             seen.extend(os.getpriority(os.PRIO_PROCESS, int(task.name)) for task in tasks)
 
-    modelport.promote(net, repository=shelf.root, report=look)
-    assert len(seen) > 3 and set(seen) == {os.getpriority(os.PRIO_PROCESS, 0) + trial.NICE}
-    assert {stub.process.nice() for stub in stubs.find(server.handle, net)} == {os.getpriority(os.PRIO_PROCESS, 0)}
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    modelport.promote(net, repository=shelf.root, unload_old=True, report=look)
+    assert len(seen) > 3 and set(seen) == {trial.NICE}
+    assert {stub.process.nice() for stub in stubs.find(server.handle, net) if stub.version == 2} == {usual}
+    seen.clear()
+    modelport.rollback(net, repository=shelf.root, report=look)
+    assert len(seen) > 3 and set(seen) == {usual}, "who goes back is in a hurry"
 
 
 # The detectors fire
