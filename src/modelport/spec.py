@@ -103,7 +103,7 @@ def dtype_of(value: object) -> DType:
     if found:
         return found
     raise UsageError(
-        f"element type {value!s} cannot be served",
+        f"element type {value if isinstance(value, str) else word} cannot be served",
         why="Triton's protocol has no such type, or numpy cannot hold it",
         fix="use one of " + ", ".join(f"{d.numpy} ({d.triton})" for d in DTYPES[:-1]) + ", string (BYTES)",
     )

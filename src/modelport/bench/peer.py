@@ -41,7 +41,10 @@ def fastapi(model: Path, *, workers: int, threads: int, log: Path, timeout_s: fl
     with Child(command, log=log, env=env) as child:
 
         def ended_or_ready() -> bool:
-            return child.returncode() is not None or child.log_tail(1000).count(_READY) >= workers
+            if child.returncode() is not None:
+                return True
+            # A single worker says so shortly before it listens.
+            return child.log_tail(1000).count(_READY) >= workers and ports.answers("127.0.0.1", port)
 
         if not wait_until(ended_or_ready, timeout_s=timeout_s) or child.returncode() is not None:
             raise ServerTimeoutError(

@@ -91,7 +91,7 @@ class Keeper:
                 self._start_again(signals, self._how_it_died())
             elif self._care.hung():
                 self._server.stop(grace_s=0.0)
-                self._start_again(signals, ServerError("the server answered no control call", why="it hangs"))
+                self._start_again(signals, _hung())
 
     def stop(self, *, grace_s: float | None = None) -> None:
         """Let the server answer what it has accepted, and end it.
@@ -135,7 +135,9 @@ class Keeper:
             _ = self._server.handle
         except ServerError as error:
             return error
-        return ServerError("the server ended")
+        return ServerError(
+            "the server ended", why="its process is gone", fix="look into its log; 'modelport status' names it"
+        )
 
     def _gives_up(self, reason: ModelportError) -> ServerDiedError:
         times = self._deaths.in_a_row
@@ -155,3 +157,9 @@ def _last_words(text: str) -> str:
     """The end of what was said, without the tables that Triton prints."""
     lines = [line[:LINE] for line in text.splitlines() if line.strip() and line[0] not in "+|"]
     return "".join(f"\n    {line}" for line in lines[-LINES:])
+
+
+def _hung() -> ServerError:
+    return ServerError(
+        "the server answered no control call", why="it hangs", fix="look into its log; 'modelport status' names it"
+    )
