@@ -205,6 +205,10 @@ def summary(rows: list[Row]) -> list[str]:
     ]
     ratio = np.percentile(found[PROMOTION], 99) / np.percentile(found[STEADY], 99)
     lines.append(f"p99 during a promotion is {ratio:.2f} times that of the steady state")
+    p99 = [float(np.percentile(row["latencies_ms"], 99)) for row in rows]
+    each = results.spread(after / before for before, after in zip(p99[::2], p99[1::2], strict=True))
+    unstable = "  unstable" if each.unstable else ""
+    lines.append(f"in the middle of the rounds {each.median:.2f} times ({each.low:.2f} to {each.high:.2f}){unstable}")
     for name in ("cpu_trial_s", "cpu_new_s", "cpu_command_s"):
         cost = results.spread(row[name] for row in rows if row["phase"] == PROMOTION)
         lines.append(f"{name:13}  {cost.median:6.2f} s ({cost.low:.2f} to {cost.high:.2f})")
