@@ -261,7 +261,7 @@ def _take_back(now: Present, op: Operation, exc: BaseException) -> None:
     try:
         handle = connection.find(now.repository)  # another one when it was started again meanwhile
         if handle is not None:
-            settle.follow(now.repository, now.model, handle, timeout_s=op.timeout_s)
+            settle.follow(now.repository, now.model, handle)  # with all the time it takes
     except ModelportError as second:
         if isinstance(exc, ModelportError):
             exc.why = f"{exc.why}; and going back to what served failed: {second.what} ({second.why})"

@@ -85,6 +85,10 @@ def test_the_way_back_skips_versions_that_are_gone(release, now, to, repository)
     assert way_back(now()) == 2
     (repository / "net" / "2").rename(repository / "elsewhere")
     assert way_back(now()) == 1
+    (repository / "net" / "1").rename(repository / "elsewhere" / "1")
+    with pytest.raises(VersionNotFoundError) as caught:
+        way_back(now())
+    assert caught.value.why == "none that served before version 3 is known and still there"
 
 
 # What is loaded
