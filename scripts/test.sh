@@ -26,9 +26,17 @@ step "Debian packages for the tests" packages
 step "ruff check" "$venv/bin/ruff" check .
 step "ruff format" "$venv/bin/ruff" format --check .
 step "mypy" "$venv/bin/mypy"
-# The fast ones first. PYTEST_ARGS is split into words on purpose.
-# shellcheck disable=SC2086
-step "pytest" "$venv/bin/pytest" --durations=15 tests/unit tests/integration tests/scripts ${PYTEST_ARGS:-}
+# Whoever passes PYTEST_ARGS, which is split into words on purpose, gets one run with them. Without them the tests are
+# shared out, file by file, among three workers: most of the time a test waits for a server. The long files come first.
+# Tests that measure short times follow with nothing beside them.
+tests=("$venv/bin/pytest" --durations=15 tests/scripts tests/integration tests/unit)
+if [ -n "${PYTEST_ARGS:-}" ]; then
+    # shellcheck disable=SC2086
+    step "pytest" "${tests[@]}" $PYTEST_ARGS
+else
+    step "pytest, three at a time" "${tests[@]}" -m "not soak and not alone" -n 3 --dist loadfile --no-loadscope-reorder
+    step "pytest, one at a time" "${tests[@]}" -m "not soak and alone"
+fi
 
 if [ ${#failed[@]} -gt 0 ]; then
     printf '== failed: %s\n' "${failed[@]}" >&2

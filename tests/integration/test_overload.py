@@ -28,6 +28,8 @@ from modelport.bench.requests import Request, triton_request
 from modelport.errors import DeadlineError, RemoteError
 from modelport.server import EmbeddedServer, shared_memory
 
+pytestmark = pytest.mark.alone
+
 REFUSED_WITHIN_S = 1.0
 REFUSED_WITHIN_RUNS = 25  # where that is longer: on a machine that is busy with something else
 NORMAL_WITHIN_S = 10.0
