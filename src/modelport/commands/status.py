@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from modelport.repository import events
 from modelport.repository.events import Event
 from modelport.repository.layout import DEFAULT_REPOSITORY, state_folder
 from modelport.repository.versions import loaded_versions
-from modelport.server import connection, counters, stubs
+from modelport.server import connection, counters, loopback, stubs
 from modelport.server.control import READY, UNAVAILABLE
 from modelport.server.counters import Rates, Sample
 from modelport.server.handle import ServerHandle
@@ -215,9 +214,8 @@ def _told(handle: ServerHandle) -> dict[str, Any]:
     """What the supervisor says; empty where there is none, or where it does not answer."""
     with contextlib.suppress(OSError, ValueError):
         if handle.health_url:
-            with urllib.request.urlopen(f"{handle.health_url}/status", timeout=ANSWER_S) as answer:  # noqa: S310
-                told: dict[str, Any] = json.load(answer)
-                return told
+            told: dict[str, Any] = json.loads(loopback.get(f"{handle.health_url}/status", timeout_s=ANSWER_S))
+            return told
     return {}
 
 
