@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ ERR = Console(stderr=True, highlight=False, emoji=False)
 
 
 def as_json(value: Any) -> None:
-    """Print dataclasses, arrays and paths as JSON; an item of a long list takes one line."""
+    """Print dataclasses, arrays and paths as JSON; an item of a long list takes one line. NaN and infinity are null."""
     if isinstance(value, list) and len(value) > LONG:
         items = ",\n".join(f"  {json.dumps(_plain(item), ensure_ascii=False)}" for item in value)
         print(f"[\n{items}\n]")  # noqa: T201
@@ -102,6 +103,8 @@ def _cell(value: object) -> str:
 def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, int)):
         return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):

@@ -57,3 +57,9 @@ def test_a_long_list_is_the_same_json(capsys):
 def test_arrays_and_numbers_of_numpy_become_json(capsys):
     _render.as_json({"a": np.arange(2, dtype=np.float32), "n": np.int64(7), 3: (b"x", None)})
     assert json.loads(capsys.readouterr().out) == {"a": [0.0, 1.0], "n": 7, "3": ["x", None]}
+
+
+def test_what_json_has_no_word_for_is_null(capsys):
+    """Other readers than Python's refuse `NaN`."""
+    _render.as_json({"a": np.array([np.nan, -np.inf, 1], dtype=np.float32), "b": float("inf")})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {"a": [None, None, 1.0], "b": None}
