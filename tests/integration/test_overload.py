@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
 from collections import Counter
@@ -260,6 +261,29 @@ def test_ten_times_the_capacity(server, model):
 def test_ten_times_the_capacity_for_a_minute(server, model):
     """The same for a minute: nothing piles up anywhere."""
     overload(server, model, seconds=60)
+
+
+def test_each_broken_promise_is_noticed():
+    """Negative control of the checks themselves; memory is really taken."""
+    golden = np.ones(4, np.float32)
+
+    def reply(status=200, body=golden, took_s=0.1):
+        return Reply(sent_s=0.0, took_s=took_s, status=status, body=body.tobytes())
+
+    good = [reply(), reply(503)]
+    for replies, words in (
+        (good, None),
+        ([*good, reply(body=golden + 1)], "1 wrong answers"),
+        ([*good, reply(503, took_s=1.1)], "refused after 1.10 s"),
+        ([*good, reply(open_loop.LATE)], "neither answered nor refused"),
+        (good[:1], "nobody was refused"),
+        (good[1:], "nobody was answered"),
+    ):
+        assert [one[: len(words or "")] for one in violations(replies, golden, 0.01, 1e9)] == ([words] if words else [])
+    with Memory(os.getpid()) as memory:
+        taken = b"x" * (2 * GROWTH_BYTES)
+        assert wait_until(lambda: memory.most - memory.before > GROWTH_BYTES, timeout_s=5)
+        del taken
 
 
 def test_an_unbounded_line_breaks_the_promise(make_graph, zoo, tmp_path):
