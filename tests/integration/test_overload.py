@@ -93,7 +93,7 @@ def request_of(model: str) -> Request:
     return triton_request(model, {"x": X}, "y")
 
 
-def capacity(server, model, seconds=2.0) -> tuple[float, np.ndarray, float]:
+def capacity(server, model, seconds=1.0) -> tuple[float, np.ndarray, float]:
     """Answers per second with sixteen callers, the golden answer, and the seconds that it takes alone."""
     alone = open_loop.drive(server.http_url, request_of(model), rate_per_s=5, seconds=1)
     golden = np.frombuffer(alone[0].body, np.float32)
@@ -252,7 +252,7 @@ def overload(server, model: str, seconds: float) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_ten_times_the_capacity(server, model):
     """The excess is refused within a second with 503, what is answered is right, and it is normal again soon."""
-    overload(server, model, seconds=8)
+    overload(server, model, seconds=4)
 
 
 @pytest.mark.soak
@@ -330,7 +330,7 @@ def test_grpc_callers_are_refused_as_soon(server):
                 tasks.append(asyncio.create_task(ask(stub)))
             await asyncio.gather(*tasks)
 
-    asyncio.run(load(4))
+    asyncio.run(load(3))
     assert {outcome for outcome, _ in seen} == {"right", "UNAVAILABLE"}
     assert max(took for outcome, took in seen if outcome == "UNAVAILABLE") <= within_s
 
@@ -338,12 +338,12 @@ def test_grpc_callers_are_refused_as_soon(server):
 def test_the_client_takes_a_refusal_as_not_now(server, protocol):
     """A refusal may be tried again, is tried again inside the deadline, and after the load it is answered."""
     url = server.http_url if protocol == "http" else server.grpc_url
-    rate, golden, _ = capacity(server, "batched", seconds=1)
+    rate, golden, _ = capacity(server, "batched")
     timeout_s, refusals, longest_s = 2.0, [], 0.0
     with ThreadPoolExecutor(1) as pool, Client(url, retries=0) as once, Client(url, timeout_s=timeout_s) as patient:
         once.spec("batched"), patient.spec("batched")
         load = pool.submit(
-            open_loop.drive, server.http_url, request_of("batched"), rate_per_s=10 * rate, seconds=6, patience_s=10
+            open_loop.drive, server.http_url, request_of("batched"), rate_per_s=10 * rate, seconds=4, patience_s=10
         )
         while not load.done():
             for client in (once, patient):
