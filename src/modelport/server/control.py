@@ -16,6 +16,7 @@ from typing import Any
 from modelport.errors import ServerError, ServerTimeoutError
 
 READY = "READY"
+LOADING = "LOADING"
 UNAVAILABLE = "UNAVAILABLE"
 UNLOADED = "unloaded"  # the reason of a version that was asked to go
 
@@ -40,6 +41,11 @@ class VersionState:
     def ready(self) -> bool:
         """Whether this version answers requests."""
         return self.state == READY
+
+    @property
+    def refused(self) -> bool:
+        """Whether this version did not load, for the reason that is given."""
+        return self.state == UNAVAILABLE and self.reason not in ("", UNLOADED)
 
 
 class Control:
@@ -82,7 +88,7 @@ class Control:
         return tuple(sorted(s.version for s in self.index() if s.model == model and s.ready and s.version))
 
     def problems(self, wanted: Mapping[str, Collection[int] | None]) -> dict[str, str]:
-        """Those models that do not serve every version that they should, each with the reason.
+        """Those models that do not serve every version that they should, each with the reason; it may be empty.
 
         A version that the policy names and that is missing is such a reason: Triton only logs it.
 
@@ -95,8 +101,9 @@ class Control:
             own = [state for state in states if state.model == model]
             ready = {state.version for state in own if state.ready}
             if not ready:
-                reasons = [f"version {s.version}: {s.reason}" for s in own if s.reason and s.reason != UNLOADED]
-                found[model] = "; ".join(reasons) or "Triton gives no reason; its log may"
+                reasons = [f"version {s.version}: {s.reason}" for s in own if s.refused]
+                reasons += [f"version {s.version} is still loading" for s in own if s.state == LOADING]
+                found[model] = "; ".join(reasons)
             elif missing := sorted(set(versions or ()) - ready):
                 found[model] = f"version {', '.join(map(str, missing))} is not served, though version_policy names it"
         return found
@@ -111,7 +118,7 @@ class Control:
 
     def loading(self, model: str) -> bool:
         """Whether a version of `model` is being loaded."""
-        return any(state.state == "LOADING" for state in self.index() if state.model == model)
+        return any(state.state == LOADING for state in self.index() if state.model == model)
 
     def unload(self, model: str, *, timeout_s: float) -> None:
         """Ask for an unload; it goes on after the answer."""

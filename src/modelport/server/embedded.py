@@ -25,7 +25,7 @@ from modelport.server import (
     stopping,
     toolchain,
 )
-from modelport.server.control import VersionState
+from modelport.server.control import LOADING, VersionState
 from modelport.server.handle import ServerHandle
 from modelport.server.process_id import ProcessId
 from modelport.server.runs import Run
@@ -52,12 +52,14 @@ class EmbeddedServer:
         models: Models to load at the start, or a function that tells them at each start; by default every model in the
             repository.
         state_dir: Where its logs are; by default `<repository>.state` beside the repository.
-        start_timeout_s: Seconds until the server must answer, loading included.
+        start_timeout_s: Seconds until the server must answer.
+        load_timeout_s: Seconds that `start` then waits for each model; one that takes longer goes on loading.
         log_verbose: Triton's verbosity, 0 to 4.
         extra_args: Further options for `tritonserver`, passed through untouched; none that opens it to others.
 
     Attributes:
         failed: After `start`, the models that did not load, each with Triton's reason.
+        loading: Those of them that are loading still.
         log: The server's log file, another one for each start.
 
     Raises:
@@ -75,17 +77,20 @@ class EmbeddedServer:
         models: Sequence[str] | Callable[[], Sequence[str]] | None = None,
         state_dir: Path | str | None = None,
         start_timeout_s: float = 120.0,
+        load_timeout_s: float = 120.0,
         log_verbose: int = 0,
         extra_args: Sequence[str] = (),
     ) -> None:
         self.repository = Path(repository)
         self.state_dir = Path(state_dir) if state_dir else connection.state_folder(self.repository)
         self.failed: dict[str, str] = {}
+        self.loading: frozenset[str] = frozenset()
         self.log = logs.name(self.state_dir / "logs")
         self._host = ports.loopback(host)
         self._ports = self._wanted_ports = {"HTTP": http_port, "gRPC": grpc_port, "metrics": metrics_port}
         self._models = models if models is None or callable(models) else tuple(models)
         self._start_timeout_s = start_timeout_s
+        self._load_timeout_s = load_timeout_s
         self._log_verbose = log_verbose
         self._extra_args = arguments.harmless(extra_args)
         self._owner = 0
@@ -142,9 +147,9 @@ class EmbeddedServer:
         return self._child is not None and self._child.returncode() is None
 
     def start(self) -> EmbeddedServer:
-        """Check everything, start the server, and wait until it answers and has tried to load its models.
+        """Check everything, start the server, let it load its models, and wait until they answer.
 
-        A model that does not load does not stop the others: see `failed`.
+        A model that does not load, or takes long, does not stop the others: see `failed` and `loading`.
 
         Returns:
             The server itself.
@@ -157,7 +162,7 @@ class EmbeddedServer:
             PortTakenError: A port is in use.
             ServerDiedError: The process ended while starting.
             ServerTimeoutError: It did not answer within `start_timeout_s`.
-            ServerError: It is running already, or none of the wanted models loaded.
+            ServerError: It is running already, or none of the wanted models loaded or is loading.
         """
         if self.running:
             raise ServerError("the server is running already", why="start was called twice", fix="stop it first")
@@ -165,8 +170,10 @@ class EmbeddedServer:
         try:
             child, handle, wanted = self._launch()
             starting.await_answer(child, handle, self._start_timeout_s)
-            self.failed.update(handle.problems(wanted))
-            if self.failed and not any(state.ready for state in handle.index()):
+            self.failed.update(starting.load_models(child, handle, wanted, self._load_timeout_s))
+            states = handle.index()
+            self.loading = frozenset(state.model for state in states if state.state == LOADING)
+            if self.failed and not self.loading and not any(state.ready for state in states):
                 raise failures.none_loaded(self.failed, self.log)
         except BaseException:  # Ctrl-C as well
             self.stop(grace_s=FAILED_START_GRACE_S)
@@ -268,7 +275,6 @@ class EmbeddedServer:
             tools,
             repository,
             self._run.trial,
-            models=models,
             host=self._host,
             ports=self._ports,
             secret=secret,

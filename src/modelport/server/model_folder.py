@@ -9,6 +9,7 @@ with `all`, `-1` also takes the requests that name no version.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 from modelport.errors import InvalidNameError, ModelNotFoundError, ModelportError, VersionNotFoundError
 from modelport.spec import TRIAL_SUFFIX, check_model_name, parse_version
 
+_log = logging.getLogger(__name__)
 STUB = "triton_python_backend_stub"
 _NUMBER = re.compile(r"\s*([+-]?)([0-9]+)")
 _INT64 = 2**63
@@ -70,8 +72,8 @@ def check_model(repository: Path, model: str) -> None:
 def usable(repository: Path, models: Sequence[str] | None) -> tuple[list[str], dict[str, ModelportError]]:
     """Which models may be loaded when the server starts, and why the others may not.
 
-    A folder that must not reach Triton takes its own model away, and no other one. So does a policy that names a
-    version without a folder.
+    A folder that must not reach Triton takes its own model away, and no other one. So does a policy whose serving
+    version has no folder; other versions without one are taken out of it.
 
     Args:
         repository: Full path of the repository.
@@ -94,7 +96,11 @@ def usable(repository: Path, models: Sequence[str] | None) -> tuple[list[str], d
     for model in wanted:
         try:
             check_model(repository, model)
-            check_versions(repository, model)
+            try:
+                check_versions(repository, model)
+            except VersionNotFoundError:
+                if not _shed(repository, model):
+                    raise
             good.append(model)
         except (InvalidNameError, VersionNotFoundError) as error:
             refused[model] = error
@@ -136,6 +142,17 @@ def named_versions(folder: Path) -> tuple[int, ...] | None:
         return None
     found = _SPECIFIC.search(_COMMENT.sub("", text))
     return None if found is None else tuple(sorted({int(word) for word in re.findall(r"[0-9]+", found[1])}))
+
+
+def _shed(repository: Path, model: str) -> bool:
+    """Take versions without a folder out of a model's policy; whether its serving version can be loaded now."""
+    from modelport.repository import shed  # it imports protobuf
+
+    try:
+        return bool(shed.shed(repository, model, {}))
+    except ModelportError as error:
+        _log.warning("%s: %s", error.what, error.why)
+        return False
 
 
 def _check_number(folder: Path, name: str, sign: str, number: int, named: bool) -> None:

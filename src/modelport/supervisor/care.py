@@ -134,11 +134,11 @@ class Care:
             return Readiness(ready=False, missing={"": "the service is stopping"})
         handle = self._link.handle
         if handle is None or not handle.running():
-            return Readiness(ready=False, missing={"": "the server is down"})
+            return Readiness(ready=False, missing={"": "the server is down, or has just been started"})
         if self._silent_since is not None and self._clock() - self._silent_since > HUNG_S / 3:
             return Readiness(ready=False, missing={"": "the server does not answer"})
         if not self._seen:
-            return Readiness(ready=False, missing={"": "the server has just started"})
+            return Readiness(ready=False, missing={"": "its models have just been loaded"})
         return readiness.overall(self.views, self._prober.results(), self._clock())
 
     def hung(self) -> bool:

@@ -73,12 +73,15 @@ class Keeper:
         except BaseException:
             self._server.stop()
             raise
-        self._care.started(handle, self._server.failed)
+        loading = self._server.loading
+        self._care.started(handle, {m: why for m, why in self._server.failed.items() if m not in loading})
         self._link.handle, self._link.since, self._link.starts = handle, started, self._link.starts + 1
         seconds = round(self._clock() - started, 3)
         kind = "server_restarted" if self._link.restarts else "server_started"
         text = f"process {handle.server_pid} answers at {handle.http_url} and {handle.grpc_url}"
         self._emit(events.event(kind, text, seconds=seconds, pid=handle.server_pid))
+        for model in sorted(loading):
+            self._emit(events.event("still_loading", "the others serve meanwhile", model=model, level="warning"))
 
     def keep(self, signals: Signals, poll_s: float) -> None:
         """Return when a signal asks for the end; until then, start the server again when it dies.

@@ -81,13 +81,15 @@ def test_problems_are_models_without_a_ready_version_and_versions_that_the_polic
         {"name": "bad", "version": "1", "state": "UNAVAILABLE", "reason": "too big"},
         {"name": "quiet", "version": "1", "state": "UNAVAILABLE", "reason": "unloaded"},
         {"name": "gap", "version": "1", "state": "READY"},
+        {"name": "slow", "version": "1", "state": "LOADING"},
     ]
     seam.answers["/v2/repository/index"] = (200, json.dumps(entries))
-    assert caller.problems({"good": (1,), "bad": (1,), "quiet": None, "gap": (1, 2), "absent": ()}) == {
+    assert caller.problems({"good": (1,), "bad": (1,), "quiet": None, "gap": (1, 2), "absent": (), "slow": (1,)}) == {
         "bad": "version 1: too big",
-        "quiet": "Triton gives no reason; its log may",
+        "quiet": "",
         "gap": "version 2 is not served, though version_policy names it",
-        "absent": "Triton gives no reason; its log may",
+        "absent": "",
+        "slow": "version 1 is still loading",
     }
     assert [caller.gone(model) for model in ("good", "bad", "quiet", "absent")] == [False, True, True, True]
 
