@@ -8,7 +8,7 @@ from pathlib import Path
 
 from modelport.errors import ManifestError, RepositoryError, VersionNotFoundError
 from modelport.repository import config as configs
-from modelport.repository import disk, drops, merge, registry, switch
+from modelport.repository import disk, drops, merge, placed, registry, switch
 from modelport.repository import manifest as manifests
 from modelport.repository.layout import config_path, version_folder, version_numbers
 from modelport.repository.manifest import MANIFEST_FILE
@@ -172,6 +172,8 @@ def require_checked(now: Present, version: int) -> None:
     Raises:
         ManifestError: Nobody has looked at it yet, or it was refused.
     """
+    if placed.ours(now.repository, now.model, version):
+        return
     refused = drops.refusal(now.repository, now.model, version)
     if refused is None and registry.row(now.repository, now.model, version).state != registry.UNCHECKED:
         return

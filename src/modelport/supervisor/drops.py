@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelport._process import Child, tail
-from modelport.errors import ModelportError, RepositoryLockedError
+from modelport.errors import ModelportError, RepositoryLockedError, ServerTimeoutError
+from modelport.lifecycle.adopt import hold
 from modelport.lifecycle.adopt.files import entries
 from modelport.lifecycle.change import promote
-from modelport.repository import drops, lock, placed, record
+from modelport.repository import drops, journal, lock, placed, record
 from modelport.repository.events import Event, event
 from modelport.repository.layout import config_path, state_folder
 from modelport.repository.versions import serving_version
@@ -141,9 +142,9 @@ class Drops:
         finding = one.finding
         try:
             if isinstance(finding, Complete):
-                self._complete(finding, last=one.tries + 1 >= TRIES)
+                self._complete(finding, tries=one.tries)
             elif isinstance(finding, Incomplete):
-                self._refuse(finding, f"it stays incomplete: {finding.reason}")
+                self._incomplete(finding)
             elif isinstance(finding, Dangerous):
                 self._set_aside(finding)
             else:
@@ -159,9 +160,13 @@ class Drops:
             self._tell("drop_failed", f"{why}; trying again", one.finding)
         return [_Waiting(finding=one.finding, due=time.monotonic() + why.after_s, tries=one.tries + 1)]
 
-    def _complete(self, finding: Complete, *, last: bool) -> None:
-        folder = self._repository / finding.model / str(finding.version)
+    def _complete(self, finding: Complete, *, tries: int) -> None:
+        folder, last = self._repository / finding.model / str(finding.version), tries + 1 >= TRIES
         if not folder.exists():
+            return
+        if placed.ours(self._repository, finding.model, finding.version):
+            if tries:  # else it was found twice, or adopted by hand
+                self._promote(finding, last)
             return
         before = signature(folder)
         began = time.monotonic()
@@ -171,11 +176,19 @@ class Drops:
         if code == 0:
             seconds = round(time.monotonic() - began, 2)
             self._tell("dropped", f"checked in {seconds:.1f} s: a candidate", finding, level="info", seconds=seconds)
-            self._promote(finding)
+            self._promote(finding, last)
         elif placed.ours(self._repository, finding.model, finding.version):
             return  # somebody adopted it by hand meanwhile
         elif signature(folder) == before:  # else it changes, and is found again
             self._failed(finding, folder, code, words, last)
+
+    def _incomplete(self, finding: Incomplete) -> None:
+        try:
+            with journal.changing(self._repository, finding.model, timeout_s=LOCK_WAIT_S):
+                hold.back(self._repository, finding.model, finding.version, candidate=True)
+        except RepositoryLockedError as exc:
+            raise _Again(exc.what, LOCK_WAIT_S) from exc
+        self._refuse(finding, f"it stays incomplete: {finding.reason}")
 
     def _failed(self, finding: Complete, folder: Path, code: int | None, words: str, last: bool) -> None:
         known = drops.refusal(self._repository, finding.model, finding.version)
@@ -208,22 +221,26 @@ class Drops:
         finally:
             child.stop(grace_s=GRACE_S)
 
-    def _promote(self, finding: Complete) -> None:
+    def _promote(self, finding: Complete, last: bool) -> None:
         model, version = finding.model, finding.version
         try:
             if record.read(config_path(self._repository, model)).on_drop != record.PROMOTE:
                 return
             serving = serving_version(self._repository, model)
             if serving is not None and version < serving:
-                why = (
-                    f"its number is below that of version {serving}, which serves; promote it by hand if it is to serve"
-                )
-                self._tell("drop_not_promoted", why, finding, level="info")
+                why = f"not promoted: its number is below that of version {serving}, which serves"
+                self._not_promoted(finding, why, level="info")
                 return
             promote(model, version, repository=self._repository)
         except ModelportError as exc:
-            why = f"it is a candidate and could not be promoted: {exc.what}: {exc.why}"
-            self._tell("drop_not_promoted", why, finding)
+            if isinstance(exc, RepositoryLockedError | ServerTimeoutError) and not last:
+                raise _Again(f"it is a candidate, and cannot be promoted now: {exc.what}", RETRY_S) from exc
+            self._not_promoted(finding, f"it could not be promoted: {exc.what}: {exc.why}")
+
+    def _not_promoted(self, finding: Complete, why: str, *, level: str = "warning") -> None:
+        with contextlib.suppress(ModelportError):  # it is told all the same
+            drops.not_promoted(self._repository, finding.model, finding.version, why)
+        self._tell("drop_not_promoted", why, finding, level=level)
 
     def _refuse(self, finding: Complete | Incomplete, reason: str, *, noted: bool = False) -> None:
         if not noted:

@@ -100,7 +100,7 @@ class Supervisor:
         self._prober = Prober(
             repository, interval_s=options.probe_interval_s, deadline_s=options.probe_deadline_s, clock=self._clock
         )
-        wishes = Wishes(repository, only)
+        wishes = Wishes(repository, only, watched=options.watch)
         self._care = Care(repository, self._link, wishes, self._prober, self._jobs, self._announce, self._clock)
         known = Known(
             link=self._link, care=self._care, prober=self._prober, events=self._announce.counts, clock=self._clock

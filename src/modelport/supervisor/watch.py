@@ -6,6 +6,7 @@ until they are done, and every file that its manifest lists, if it has one, is t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -215,10 +216,19 @@ class Watcher:
         noted, since whole repositories are copied.
         """
         known = placed.known(self.repository, model)
-        if number in known and placed.ours(self.repository, model, number):
+        if placed.ours(self.repository, model, number):
             return True
+        if not start:
+            self._remember_new(model, known is None)
+            return False
         folder = self.repository / model / str(number)
-        return start and (number in _loaded(self.repository, model) or (not known and _has_manifest(folder)))
+        return number in _loaded(self.repository, model) or (known is None and placed.is_own(folder))
+
+    def _remember_new(self, model: str, unknown: bool) -> None:
+        """A model of which nothing was known comes while the service runs: what its manifests say is no proof."""
+        if unknown and not any(seen.published for seen in self._seen[model].values()):
+            with contextlib.suppress(OSError, ModelportError):  # it is checked all the same; only a list is too early
+                placed.nothing_yet(self.repository, model)
 
     def _version(self, model: str, number: int, seen: _Seen) -> Iterator[Finding]:
         now, signature = time.monotonic(), self._signature(model, number)
@@ -255,6 +265,11 @@ class Watcher:
         except (ModelportError, OSError) as exc:
             what = exc.what if isinstance(exc, ModelportError) else str(exc)
             yield Changed(model=model, version=number, reason=what)
+        else:
+            known = placed.known(self.repository, model) or ()
+            if number in known and not placed.ours(self.repository, model, number):
+                reason = "other files have taken its place, with a manifest of their own"
+                yield Changed(model=model, version=number, reason=reason)
 
     def _signature(self, model: str, number: int) -> str:
         folder = self.repository / model / str(number)
@@ -275,11 +290,3 @@ def _loaded(repository: Path, model: str) -> tuple[int, ...]:
         return loaded_versions(repository, model)
     except ModelportError:
         return ()
-
-
-def _has_manifest(folder: Path) -> bool:
-    try:
-        manifest = manifests.read(folder)
-    except ModelportError:
-        return False
-    return (manifest.spec.name, str(manifest.version)) == (folder.parent.name, folder.name)
