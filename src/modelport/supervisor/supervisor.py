@@ -127,6 +127,7 @@ class Supervisor:
             "status": self._status,
         }
         with (
+            self._announce.server_log(),
             only_one(self.server.repository, self.server.state_dir),
             Health(HOST, self._options.health_port, pages) as own,
             Signals() as signals,
