@@ -11,7 +11,6 @@ from modelport.repository import config as configs
 from modelport.repository import disk, drops, merge, placed, registry, switch
 from modelport.repository import manifest as manifests
 from modelport.repository.layout import config_path, version_folder, version_numbers
-from modelport.repository.manifest import MANIFEST_FILE
 from modelport.repository.record import Kept, Record
 
 
@@ -87,21 +86,20 @@ def newest_candidate(now: Present) -> int:
         VersionNotFoundError: There is none.
     """
     served = max([*now.loaded, *now.record.way_back, *now.record.retired], default=0)
-    found = [
-        v
-        for v in now.numbers
-        if v > served
-        and _folder(now, v, MANIFEST_FILE).is_file()
-        and registry.row(now.repository, now.model, v).state not in (registry.UNCHECKED, registry.BROKEN)
-    ]
+    states = {row.version: row.state for row in registry.model_rows(now.repository, now.model)}
+    newer = [v for v in now.numbers if v > served]
+    found = [v for v in newer if states[v] == registry.CANDIDATE]
     if found:
         return found[-1]
+    others = "".join(f"; version {v} is {states[v]}" for v in newer)
     raise VersionNotFoundError(
         f"model {now.model!r} has no candidate to promote",
-        why=f"version {now.serving} serves, and no version that is newer than those that served was published"
+        why=f"version {now.serving} serves, and no version that is newer than those that served was published{others}"
         if now.serving
-        else "no version of it was published",
-        fix="publish one with 'modelport export', or name the version to promote",
+        else f"no version of it was published{others}",
+        fix="publish one with 'modelport export', or name the version to promote"
+        if not others
+        else f"'modelport list {now.model}' says what is to do",
         model=now.model,
     )
 

@@ -200,7 +200,7 @@ def _row(repository: Path, stands: Standing, version: int, *, noted: bool) -> Ve
         model=model,
         version=version,
         state=state,
-        loaded=version in stands.loaded,
+        loaded=version in stands.loaded and state != UNCHECKED,
         way_back=version == stands.way_back,
         aliases=stands.record.aliases_of(version),
         tags=tuple(stands.record.tags.get(version, ())),

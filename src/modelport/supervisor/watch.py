@@ -18,6 +18,7 @@ from typing import TypeAlias
 import watchfiles
 
 from modelport.errors import InvalidNameError, ModelportError
+from modelport.repository import config as configs
 from modelport.repository import drops, placed
 from modelport.repository import manifest as manifests
 from modelport.repository.layout import config_path, model_names
@@ -275,7 +276,7 @@ class Watcher:
         folder = self.repository / model / str(number)
         if any(seen.published for seen in self._seen[model].values()):
             return signature(folder)
-        return signature(folder, config_path(self.repository, model))  # a new model may wait for it
+        return signature(folder) + _settings(config_path(self.repository, model))  # a new model may wait for them
 
 
 def _version(path: Path) -> int | None:
@@ -290,3 +291,13 @@ def _loaded(repository: Path, model: str) -> tuple[int, ...]:
         return loaded_versions(repository, model)
     except ModelportError:
         return ()
+
+
+def _settings(path: Path) -> str:
+    """A model's configuration without its version policy, which the check of a version changes."""
+    try:
+        config = configs.read(path)
+    except ModelportError:
+        return signature(path)
+    config.ClearField("version_policy")
+    return configs.text(config)

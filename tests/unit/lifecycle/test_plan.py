@@ -71,13 +71,17 @@ def test_a_refused_drop_and_a_folder_without_manifest_are_no_candidates(release,
     assert newest_candidate(now()) == 2
 
 
-def test_what_was_copied_in_is_promoted_only_after_it_was_found_good(release, now, repository):
+def test_what_was_copied_in_is_promoted_only_after_it_was_found_good(release, now, to, repository):
     release()
     release()
     shutil.copytree(repository / "net" / "2", repository / "net" / "3")
     path = repository / "net" / "3" / "manifest.json"
     path.write_text(path.read_text().replace('"version": 2', '"version": 3'))
     assert newest_candidate(now()) == 2
+    to(2)
+    with pytest.raises(VersionNotFoundError, match="no candidate") as nothing:
+        newest_candidate(now())
+    assert "version 3 is unchecked" in nothing.value.why and "modelport list net" in nothing.value.fix
     with pytest.raises(ManifestError, match="copied in and is not checked yet"):
         require_checked(now(), 3)
     drops.refuse(repository, "net", 3, "it has other tensors")

@@ -212,8 +212,10 @@ def test_a_new_model_is_looked_at_again_when_its_configuration_comes(repository,
     (repository / "new" / "1").mkdir(parents=True)
     (repository / "new" / "1" / "model.pt").touch()
     seen.wait()
-    (repository / "new" / "config.pbtxt").write_text(CONFIG.format(""))
+    (repository / "new" / "config.pbtxt").write_text(CONFIG.format(1))
     assert seen.wait(2) == [Complete(model="new", version=1)] * 2
+    (repository / "new" / "config.pbtxt").write_text(CONFIG.format(""))  # as the check does before it looks
+    assert seen.nothing()
 
 
 def test_dangerous_names_are_told_at_once_and_once(repository, watching):
@@ -230,7 +232,7 @@ def test_dangerous_names_are_told_at_once_and_once(repository, watching):
     assert [f for f in seen.found if isinstance(f, Changed)] and len(seen.found) == 4
 
 
-def test_a_published_version_that_is_changed_is_told_once(repository, watching):
+def test_a_published_version_that_is_changed_is_told_once(repository, watching, tmp_path):
     seen = watching()
     os.utime(repository / "m" / "1" / "model.onnx", (1, 1))
     assert seen.nothing(), "its content is as it was"
@@ -238,8 +240,11 @@ def test_a_published_version_that_is_changed_is_told_once(repository, watching):
     (finding,) = seen.wait()
     assert isinstance(finding, Changed) and "model.onnx was changed" in finding.reason
     assert seen.nothing()
+    other = version(tmp_path / "elsewhere" / "1", model="m", weights=b"others")
+    shutil.copytree(other, repository / "m" / "1", dirs_exist_ok=True)  # its manifest is right
+    assert "taken its place" in seen.wait(2)[-1].reason
     shutil.rmtree(repository / "m" / "1")
-    assert isinstance(seen.wait(2)[-1], Changed) and seen.nothing()
+    assert isinstance(seen.wait(3)[-1], Changed) and seen.nothing()
     assert seen.found[-1].reason == "its folder is gone, and config.pbtxt names it"
 
 
