@@ -132,6 +132,7 @@ def _show(found: Any, *, clear: bool) -> None:
         f"  gRPC     {found.grpc_url}",
         f"  metrics  {found.metrics_url}",
         f"  log      {found.log}",
+        *([f"  hint     {found.hint}"] if found.hint else []),
         *(f"  missing  {model}: {why}" if model else f"  missing  {why}" for model, why in found.missing.items()),
     )
     columns = (

@@ -74,6 +74,7 @@ class Status:
         metrics_url: Triton's Prometheus metrics.
         health_url: The supervisor's `/healthz`, `/readyz`, `/metrics`; empty where there is none.
         log: The server's log.
+        dead_stubs: Processes of models that died and that tritonserver keeps until it ends.
         versions: By model and number.
         events: The latest, the oldest first.
     """
@@ -90,8 +91,14 @@ class Status:
     metrics_url: str
     health_url: str
     log: Path | None
+    dead_stubs: int
     versions: tuple[VersionStatus, ...]
     events: tuple[Event, ...]
+
+    @property
+    def hint(self) -> str:
+        """What to do when there is time; empty when nothing is."""
+        return stubs.hint(self.dead_stubs)
 
 
 def status(repository: str | os.PathLike[str] = DEFAULT_REPOSITORY, *, sample_s: float = SAMPLE_S) -> Status:
@@ -160,6 +167,7 @@ def _status(root: Path, handle: ServerHandle, before: Sample, after: Sample) -> 
         metrics_url=handle.metrics_url,
         health_url=handle.health_url,
         log=handle.log,
+        dead_stubs=stubs.dead(handle),
         versions=tuple(_versions(root, handle, told.get("models", {}), before, after)),
         events=tuple(events.latest(root, EVENTS)),
     )

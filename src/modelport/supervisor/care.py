@@ -243,6 +243,8 @@ class Care:
             elif result.kind == OK and before in (WRONG, FAILED, LATE, BUSY):
                 text = "answers its golden request again"
                 self._emit(events.event("answers_again", text, model=model, version=version))
+        if complaint := self.stubs.complaint():
+            self._emit(events.event("many_dead_stubs", complaint, level="warning"))
         found = self.ready()
         reasons = tuple(f"{model}: {why}" if model else why for model, why in found.missing.items())
         if reasons != self._reasons:

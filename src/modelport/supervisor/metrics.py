@@ -76,6 +76,8 @@ class Metrics(Collector):
         yield CounterMetricFamily(
             "modelport_server_restarts", "How often a dead tritonserver was started again.", value=link.restarts
         )
+        text = "Python processes that died and that the server keeps until it ends."
+        yield _gauge("modelport_dead_stubs", text, self._known.care.stubs.dead)
         yield _gauge("modelport_ready", "Whether /readyz answers 200.", self._known.care.ready().ready)
 
     def _of_models(self) -> Iterator[Family]:

@@ -55,14 +55,19 @@ class Stubs:
 
     Args:
         clock: Seconds that only grow.
+
+    Attributes:
+        dead: How many stubs that died the server keeps until it ends.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
+        self.dead = 0
         self._clock = clock
         self._server: ProcessId | None = None
         self._looked_anew = float("-inf")
         self._known: dict[int, Stub] = {}
         self._written_off: set[int] = set()
+        self._complained = False
 
     def look(self, handle: ServerHandle, *, anew: bool = False) -> None:
         """See how the stubs are.
@@ -73,7 +78,7 @@ class Stubs:
         """
         now = self._clock()
         if handle.server != self._server:
-            self._server, self._known, self._written_off = handle.server, {}, set()
+            self._server, self._known, self._written_off, self._complained = handle.server, {}, set(), False
             anew = True
         if anew or now - self._looked_anew >= LOOK_ANEW_S:
             self._looked_anew = now
@@ -102,7 +107,14 @@ class Stubs:
         """These stubs were replaced: that they are lost matters no more."""
         self._written_off |= set(pids) & self._known.keys()
 
+    def complaint(self) -> str:
+        """What to say when the dead ones have become many; empty when they are few, or when it was said."""
+        text = "" if self._complained else stubs.hint(self.dead)
+        self._complained = self._complained or bool(text)
+        return text
+
     def _meet(self, handle: ServerHandle) -> None:
+        self.dead = stubs.dead(handle)
         for found in stubs.find(handle):
             fields = _fields(found.pid)
             known = self._known.get(found.pid)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from modelport.server.process_id import ProcessId
+from modelport.server.stubs import MANY_DEAD
 from modelport.supervisor.stubs import Stubs
 
 
@@ -96,3 +97,21 @@ def test_one_that_ended_as_it_should_is_forgotten(look, child):
     child.kill()
     child.wait()
     assert look() == look() == []
+
+
+def test_dead_ones_that_the_server_keeps_are_counted_and_told_once_when_they_are_many(stubs, look, child):
+    """Nobody has asked for the exit codes of these twenty."""
+    dead = [subprocess.Popen(["true"]) for _ in range(MANY_DEAD - 1)]
+    try:
+        for process in dead:
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        look()
+        assert stubs.dead == MANY_DEAD - 1 and stubs.complaint() == ""
+        dead.append(subprocess.Popen(["true"]))
+        os.waitid(os.P_PID, dead[-1].pid, os.WEXITED | os.WNOWAIT)
+        for _ in range(11):
+            look()
+        assert f"keeps {MANY_DEAD} dead processes" in stubs.complaint() and stubs.complaint() == ""
+    finally:
+        for process in dead:
+            process.wait()
