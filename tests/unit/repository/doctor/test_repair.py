@@ -43,6 +43,14 @@ def test_a_corrected_configuration_keeps_its_permissions(repo, fix):
     assert len(fix(repo)) == 1 and path.stat().st_mode & 0o777 == 0o640
 
 
+def test_an_empty_configuration_is_repaired_as_well(repo, fix):
+    """As some exporters leave it, for the server to complete."""
+    path = repo.file("net/config.pbtxt", "")
+    (done,) = fix(repo)
+    assert "backend-missing" in done and "instances-missing" in done and fix(repo) == []
+    assert configs.read(path).backend == "onnxruntime"
+
+
 def test_a_configuration_that_is_a_link_is_left_alone(repo, look, fix):
     """Such as one of a Kubernetes ConfigMap: a file in its place would be what nobody else changes any more."""
     path = repo.config(('"net"', '"other"'))
