@@ -144,7 +144,10 @@ def change(now: Present, target: int, proven: Proven, server: Server, op: Operat
     except ModelportError as exc:
         if not handle.running():
             exc.why = f"{exc.why}; the server ended meanwhile"
-        elif now.serving in ready and _serves(now, handle):
+            raise
+        if isinstance(exc, ClientError):  # what a caller would do about it does not help here
+            exc.fix = f"look into the server's log for why version {target} does not answer; publish a corrected one"
+        if now.serving in ready and _serves(now, handle):
             exc.why = f"{exc.why}; version {now.serving} serves on"
         raise
     journal.loaded(now.repository, now.model)
