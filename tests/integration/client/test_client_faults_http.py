@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from modelport.client import Client
-from modelport.errors import DeadlineError, RemoteError, RequestError, UnreachableError
+from modelport.errors import DeadlineError, RemoteError, RequestError, UnavailableError, UnreachableError
 
 METADATA = json.dumps(
     {
@@ -213,7 +213,7 @@ def test_retry_after_is_honoured(ask, script):
 def test_retry_after_beyond_the_deadline_ends_at_once(ask, script):
     server = script(answer(429, retry_after="30"), OK)
     begin = time.monotonic()
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(UnavailableError) as caught:
         ask(server.url, "spec", "m", timeout_s=2)
     assert time.monotonic() - begin < 1
     assert server.requests == 1 and caught.value.retry_after_s == 30
