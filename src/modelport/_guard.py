@@ -61,12 +61,12 @@ def guarded(action: Callable[[], object], *, program: str) -> int:
 def _signals_exit() -> Iterator[None]:
     """SIGTERM, and SIGHUP of a closed terminal, become `SystemExit`, so that what was started is stopped.
 
-    Only the main thread can set that.
+    A SIGHUP that is ignored (`nohup`) stays so. Only the main thread can set that.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
     before = {number: signal.signal(number, lambda which, _: sys.exit(128 + which)) for number in numbers}
     try:
         yield

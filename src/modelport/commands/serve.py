@@ -116,7 +116,7 @@ def _arguments(
     if not (servable(root) if models is None else models):
         raise VersionNotFoundError(
             f"{root} holds no version to serve",
-            why="its models have configurations, but no version that was published here",
+            why="its models have no version that their configuration names" if model_names(root) else "it is empty",
             fix="build the sample models with 'modelport demo', or export your own",
             path=str(root),
         )
