@@ -230,7 +230,7 @@ def test_rule_g_sees_what_is_left(service, held, changed):
     stray = Path(f"/dev/shm/modelport_test{os.getpid()}_x")
     stray.touch()
     try:
-        assert before.violations(held(service)) == [f"left in /dev/shm: {stray.name}"]
+        assert before.violations(held(service), patience_s=0.5) == [f"left in /dev/shm: {stray.name}"]
     finally:
         stray.unlink()
 
