@@ -122,7 +122,9 @@ def status_command(
 def _show(found: Any, *, clear: bool) -> None:
     if clear:
         _render.clear()
-    ready = {True: "ready", False: "not ready", None: "readiness unknown: nobody watches over it"}[found.ready]
+    ready = {True: "ready", False: "not ready", None: "readiness unknown: no 'modelport serve' watches over it"}[
+        found.ready
+    ]
     restarts = f", started again {found.restarts} times" if found.restarts else ""
     _render.lines(
         f"{found.repository}: {ready}",

@@ -68,7 +68,7 @@ class Status:
         pid: Process of tritonserver.
         uptime_s: Seconds since it was started.
         restarts: How often it was started again; None for a server that nobody watches over.
-        supervisor: Process of `modelport serve`; None where there is none.
+        supervisor: Process of `modelport serve`; None where there is none any more.
         http_url: For callers; so is `grpc_url`.
         grpc_url: For callers.
         metrics_url: Triton's Prometheus metrics.
@@ -154,6 +154,7 @@ def _find(root: Path) -> ServerHandle:
 
 def _status(root: Path, handle: ServerHandle, before: Sample, after: Sample) -> Status:
     told = _told(handle)
+    watcher = handle.supervisor if handle.supervisor is not None and handle.supervisor.lives() else None
     return Status(
         repository=handle.repository,
         ready=told.get("ready"),
@@ -161,11 +162,11 @@ def _status(root: Path, handle: ServerHandle, before: Sample, after: Sample) -> 
         pid=handle.server_pid,
         uptime_s=_uptime_s(handle),
         restarts=told.get("restarts"),
-        supervisor=handle.supervisor.pid if handle.supervisor else None,
+        supervisor=watcher.pid if watcher else None,
         http_url=handle.http_url,
         grpc_url=handle.grpc_url,
         metrics_url=handle.metrics_url,
-        health_url=handle.health_url,
+        health_url=handle.health_url if watcher else "",
         log=handle.log,
         dead_stubs=stubs.dead(handle),
         versions=tuple(_versions(root, handle, told.get("models", {}), before, after)),

@@ -179,7 +179,7 @@ class EmbeddedServer:
             self.stop(grace_s=FAILED_START_GRACE_S)
             raise
         for model, reason in self.failed.items():
-            _log.warning("model %s did not load: %s", model, reason)
+            _log.warning("model %s did not load: %s", model, reason, extra={"model": model})
         return self
 
     def stop(self, *, grace_s: float = arguments.EXIT_TIMEOUT_S + 5.0) -> None:

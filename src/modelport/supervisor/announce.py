@@ -81,13 +81,15 @@ class Announcer:
 
 
 class _Logged(logging.Handler):
-    """Gives records of a logger on as events."""
+    """Gives records of a logger on as events; not those about one model, of which the supervisor tells by itself."""
 
     def __init__(self, announce: Callable[[Event], None]) -> None:
         super().__init__(logging.WARNING)
         self._announce = announce
 
     def emit(self, record: logging.LogRecord) -> None:
+        if hasattr(record, "model"):
+            return
         level = "error" if record.levelno >= logging.ERROR else "warning"
         self._announce(events.event("server_warned", record.getMessage(), level=level))
 

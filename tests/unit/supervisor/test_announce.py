@@ -40,6 +40,7 @@ def test_what_the_embedded_server_logs_is_an_event_while_it_is_announced(announc
     log = logging.getLogger("modelport.server.embedded")
     with announcer.server_log():
         log.warning("cleared what a killed service left: %s", "ended processes 1, 2")
+        log.warning("model m did not load", extra={"model": "m"})  # whoever watches over it has an event for this
     (line,) = map(json.loads, shown)
     assert (line["kind"], line["level"]) == ("server_warned", "warning") and "processes 1, 2" in line["text"]
     log.warning("later")

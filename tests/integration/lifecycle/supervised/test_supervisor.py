@@ -270,7 +270,7 @@ def test_a_taken_health_port_is_one_clear_error(shelf, serve):
     assert done.returncode == 41 and f"port {port} for health is taken" in done.stderr
 
 
-def test_what_a_killed_supervisor_leaves_is_cleared_by_the_next(shelf, serve, waiting):
+def test_what_a_killed_supervisor_leaves_is_cleared_by_the_next(shelf, serve, waiting, command):
     """SIGKILL leaves the server running and known; the next start ends it and takes its place."""
     shelf.publish("one")
     first = serve("--model", "one")
@@ -278,6 +278,8 @@ def test_what_a_killed_supervisor_leaves_is_cleared_by_the_next(shelf, serve, wa
     first.process.kill()
     first.process.wait()
     assert old.running() and shared_memory.entries(old.shm_prefix), "negative control: it is left"
+    found = json.loads(command("status", "--json").stdout)
+    assert (found["pid"], found["supervisor"], found["ready"]) == (old.server_pid, None, None)
     second = serve("--model", "one")
     second.await_ready(20)
     waiting(lambda: not old.running(), 10)
