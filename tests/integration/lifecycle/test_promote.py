@@ -111,7 +111,7 @@ def test_a_changed_file_is_found_before_the_server_is_asked(shelf, server, net, 
     published = shelf.publish(net)
     (published.folder / "model.onnx").write_bytes(b"something else")
     with pytest.raises(ManifestError, match=r"model\.onnx was changed"):
-        modelport.promote(net, repository=shelf.root)
+        modelport.promote(net, 2, repository=shelf.root)
     untouched(server, net, (1,))
 
 
