@@ -126,14 +126,22 @@ class Drops:
         waiting: list[_Waiting] = []
         blind = ""
         while not self._stop.is_set():
-            with contextlib.suppress(queue.Empty):
-                waiting.append(_Waiting(finding=self._findings.get(timeout=POLL_S)))
+            self._take(waiting)
             if self._watcher.blind != blind:
                 blind = self._watcher.blind
                 self._tell("watch_blind", f"the kernel does not report changes ({blind}); looking every few seconds")
-            for one in [w for w in waiting if w.due <= time.monotonic()]:
+            one = next((w for w in waiting if w.due <= time.monotonic()), None)
+            if one is not None:
                 waiting.remove(one)
                 waiting += self._handled(one)
+
+    def _take(self, waiting: list[_Waiting]) -> None:
+        """Take what was found meanwhile; what was found twice is handled once."""
+        with contextlib.suppress(queue.Empty):
+            finding = self._findings.get(timeout=POLL_S)
+            while True:
+                waiting[:] = [*(w for w in waiting if w.finding != finding), _Waiting(finding=finding)]
+                finding = self._findings.get_nowait()
 
     def _handled(self, one: _Waiting) -> list[_Waiting]:
         """Handle one finding; it itself when it is to be tried again."""
