@@ -39,11 +39,6 @@ class Pruned:
     kept: Mapping[int, str]
     dry_run: bool
 
-    @property
-    def freed_bytes(self) -> int:
-        """Size of all that was deleted."""
-        return sum(self.deleted.values())
-
 
 def prune(
     model: str,

@@ -35,11 +35,6 @@ class ModelView:
         """The version that callers get."""
         return max(self.loaded, default=None)
 
-    @property
-    def matches(self) -> bool:
-        """Whether the server has loaded what is wanted."""
-        return self.wanted == self.loaded
-
 
 @dataclass(frozen=True, kw_only=True)
 class Readiness:
