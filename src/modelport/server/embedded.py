@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from modelport._process import Child
-from modelport.errors import ServerError
+from modelport.errors import PortTakenError, ServerError
 from modelport.server import (
     arguments,
     checks,
@@ -31,6 +31,7 @@ from modelport.server.process_id import ProcessId
 from modelport.server.runs import Run
 from modelport.server.secret import GRPC_HEADER, HTTP_HEADER, new_secret
 
+PORT_TRIES = 3
 FAILED_START_GRACE_S = 3.0  # a server that has not started has no requests to answer
 _log = logging.getLogger(__name__)
 
@@ -168,8 +169,7 @@ class EmbeddedServer:
             raise ServerError("the server is running already", why="start was called twice", fix="stop it first")
         self.stop()  # what is left of a server that died
         try:
-            child, handle, wanted = self._launch()
-            starting.await_answer(child, handle, self._start_timeout_s)
+            child, handle, wanted = self._answering()
             self.failed.update(starting.load_models(child, handle, wanted, self._load_timeout_s))
             states = handle.index()
             self.loading = frozenset(state.model for state in states if state.state == LOADING)
@@ -253,6 +253,19 @@ class EmbeddedServer:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _answering(self) -> tuple[Child, ServerHandle, list[str]]:
+        """`_launch`, and wait for the answer; anew where another process took a port that any other can stand for."""
+        for again in reversed(range(PORT_TRIES)):
+            child, handle, wanted = self._launch()
+            try:
+                starting.await_answer(child, handle, self._start_timeout_s)
+                break
+            except PortTakenError as error:
+                if not again or error.port in self._wanted_ports.values():
+                    raise
+                self.stop(grace_s=FAILED_START_GRACE_S)
+        return child, handle, wanted
 
     def _launch(self) -> tuple[Child, ServerHandle, list[str]]:
         """Check everything and start the process; the models that it is to load are the third."""

@@ -192,7 +192,7 @@ class Held:
     def violations(self, after: Held, *, same_server: bool = True, patience_s: float = 15.0) -> list[str]:
         """What rule G forbids, after this was seen before.
 
-        A test beside this one may have killed its own server just now: only what nobody removes in `patience_s` is left.
+        A test beside this one may have killed its own server just now: what nobody removes in `patience_s` is left.
         """
         found = []
         if same_server and after.server != self.server:
