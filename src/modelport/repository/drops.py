@@ -126,7 +126,12 @@ def _entries(folder: Path) -> Iterator[tuple[str, str]]:
     pending = [(folder, "")]
     while pending:
         place, inside = pending.pop()
-        with os.scandir(place) as entries:
+        try:
+            found = os.scandir(place)
+        except PermissionError:
+            yield inside, "may not be read"
+            continue
+        with found as entries:
             for entry in entries:
                 name = f"{inside}{entry.name}"
                 if entry.is_dir(follow_symlinks=False):
