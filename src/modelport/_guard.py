@@ -31,27 +31,25 @@ def guarded(action: Callable[[], object], *, program: str) -> int:
         with _signals_exit():
             action()
     except ModelportError as exc:
-        _render.ERR.print(f"{program}: {exc}", markup=False, soft_wrap=True)
+        _render.error(f"{program}: {exc}")
         return exc.exit_code
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 0 if exc.code is None else 1
     except KeyboardInterrupt:
-        _render.ERR.print(f"{program}: stopped by Ctrl-C")
+        _render.error(f"{program}: stopped by Ctrl-C")
         return 130
     except BrokenPipeError:
         return 141
     except Exception as exc:
         missing = _missing_package(exc)
         if missing is not None:
-            _render.ERR.print(f"{program}: {missing}", markup=False, soft_wrap=True)
+            _render.error(f"{program}: {missing}")
             return missing.exit_code
-        _render.ERR.print(
+        _render.error(
             f"{program}: unexpected {type(exc).__name__}: {exc}\n"
             "  why: this is a defect of modelport, not of your input\n"
             f"  do:  report it with these lines (modelport {__version__}, Python {sys.version.split()[0]}):\n"
-            f"{traceback.format_exc()}",
-            markup=False,
-            soft_wrap=True,
+            f"{traceback.format_exc()}"
         )
         return UNEXPECTED_EXIT_CODE
     return 0

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 LONG = 200  # rows
+_SPACES = "\n\t\N{NO-BREAK SPACE}\N{IDEOGRAPHIC SPACE}"
 WIDTH_OF_A_FILE = 200  # columns, where output does not go to a terminal
 OUT = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
 ERR = Console(stderr=True, highlight=False, emoji=False)
@@ -45,9 +46,14 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 
 def lines(*texts: str) -> None:
-    """Print lines as they are, never wrapped."""
+    """Print lines as they are, never wrapped; letters that steer a terminal are shown as `?`."""
     for text in texts:
-        OUT.print(escape(text), soft_wrap=True)
+        OUT.print(escape(_harmless(text)), soft_wrap=True)
+
+
+def error(text: str) -> None:
+    """The same on standard error."""
+    ERR.print(escape(_harmless(text)), soft_wrap=True)
 
 
 def clear() -> None:
@@ -88,6 +94,11 @@ def _plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obj
 
 def _numbers(rows: Sequence[Sequence[object]], index: int) -> bool:
     return all(isinstance(row[index], (int, float)) for row in rows)
+
+
+def _harmless(text: str) -> str:
+    """Files and servers that are not ours have a say in what is printed; what they say moves no cursor."""
+    return "".join(c if c.isprintable() or c in _SPACES else "?" for c in text)
 
 
 def _cell(value: object) -> str:
