@@ -17,6 +17,7 @@ from modelport.errors import ServerError, ServerTimeoutError
 
 READY = "READY"
 LOADING = "LOADING"
+UNLOADING = "UNLOADING"
 UNAVAILABLE = "UNAVAILABLE"
 UNLOADED = "unloaded"  # the reason of a version that was asked to go
 
@@ -114,7 +115,11 @@ class Control:
 
     def unloading(self, model: str) -> bool:
         """Whether each version of `model` has gone or is going."""
-        return self._all(model, "", UNAVAILABLE, "UNLOADING")
+        return self._all(model, "", UNAVAILABLE, UNLOADING)
+
+    def leaving(self, model: str) -> bool:
+        """Whether a version of `model` is being unloaded."""
+        return any(state.state == UNLOADING for state in self.index() if state.model == model)
 
     def loading(self, model: str) -> bool:
         """Whether a version of `model` is being loaded."""
@@ -175,6 +180,13 @@ class Control:
                 fix="correct what it names; its log may say more",
             )
         return json.loads(text) if text else None
+
+
+def refused_versions(said: str) -> dict[int, str]:
+    """The versions that did not load, each with the reason, in Triton's answer to a load that failed."""
+    parts = re.split(r"version (\d+) is at UNAVAILABLE state: ", said)
+    found = {int(version): reason.strip().rstrip(";") for version, reason in zip(parts[1::2], parts[2::2], strict=True)}
+    return {version: reason for version, reason in found.items() if reason != UNLOADED}
 
 
 def tidy(reason: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from modelport._process import wait_until
 from modelport.errors import ServerError, ServerTimeoutError
 from modelport.server import failures, loading, model_folder, orders, restoring, stubs
-from modelport.server.control import LOADING, Control, VersionState, tidy
+from modelport.server.control import LOADING, Control, VersionState, refused_versions, tidy
 from modelport.server.process_id import ProcessId
 from modelport.server.restoring import Restored
 from modelport.server.secret import GRPC_HEADER, HTTP_HEADER
@@ -160,24 +160,29 @@ class ServerHandle:
                 raise failures.not_loaded(model, problem[model] or failures.SILENT)
             return control.ready_versions(model)
 
-    def shed(self, model: str) -> dict[int, str]:
+    def shed(self, model: str, said: str = "") -> dict[int, str]:
         """Take out of a model's policy what did not load and keeps its serving version from being loaded.
 
+        Args:
+            model: Model name.
+            said: What Triton said of a load that failed. Where versions of the model are ready, the index does not tell
+                which ones failed, and nothing is taken out without it.
+
         Returns:
-            The versions that were taken out, each with the reason; none where a version of the model is ready.
+            The versions that were taken out, each with the reason.
 
         Raises:
             ModelportError: As `modelport.repository.shed.shed`.
         """
         own = [state for state in self.index() if state.model == model]
-        if any(state.ready or state.state == LOADING for state in own):
+        if not said and any(state.ready or state.state == LOADING for state in own):
             return {}
         failed = {state.version: state.reason for state in own if state.refused and state.version is not None}
         from modelport.repository import shed  # it imports protobuf
 
-        out = shed.shed(self.repository, model, failed)
+        out = shed.shed(self.repository, model, failed | refused_versions(said))
         if out:  # a load beside an unload can end the server
-            wait_until(lambda: self._control().gone(model), timeout_s=_UNLOAD_S, interval_s=_LOOK_S)
+            wait_until(lambda: not self._control().leaving(model), timeout_s=_UNLOAD_S, interval_s=_LOOK_S)
         return out
 
     def end_loads(self, model: str, *, keep: Collection[int] = ()) -> None:

@@ -71,7 +71,7 @@ class Care:
         self._lock = threading.Lock()
         self._hangs = Hangs()
         self._silent_since: float | None = None
-        self._seen = False
+        self._seen = self._unreadable = False
         self._loaded: Mapping[str, tuple[int, ...]] = {}
         self._marks: Mapping[str, tuple[object, ...]] = {}
         self._index_at = 0.0
@@ -110,8 +110,11 @@ class Care:
         try:
             wishes = self._wishes.read()
         except RepositoryError as error:
-            self._emit(events.event("repository_unreadable", str(error), level="error"))
+            if not self._unreadable:
+                self._emit(events.event("repository_unreadable", str(error), level="error"))
+            self._unreadable = True
             return
+        self._unreadable = False
         marks = {model: wish.mark for model, wish in wishes.items()}
         if marks != self._marks or self._jobs.busy() or now >= self._index_at:
             found = self._index(handle)

@@ -55,7 +55,7 @@ class Keeper:
         self._deaths = Deaths() if deaths is None else deaths
         self._clock = clock
         self._known: ServerHandle | None = None
-        self._tell_at = 0.0
+        self._since = self._tell_at = 0.0
         self._hidden = False
 
     def start(self) -> None:
@@ -81,7 +81,8 @@ class Keeper:
         loading = self._server.loading
         self._care.started(handle, {m: why for m, why in self._server.failed.items() if m not in loading})
         self._link.handle, self._link.since, self._link.starts = handle, started, self._link.starts + 1
-        seconds = round(self._clock() - started, 3)
+        self._since = self._clock()  # loading many models takes minutes, and is no time that it lived well
+        seconds = round(self._since - started, 3)
         kind = "server_restarted" if self._link.restarts else "server_started"
         text = f"process {handle.server_pid} answers at {handle.http_url} and {handle.grpc_url}"
         self._emit(events.event(kind, text, seconds=seconds, pid=handle.server_pid))
@@ -138,7 +139,7 @@ class Keeper:
             self._known, self._hidden = handle, False
 
     def _start_again(self, signals: Signals, reason: ModelportError) -> None:
-        lived_s = self._clock() - self._link.since
+        lived_s = self._clock() - self._since
         self._link.handle = None
         self._care.ended()
         text = f"{reason.what}, {lived_s:.0f} s after its start"

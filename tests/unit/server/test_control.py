@@ -156,3 +156,10 @@ def test_silence_ends_at_the_timeout():
 )
 def test_source_locations_are_left_out(reason, plain):
     assert control.tidy(reason) == plain
+
+
+def test_which_versions_did_not_load_is_read_from_the_answer_to_a_load():
+    parts = ["load failed for model 'm': version 1", "Bad: file; line 2;version 12", "late;version 3", "unloaded;"]
+    said = " is at UNAVAILABLE state: ".join(parts)
+    assert control.refused_versions(said) == {1: "Bad: file; line 2", 12: "late"}
+    assert control.refused_versions("load failed for model 'm': no such file") == {}

@@ -45,7 +45,7 @@ class Server:
     def load(self, model, **options):
         return self._do("load", model)
 
-    def shed(self, model):
+    def shed(self, model, said=""):
         """What did not load is taken out, and the error with it."""
         if self.sheds:
             self.error = None
