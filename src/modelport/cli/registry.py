@@ -196,8 +196,8 @@ def prune_command(
     """Delete old versions, never one that is needed.
 
     These stay whatever `--keep` says: the version that serves, every loaded one, every one with an alias, the one that
-    a rollback goes to, and a folder without a manifest, which may still be being copied in. Of all others, candidates
-    among them, the `--keep` highest numbers stay. No number is ever given again.
+    a rollback goes to, and an unchecked one, which may still be being copied in. Of all others, candidates among them,
+    the `--keep` highest numbers stay. No number is ever given again.
 
     Example: `modelport prune digits_cnn --keep 3 --dry-run`
     """
