@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 venv=${VENV:-.venv}
+unset PYTHONDONTWRITEBYTECODE  # else each of a thousand processes compiles all that it imports
 failed=()
 # Runs one step and goes on after a failure, so that one run shows everything.
 step() {
