@@ -230,6 +230,10 @@ def test_what_must_not_reach_triton_is_refused_before(server, zoo, make_graph):
     for name in ("../good", "a;id", "$(id)", "a b"):
         with pytest.raises(InvalidNameError):
             server.load(name)
+        with pytest.raises(InvalidNameError):
+            server.unload(name)
+    with pytest.raises(ModelNotFoundError, match="there is no model 'absent'"):
+        server.unload("absent")
     stray = put(zoo, make_graph, "stray").parents[1] / "triton_python_backend_stub"
     stray.write_text("#!/bin/sh\n")
     with pytest.raises(InvalidNameError, match="triton_python_backend_stub"):

@@ -243,7 +243,10 @@ class EmbeddedServer:
         Raises:
             ServerError: Triton refused.
             ServerTimeoutError: It is still there after `timeout_s`.
+            InvalidNameError, ModelNotFoundError: It has no folder in the repository; without one Triton's index does
+                not tell what is loaded.
         """
+        model_folder.folder_of(self.repository, model)
         self.handle.unload(model, timeout_s=timeout_s)
 
     def __enter__(self) -> EmbeddedServer:

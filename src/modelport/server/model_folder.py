@@ -31,6 +31,30 @@ def model_folders(repository: Path) -> list[str]:
     return sorted(entry.name for entry in repository.iterdir() if entry.is_dir())
 
 
+def folder_of(repository: Path, model: str) -> Path:
+    """The folder of a model.
+
+    Args:
+        repository: The repository, or the folder of trial models.
+        model: The model's name; in the folder of trial models it ends in `.trial`.
+
+    Raises:
+        InvalidNameError: The name breaks the rule.
+        ModelNotFoundError: There is no such folder.
+    """
+    check_model_name(model.removesuffix(TRIAL_SUFFIX))
+    folder = repository / model
+    if folder.is_dir():
+        return folder
+    raise ModelNotFoundError(
+        f"there is no model {model!r} in {repository}",
+        why="the repository has no folder of that name",
+        fix="choose one of: " + (", ".join(model_folders(repository)) or "(the repository is empty)"),
+        path=str(folder),
+        model=model,
+    )
+
+
 def check_model(repository: Path, model: str) -> None:
     """Check a model's folder before Triton reads it. Names that do no harm are left alone, right or wrong.
 
@@ -43,16 +67,7 @@ def check_model(repository: Path, model: str) -> None:
             file in it would be executed.
         ModelNotFoundError: There is no such folder.
     """
-    check_model_name(model.removesuffix(TRIAL_SUFFIX))
-    folder = repository / model
-    if not folder.is_dir():
-        raise ModelNotFoundError(
-            f"there is no model {model!r} in {repository}",
-            why="the repository has no folder of that name",
-            fix="choose one of: " + (", ".join(model_folders(repository)) or "(the repository is empty)"),
-            path=str(folder),
-            model=model,
-        )
+    folder = folder_of(repository, model)
     named = named_versions(folder) is not None
     for entry in folder.iterdir():
         number = _NUMBER.match(entry.name)
