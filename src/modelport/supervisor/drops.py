@@ -26,8 +26,9 @@ from modelport.repository import drops, journal, lock, placed, record
 from modelport.repository.events import Event, event
 from modelport.repository.layout import config_path, state_folder
 from modelport.repository.versions import serving_version
+from modelport.supervisor.findings import Complete, Dangerous, Finding, Incomplete, Misplaced
 from modelport.supervisor.folders import signature
-from modelport.supervisor.watch import SETTLE_S, Changed, Complete, Dangerous, Finding, Incomplete, Watcher
+from modelport.supervisor.watch import SETTLE_S, Watcher
 
 SET_ASIDE = "set-aside"
 CHECK_TIMEOUT_S = 600.0
@@ -61,7 +62,7 @@ class Drops:
         watcher: One with other settings, for the same repository.
 
     Events: `dropped` (it is a candidate now), `drop_refused`, `drop_failed` (not its fault; tried again),
-    `drop_not_promoted`, `set_aside`, `version_changed`, `watch_blind`, `watch_failed`.
+    `drop_not_promoted`, `drop_misplaced`, `set_aside`, `version_changed`, `watch_blind`, `watch_failed`.
     """
 
     def __init__(
@@ -155,8 +156,10 @@ class Drops:
                 self._incomplete(finding)
             elif isinstance(finding, Dangerous):
                 self._set_aside(finding)
+            elif isinstance(finding, Misplaced):
+                self._tell("drop_misplaced", f"{finding.name!a} is not picked up: {finding.reason}", finding)
             else:
-                self._changed(finding)
+                self._tell("version_changed", finding.reason, finding)
         except ModelportError as exc:  # a child that cannot be started or stopped
             return self._later(one, _Again(exc.what, RETRY_S))
         except _Again as exc:
@@ -273,9 +276,6 @@ class Drops:
         except OSError as exc:
             raise _Again(f"{finding.name!r} cannot be moved out of the model's folder: {exc}", RETRY_S) from exc
         self._tell("set_aside", f"{finding.name!a} was moved to {str(target)!a}: {finding.reason}", finding)
-
-    def _changed(self, finding: Changed) -> None:
-        self._tell("version_changed", finding.reason, finding)
 
     def _tell(
         self, kind: str, text: str, finding: Finding | None = None, *, level: str = "warning", **facts: object

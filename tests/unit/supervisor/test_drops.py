@@ -24,7 +24,8 @@ from modelport.repository.events import Event
 from modelport.repository.layout import config_path, state_folder
 from modelport.spec import ModelSpec, TensorSpec, dtype_of
 from modelport.supervisor.drops import Drops
-from modelport.supervisor.watch import Complete, Finding, Watcher
+from modelport.supervisor.findings import Complete, Finding
+from modelport.supervisor.watch import Watcher
 
 F32 = dtype_of("FP32")
 SPEC = ModelSpec(

@@ -17,7 +17,8 @@ from modelport.repository import drops, placed
 from modelport.repository import manifest as manifests
 from modelport.repository.manifest import Manifest
 from modelport.spec import ModelSpec
-from modelport.supervisor.watch import Changed, Complete, Dangerous, Finding, Incomplete, Watcher
+from modelport.supervisor.findings import Changed, Complete, Dangerous, Finding, Incomplete, Misplaced
+from modelport.supervisor.watch import Watcher
 
 SETTLE_S = 0.6
 CONFIG = "version_policy {{ specific {{ versions: [{}] }} }}\n"
@@ -230,6 +231,24 @@ def test_dangerous_names_are_told_at_once_and_once(repository, watching):
     assert seen.nothing()
     assert {f.name for f in seen.found if isinstance(f, Dangerous)} == {"-1", "99999999999999999999", "4"}
     assert [f for f in seen.found if isinstance(f, Changed)] and len(seen.found) == 4
+
+
+def test_what_lies_where_no_version_is_looked_for_is_told_once(repository, watching, tmp_path):
+    seen = watching()
+    (repository / "m" / "net.onnx").touch()
+    (repository / "new").mkdir()
+    (repository / "new" / "model.onnx").touch()
+    (repository / "other.onnx").touch()
+    (tmp_path / "1").mkdir()
+    (repository / "my model").mkdir()
+    (tmp_path / "1").rename(repository / "my model" / "1")
+    (repository / "notes.txt").touch()
+    (repository / "m" / "labels.txt").touch()
+    assert seen.wait(4) and seen.nothing()
+    told = {f"{f.model}/{f.name}": f.reason for f in seen.found if isinstance(f, Misplaced)}
+    assert told.keys() == {"m/net.onnx", "new/model.onnx", "/other.onnx", "/my model"} and len(seen.found) == 4
+    assert "into m/2/" in told["m/net.onnx"] and "into new/1/" in told["new/model.onnx"]
+    assert "into other/1/ as model.onnx" in told["/other.onnx"]
 
 
 def test_a_published_version_that_is_changed_is_told_once(repository, watching, tmp_path):
