@@ -246,7 +246,7 @@ class EmbeddedServer:
             InvalidNameError, ModelNotFoundError: It has no folder in the repository; without one Triton's index does
                 not tell what is loaded.
         """
-        model_folder.folder_of(self.repository, model)
+        model_folder.folder_of(self.handle.repository_of(model), model)
         self.handle.unload(model, timeout_s=timeout_s)
 
     def __enter__(self) -> EmbeddedServer:
