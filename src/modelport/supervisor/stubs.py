@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelport.server import stubs
+from modelport.server import shared_memory, stubs
 from modelport.server.handle import ServerHandle
 from modelport.server.process_id import ProcessId
 
@@ -55,13 +55,15 @@ class Stubs:
 
     Args:
         clock: Seconds that only grow.
+        settled_s: Age in seconds from which shared memory that no stub uses is a dead one's.
 
     Attributes:
         dead: How many stubs that died the server keeps until it ends.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], *, settled_s: float = stubs.SETTLED_S) -> None:
         self.dead = 0
+        self._settled_s = settled_s
         self._clock = clock
         self._server: ProcessId | None = None
         self._looked_anew = float("-inf")
@@ -115,7 +117,10 @@ class Stubs:
 
     def _meet(self, handle: ServerHandle) -> None:
         self.dead = stubs.dead(handle)
-        for found in stubs.find(handle):
+        living = stubs.find(handle)
+        if len(shared_memory.entries(handle.shm_prefix)) > len(living):  # one died, and its version was taken out
+            stubs.sweep(handle, settled_s=self._settled_s)
+        for found in living:
             fields = _fields(found.pid)
             known = self._known.get(found.pid)
             if fields and (known is None or known.started != fields[_STARTED]):
