@@ -23,6 +23,7 @@ from modelport.server import (
     shared_memory,
     starting,
     stopping,
+    stubs,
     toolchain,
 )
 from modelport.server.control import LOADING, VersionState
@@ -243,10 +244,10 @@ class EmbeddedServer:
         Raises:
             ServerError: Triton refused.
             ServerTimeoutError: It is still there after `timeout_s`.
-            InvalidNameError, ModelNotFoundError: It has no folder in the repository; without one Triton's index does
-                not tell what is loaded.
+            InvalidNameError, ModelNotFoundError: It has neither a folder in the repository nor a process.
         """
-        model_folder.folder_of(self.handle.repository_of(model), model)
+        if not stubs.find(self.handle, model):
+            model_folder.folder_of(self.handle.repository_of(model), model)
         self.handle.unload(model, timeout_s=timeout_s)
 
     def __enter__(self) -> EmbeddedServer:
