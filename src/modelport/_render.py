@@ -23,13 +23,14 @@ OUT = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() el
 ERR = Console(stderr=True, highlight=False, emoji=False)
 
 
-def as_json(value: Any) -> None:
-    """Print dataclasses, arrays and paths as JSON; an item of a long list takes one line. NaN and infinity are null."""
+def as_json(value: Any, *, line: bool = False) -> None:
+    """Print dataclasses, arrays and paths as JSON; NaN and infinity are null. One line with `line`, or for each item
+    of a long list."""
     if isinstance(value, list) and len(value) > LONG:
         items = ",\n".join(f"  {json.dumps(_plain(item), ensure_ascii=False)}" for item in value)
         print(f"[\n{items}\n]")  # noqa: T201
         return
-    print(json.dumps(_plain(value), indent=2, ensure_ascii=False))  # noqa: T201 - rich would wrap long lines
+    print(json.dumps(_plain(value), indent=None if line else 2, ensure_ascii=False))  # noqa: T201 - rich would wrap long lines
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -53,10 +53,10 @@ def doctor_command(
 
 def _show(report: Report) -> None:
     """What was done; what was found, by model; each rule's reason and repair once; the count."""
-    _render.lines(*map(_printable, report.done))
+    _render.lines(*report.done)
     serious = [finding for finding in report.findings if finding.severity != "note"]
     if serious:
-        found = [(f.model, f.severity, f.place, f.rule, _printable(f.what)) for f in serious]
+        found = [(f.model, f.severity, f.place, f.rule, f.what) for f in serious]
         _render.table("", ("model", "", "where", "rule", "found"), [_once(found, index) for index in range(len(found))])
     notes: dict[str, list[str]] = {}
     for finding in report.findings:
@@ -66,7 +66,7 @@ def _show(report: Report) -> None:
         _render.table("notes", ("rule", "where"), [(rule, _some(places)) for rule, places in sorted(notes.items())])
     reasons: dict[tuple[str, str, str], bool] = {}
     for f in report.findings:
-        reason = (f.rule, _printable(f.why), _printable(f.fix))
+        reason = (f.rule, f.why, f.fix)
         reasons[reason] = reasons.get(reason, False) or f.fixable
     if reasons:
         rows = [(rule, why, fix + (" (--fix does it)" if ours else "")) for (rule, why, fix), ours in reasons.items()]
@@ -82,7 +82,7 @@ def _show(report: Report) -> None:
 def _once(rows: Sequence[tuple[str, ...]], index: int) -> tuple[str, ...]:
     """A row with the model's name only where a new model begins."""
     same = index > 0 and rows[index - 1][0] == rows[index][0]
-    return ("" if same else _printable(rows[index][0]) or "(repository)", *rows[index][1:])
+    return ("" if same else rows[index][0] or "(repository)", *rows[index][1:])
 
 
 def _some(places: Sequence[str]) -> str:
@@ -92,7 +92,3 @@ def _some(places: Sequence[str]) -> str:
 
 def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)

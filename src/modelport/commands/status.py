@@ -63,11 +63,12 @@ class Status:
 
     Attributes:
         repository: Full path of the repository.
-        ready: What `/readyz` says; None for a server that nobody watches over.
+        ready: What `/readyz` says; None where nobody tells.
+        unwatched: Why nobody tells; empty where `modelport serve` watches over the server.
         missing: Model to the reason why it is not ready.
         pid: Process of tritonserver.
         uptime_s: Seconds since it was started.
-        restarts: How often it was started again; None for a server that nobody watches over.
+        restarts: How often it was started again; None where nobody tells.
         supervisor: Process of `modelport serve`; None where there is none any more.
         http_url: For callers; so is `grpc_url`.
         grpc_url: For callers.
@@ -81,6 +82,7 @@ class Status:
 
     repository: Path
     ready: bool | None
+    unwatched: str
     missing: Mapping[str, str]
     pid: int
     uptime_s: float
@@ -112,25 +114,35 @@ def status(repository: str | os.PathLike[str] = DEFAULT_REPOSITORY, *, sample_s:
         ServerError: No server runs for it, or it is down at this moment.
         ServerTimeoutError: It does not answer.
     """
-    return next(watch(repository, sample_s=sample_s))
+    found = next(watch(repository, sample_s=sample_s))
+    assert isinstance(found, Status)  # what goes wrong at the first look is raised
+    return found
 
 
-def watch(repository: str | os.PathLike[str] = DEFAULT_REPOSITORY, *, sample_s: float = SAMPLE_S) -> Iterator[Status]:
-    """The same again and again, every `sample_s` seconds.
+def watch(
+    repository: str | os.PathLike[str] = DEFAULT_REPOSITORY, *, sample_s: float = SAMPLE_S
+) -> Iterator[Status | ServerError]:
+    """The same again and again, every `sample_s` seconds; the reason in its place while a server that was seen is away.
 
     Raises:
-        ServerError: As `status`.
+        ServerError: As `status`, at the first look.
     """
     root = Path(repository)
-    handle, before = None, None
+    handle, before, seen = None, None, False
     while True:
-        found = _find(root)
-        if handle is None or before is None or found.server != handle.server:
-            handle, before = found, counters.sample(found)
-        else:
-            after = counters.sample(handle)
-            yield _status(root, handle, before, after)
-            before = after
+        try:
+            found = _find(root)
+            if handle is None or before is None or found.server != handle.server:
+                handle, before = found, counters.sample(found)
+            else:
+                after = counters.sample(handle)
+                yield _status(root, handle, before, after)
+                before, seen = after, True
+        except ServerError as exc:
+            if not seen:
+                raise
+            handle = None
+            yield exc
         time.sleep(sample_s)
 
 
@@ -153,11 +165,12 @@ def _find(root: Path) -> ServerHandle:
 
 
 def _status(root: Path, handle: ServerHandle, before: Sample, after: Sample) -> Status:
-    told = _told(handle)
     watcher = handle.supervisor if handle.supervisor is not None and handle.supervisor.lives() else None
+    told = _told(handle) if watcher else {}
     return Status(
         repository=handle.repository,
         ready=told.get("ready"),
+        unwatched="" if told else _unwatched(handle),
         missing=told.get("missing", {}),
         pid=handle.server_pid,
         uptime_s=_uptime_s(handle),
@@ -172,6 +185,15 @@ def _status(root: Path, handle: ServerHandle, before: Sample, after: Sample) -> 
         versions=tuple(_versions(root, handle, told.get("models", {}), before, after)),
         events=tuple(events.latest(root, EVENTS)),
     )
+
+
+def _unwatched(handle: ServerHandle) -> str:
+    if handle.supervisor is None:
+        return "nobody watches over it"
+    name = f"'modelport serve' (process {handle.supervisor.pid})"
+    if handle.supervisor.lives():
+        return f"{name} does not answer"
+    return f"{name} has ended, and nobody watches over it; start it again: it takes the place of this server"
 
 
 def _versions(

@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from modelport.client import Client
-from modelport.errors import DeadlineError, RemoteError
+from modelport.commands import status
+from modelport.errors import DeadlineError, RemoteError, ServerError
 from modelport.server import EmbeddedServer, connection, stubs
 
 X = [[0.5, 0.25]]
@@ -144,10 +145,18 @@ def test_a_model_that_has_too_much_to_do_is_not_taken_for_one_that_hangs(shelf, 
     service.await_ready(10)
 
 
+def look_until_new(root, old, seen):
+    """What `status --watch` sees, until a server is there that is not the old one."""
+    for found in status.watch(root, sample_s=0.2):
+        seen.append(found)
+        if isinstance(found, status.Status) and found.pid != old:
+            return
+
+
 def test_a_dead_server_comes_back_with_the_same_versions_on_the_same_ports(
     filled, service, watched, callers, held, waiting, command
 ):
-    """F3: the old one's shared memory and stubs are gone; other commands find the new one.
+    """F3: the old one's shared memory and stubs are gone; other commands find the new one, `status --watch` by itself.
 
     Version 1 of `two` was kept loaded and does not load any more: it is left out and told, so that version 2 serves.
     """
@@ -159,9 +168,15 @@ def test_a_dead_server_comes_back_with_the_same_versions_on_the_same_ports(
     before, old = held(service), service.handle
     family = [process.pid for process in psutil.Process(old.server_pid).children(recursive=True)]
     versions = {model: old.ready_versions(model) for model in ("steady", "py")}
+    seen, looking = [], threading.Thread(target=lambda: look_until_new(filled.root, old.server_pid, seen))
+    looking.start()
+    waiting(lambda: seen, 10)
     with watched(service) as watch:
         took = after_the_fault(service, watch, lambda: os.kill(old.server_pid, signal.SIGKILL), 30)
     new = service.handle
+    looking.join(20)
+    away = {found.what for found in seen if isinstance(found, ServerError)}
+    assert any("down at this moment" in what for what in away) and seen[-1].pid == new.server_pid
     assert took < 30 and new.server_pid != old.server_pid and new.ports == old.ports
     assert {model: new.ready_versions(model) for model in versions} == versions == {"steady": (1,), "py": (1,)}
     assert (old.running(), new.ready_versions("two"), filled.named("two")) == (False, (2,), (2,))

@@ -238,7 +238,12 @@ def test_status_shows_rates_and_errors_of_what_is_asked(shelf, serve, callers, c
     assert rates["requests_per_s"] > 5 and rates["errors_per_s"] == 0
     assert 1 <= rates["mean_batch"] <= 8 and 0 < rates["latency_ms"] < 1000 and version["probe_ms"] > 0
     assert found["ready"] and found["pid"] == service.handle.server_pid and found["supervisor"] == service.pid
-    quiet = json.loads(command("status", "--json").stdout)["versions"][0]["rates"]
+    words = ("status", "--watch", "--json", "--sample", "0.5", "--repository", str(shelf.root))
+    with subprocess.Popen([sys.executable, "-m", "modelport", *words], stdout=subprocess.PIPE, text=True) as watching:
+        first, second = (json.loads(watching.stdout.readline()) for _ in range(2))
+        watching.terminate()
+    assert second["uptime_s"] > first["uptime_s"], "a line each"
+    quiet = second["versions"][0]["rates"]
     assert quiet["requests_per_s"] < 5, "golden requests only"
 
 
