@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -199,6 +200,9 @@ class EmbeddedServer:
         try:
             if child is not None:
                 atexit.unregister(self._at_exit)
+                if self._handle is not None and child.returncode() is None:
+                    with contextlib.suppress(ServerError):  # Triton would wait for a load that hangs
+                        self._handle.end_loads(timeout_s=1.0)
                 stopping.terminate(child, self._ports["HTTP"], grace_s)
                 child.stop(grace_s=0.1)
         finally:

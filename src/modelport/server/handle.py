@@ -104,9 +104,9 @@ class ServerHandle:
         """Whether the server answers."""
         return self._control().live(timeout_s=timeout_s)
 
-    def index(self) -> tuple[VersionState, ...]:
+    def index(self, *, timeout_s: float = 10.0) -> tuple[VersionState, ...]:
         """Every version that the server knows of, with its state and Triton's reason; trial models as well."""
-        return self._control().index()
+        return self._control().index(timeout_s=timeout_s)
 
     def ready_versions(self, model: str) -> tuple[int, ...]:
         """The versions of `model` that answer requests, in order."""
@@ -185,15 +185,20 @@ class ServerHandle:
             wait_until(lambda: not self._control().leaving(model), timeout_s=_UNLOAD_S, interval_s=_LOOK_S)
         return out
 
-    def end_loads(self, model: str, *, keep: Collection[int] = ()) -> None:
+    def end_loads(self, model: str = "", *, keep: Collection[int] = (), timeout_s: float = 10.0) -> None:
         """End the loading of versions that are not ready, by ending their stubs; it may hang.
 
         Args:
-            model: Model name.
+            model: Model name; empty for all models.
             keep: Versions that go on loading.
+            timeout_s: Seconds that the server may take to say which ones these are.
+
+        Raises:
+            ServerError: It does not say.
         """
-        versions = {s.version for s in self.index() if s.model == model and s.state == LOADING} - {*keep}
-        stubs.finish([stub for stub in stubs.find(self, model) if stub.version in versions])
+        index = self.index(timeout_s=timeout_s)
+        loads = {(s.model, s.version) for s in index if s.state == LOADING and s.version not in keep}
+        stubs.finish([stub for stub in stubs.find(self, model) if (stub.model, stub.version) in loads])
 
     def unload(self, model: str, *, timeout_s: float = 60.0, force_after_s: float | None = None) -> None:
         """Unload a model and wait until none of its versions and none of its stubs is left.

@@ -74,7 +74,7 @@ def load_models(child: Child, handle: ServerHandle, models: Iterable[str], timeo
     wanted = list(models)
     pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="modelport-load")
     try:
-        said = dict(zip(wanted, pool.map(lambda model: _load(handle, model, timeout_s), wanted), strict=True))
+        said = dict(zip(wanted, pool.map(lambda model: _load(child, handle, model, timeout_s), wanted), strict=True))
     finally:  # after Ctrl-C nothing is waited for
         pool.shutdown(wait=False, cancel_futures=True)
     if child.returncode() is not None:
@@ -82,7 +82,7 @@ def load_models(child: Child, handle: ServerHandle, models: Iterable[str], timeo
     return {model: why or said[model] or failures.SILENT for model, why in handle.problems(wanted).items()}
 
 
-def _load(handle: ServerHandle, model: str, timeout_s: float) -> str:
+def _load(child: Child, handle: ServerHandle, model: str, timeout_s: float) -> str:
     """Load a model; what the server says where it does not load."""
     address = f"{handle.host}:{handle.grpc_port}"
     try:
@@ -91,7 +91,7 @@ def _load(handle: ServerHandle, model: str, timeout_s: float) -> str:
     except ServerError as error:
         failed = error.why
     try:
-        if handle.shed(model):
+        if child.returncode() is None and handle.shed(model):
             loading.load(address, handle.grpc_metadata, model, timeout_s=timeout_s)
             return ""
     except ModelportError as error:

@@ -87,7 +87,7 @@ class Keeper:
         text = f"process {handle.server_pid} answers at {handle.http_url} and {handle.grpc_url}"
         self._emit(events.event(kind, text, seconds=seconds, pid=handle.server_pid))
         for model in sorted(loading):
-            self._emit(events.event("still_loading", "the others serve meanwhile", model=model, level="warning"))
+            self._emit(events.event("still_loading", "the service goes on without it", model=model, level="warning"))
 
     def keep(self, signals: Signals, poll_s: float) -> None:
         """Return when a signal asks for the end; until then, start the server again when it dies.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 
 import pytest
 
@@ -32,6 +33,9 @@ def test_models_that_hang_in_their_loading_do_not_keep_the_others_from_serving(m
     models.python("endless0", 2)
     models.config("endless0", [2], backend="python")
     assert server.load("endless0") == (2,)
+    began = time.monotonic()
+    server.stop()
+    assert time.monotonic() - began < 15, "it waits 25 s for those that hang"
 
 
 def test_a_version_that_does_not_load_beside_the_serving_one_is_taken_out(models, serve, ask):
