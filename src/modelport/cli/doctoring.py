@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from modelport import _render
-from modelport.cli.app import Json, Repository, app
+from modelport.cli.app import Json, Repository, app, progress
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def doctor_command(
     """
     from modelport.commands.doctor import doctor
 
-    report = doctor(repository, models or (), target=target, fix=fix)
+    with progress(quiet=json or not fix) as told:
+        report = doctor(repository, models or (), target=target, fix=fix, report=told)
     if json:
         _render.as_json(report.as_json())
     else:

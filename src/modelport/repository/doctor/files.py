@@ -12,7 +12,7 @@ from modelport.repository import config as configs
 from modelport.repository.doctor.backends import READS_ONE_FILE, USUAL_FILES
 from modelport.repository.doctor.context import Context
 from modelport.repository.doctor.finding import Finding, Rule, Severity
-from modelport.repository.doctor.model import MAX_ONNX_BYTES, Model, outside, proper, published
+from modelport.repository.doctor.model import MAX_ONNX_BYTES, Model, outside, proper
 
 STUB = "triton_python_backend_stub"
 
@@ -185,7 +185,7 @@ def _file(model: Model, path: Path) -> Iterator[Finding]:
 
 
 def _is_stray(model: Model, path: Path, inside: tuple[str, ...]) -> bool:
-    if len(inside) > 1 and published(model.folder / inside[0]):
+    if len(inside) > 1 and int(inside[0]) in model.published:
         return False  # its manifest says what belongs
     if any(fnmatch.fnmatch(path.name, pattern) for pattern in _TOOLS) or (model.ensemble and not path.stat().st_size):
         return False

@@ -12,7 +12,6 @@ from modelport.repository.doctor.backends import READS_ONE_FILE
 from modelport.repository.doctor.context import Context
 from modelport.repository.doctor.finding import Finding, Rule, Severity
 from modelport.repository.doctor.model import OWN_FOLDERS, Model, loaded, proper
-from modelport.repository.manifest import MANIFEST_FILE
 
 _NUMBER = re.compile(r"\s*([+-]?[0-9]+)")  # what std::stoll reads
 _INT64 = 2**63
@@ -159,8 +158,7 @@ def _harm(model: Model, number: int) -> Severity:
 
 def _unfixed(found: Finding, model: Model) -> Finding:
     """A note where modelport does not keep the model: its owner may well mean what is copied in to serve."""
-    manifests = (model.folder / str(number) / MANIFEST_FILE for number in model.versions)
-    ours = record.MARK in (model.text or "") or any(path.exists() for path in manifests)
+    ours = model.published or record.MARK in (model.text or "")
     return found if ours else replace(found, severity="note", fixable=False)
 
 
