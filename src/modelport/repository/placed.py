@@ -55,13 +55,25 @@ def nothing_yet(repository: Path, model: str) -> None:
             _write(repository, model, {})
 
 
-def known(repository: Path, model: str) -> Mapping[int, str] | None:
-    """The versions of a model that were brought into place here; None where nothing is known of the model."""
+def known(repository: Path, model: str, *, folder: Path | None = None) -> Mapping[int, str] | None:
+    """The versions of a model that were brought into place here; None where nothing is known of the model.
+
+    Args:
+        repository: The model repository.
+        model: Model name.
+        folder: What `folder_of` gives, for who asks about many models.
+    """
     try:
-        content = json.loads(path(repository, model).read_text(encoding="utf-8"))
+        with open(f"{folder or folder_of(repository)}/{model}.json", "rb") as file:  # noqa: PTH123 - a list is to be fast
+            content = json.load(file)
         return {int(version): str(digest) for version, digest in content.items()}
     except (OSError, ValueError, AttributeError):
         return None
+
+
+def folder_of(repository: Path) -> Path:
+    """Where it is remembered."""
+    return state_folder(repository) / PLACED
 
 
 def ours(repository: Path, model: str, version: int) -> bool:
@@ -75,7 +87,7 @@ def ours(repository: Path, model: str, version: int) -> bool:
 
 def path(repository: Path, model: str) -> Path:
     """The file in which it is remembered of a model."""
-    return state_folder(repository) / PLACED / f"{model}.json"
+    return folder_of(repository) / f"{model}.json"
 
 
 def digest_of(content: bytes) -> str:

@@ -122,10 +122,10 @@ def rows(repository: Path, *, wanted: Callable[[str], bool] = lambda _: True) ->
     Raises:
         RepositoryError: There is no such folder.
     """
-    noted = _models_with_notes(repository)
+    noted, places = _models_with_notes(repository), placed.folder_of(repository)
     found: list[VersionRow] = []
     for model in filter(wanted, model_names(repository)):
-        found += _rows_of(repository, model, noted=model in noted)
+        found += _rows_of(repository, model, noted=model in noted, places=places)
     return found
 
 
@@ -150,8 +150,13 @@ def row(repository: Path, model: str, version: int) -> VersionRow:
     return _row(repository, standing(repository, model), version, noted=noted)
 
 
-def standing(repository: Path, model: str) -> Standing:
+def standing(repository: Path, model: str, *, places: Path | None = None) -> Standing:
     """How a model stands.
+
+    Args:
+        repository: The model repository.
+        model: Model name.
+        places: What `placed.folder_of` gives, for who asks about many models.
 
     Raises:
         ModelNotFoundError: The repository has no such model.
@@ -167,13 +172,13 @@ def standing(repository: Path, model: str) -> Standing:
         known = records.parse(text, where=path)
     except ManifestError as exc:
         problem = f"{exc.what}: {exc.why}"
-    noted = placed.known(repository, model)
+    noted = placed.known(repository, model, folder=places)
     return Standing(model=model, numbers=numbers, loaded=loaded, record=known, placed=noted, problem=problem)
 
 
-def _rows_of(repository: Path, model: str, *, noted: bool) -> list[VersionRow]:
+def _rows_of(repository: Path, model: str, *, noted: bool, places: Path | None = None) -> list[VersionRow]:
     try:
-        stands = standing(repository, model)
+        stands = standing(repository, model, places=places)
     except RepositoryError as exc:  # the folder went, or may not be read
         return [VersionRow(model=model, version=None, state=BROKEN, problem=f"{exc.what}: {exc.why}")]
     if not stands.numbers:

@@ -246,7 +246,7 @@ class Drops:
         except ModelportError as exc:
             if isinstance(exc, RepositoryLockedError | ServerTimeoutError) and not last:
                 raise _Again(f"it is a candidate, and cannot be promoted now: {exc.what}", RETRY_S) from exc
-            self._not_promoted(finding, f"it could not be promoted: {exc.what}: {exc.why}")
+            self._not_promoted(finding, f"it could not be promoted: {exc.what}: {exc.why}; to do: {exc.fix}")
 
     def _not_promoted(self, finding: Complete, why: str, *, level: str = "warning") -> None:
         with contextlib.suppress(ModelportError):  # it is told all the same
