@@ -12,12 +12,12 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from modelport.errors import ModelportError, UsageError
+from modelport.errors import ModelportError, RepositoryError, UsageError
 from modelport.lifecycle import served, settle, turn
 from modelport.lifecycle.plan import Present, newest_candidate, present, require_checked, settings, way_back
 from modelport.lifecycle.turn import PROMOTE, ROLLBACK, Operation, Report, Server, Switched
 from modelport.repository import config as configs
-from modelport.repository import events, journal, merge, switch
+from modelport.repository import drops, events, journal, merge, switch
 from modelport.repository.layout import DEFAULT_REPOSITORY, check_path, version_folder, version_numbers
 from modelport.server import connection, model_folder
 
@@ -105,6 +105,8 @@ def _change(model: str, version: int | None, op: Operation) -> Switched:
             why = exc.what if isinstance(exc, ModelportError) else str(exc)
             _happened(op, f"{op.name}_failed", f"version {target} does not serve: {why}", now, target, "error")
             raise
+        with contextlib.suppress(RepositoryError):  # it serves; why it once was refused or taken out is past
+            drops.forget(op.repository, model, target)
         kind = "promoted" if op.name == PROMOTE else "rolled_back"
         place = f" in the place of version {now.serving}" if now.serving else ""
         text = f"serves{place}; switched in {done.switch_s:.3f} s" if target != now.serving else "serves already"

@@ -111,7 +111,7 @@ class Care:
             wishes = self._wishes.read()
         except RepositoryError as error:
             if not self._unreadable:
-                self._emit(events.event("repository_unreadable", str(error), level="error"))
+                self._emit(events.event("repository_unreadable", f"{error.what}: {error.why}", level="error"))
             self._unreadable = True
             return
         self._unreadable = False
@@ -172,6 +172,7 @@ class Care:
     def _restore(
         self, handle: ServerHandle, wishes: Mapping[str, Wish], loaded: Mapping[str, tuple[int, ...]], now: float
     ) -> None:
+        self.stubs.taken_out(loaded, seen_at=self._index_at - INDEX_S)
         all_lost, results = self.stubs.lost(), self._prober.results()
         for model, versions in loaded.items():
             lost = [stub for stub in all_lost.get(model, ()) if stub.version in versions]

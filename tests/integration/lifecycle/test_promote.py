@@ -14,7 +14,7 @@ from modelport.cli import main
 from modelport.errors import InvalidNameError, ManifestError, ServerError, VerificationError, VersionNotFoundError
 from modelport.lifecycle import trial
 from modelport.repository import config as configs
-from modelport.repository import switch
+from modelport.repository import drops, switch
 from modelport.server import EmbeddedServer, stubs
 
 
@@ -43,9 +43,13 @@ def test_a_promotion_under_load_loses_no_request_and_mixes_no_versions(
 
 
 def test_going_back_under_load(shelf, server, net, callers, moments):
-    """A5: from the moment the switch is made, nobody gets version 2's answer any more."""
+    """A5: from the moment the switch is made, nobody gets version 2's answer any more.
+
+    What did not load once, and was taken out for it, is proved to serve: no more is said of that.
+    """
     shelf.publish(net)
     modelport.promote(net, repository=shelf.root)
+    drops.refuse(shelf.root, net, 1, "it did not load")
     seen, started = moments(), time.monotonic()
     with callers(server, net) as load:
         done = modelport.rollback(net, repository=shelf.root, report=seen)
@@ -54,6 +58,7 @@ def test_going_back_under_load(shelf, server, net, callers, moments):
     assert load.violations([1, 2], switches=[seen.switch(1)]) == []
     assert (done.version, done.before, done.loaded) == (1, 2, (1,))
     assert server.ready_versions(net) == shelf.named(net) == (1,)
+    assert drops.refusal(shelf.root, net, 1) is None
 
 
 def test_a_version_whose_answers_are_wrong_never_answers_a_caller(shelf, server, net, callers, untouched):
