@@ -20,9 +20,9 @@ KIND = "taken_out"
 def shed(repository: Path, model: str, failed: Mapping[int, str], *, timeout_s: float = 0.0) -> dict[int, str]:
     """Take out what failed to load beside the serving version, and versions that have no folder.
 
-    Nothing is taken out where the serving version, the highest that the policy names, is among them. What is taken out
-    is no place to go back to any more, and loses its aliases. `modelport list` gives the reason, and so does an event;
-    `modelport adopt` looks at the version again.
+    Nothing is taken out where the serving version is among them: the highest that the policy names and that has a
+    folder. What is taken out is no place to go back to any more, and loses its aliases. `modelport list` gives the
+    reason, and so does an event; `modelport adopt` looks at the version again.
 
     Args:
         repository: The model repository.
@@ -44,7 +44,8 @@ def shed(repository: Path, model: str, failed: Mapping[int, str], *, timeout_s: 
         out = {
             v: "it has no folder" if v not in numbers else failed[v] for v in named if v in failed or v not in numbers
         }
-        if not out or max(named) in out:
+        serving = max((v for v in named if v in numbers), default=None)
+        if not out or serving is None or serving in out:
             return {}
         for version in out.keys() & {*numbers}:
             drops.refuse(repository, model, version, f"it did not load, and was taken out: {out[version]}")
@@ -59,7 +60,7 @@ def shed(repository: Path, model: str, failed: Mapping[int, str], *, timeout_s: 
         switch.write(repository, model, config, left)
         for version, why in sorted(out.items()):
             names = ", ".join(sorted(name for name, target in gone.items() if target == version))
-            text = f"it kept version {max(named)} from being loaded, and is named no more: {why}"
+            text = f"it kept version {serving} from being loaded, and is named no more: {why}"
             text += f"; gone with it: alias {names}" if names else ""
             events.append(repository, events.event(KIND, text, model=model, version=version, level="error"))
         return out

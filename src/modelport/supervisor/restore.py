@@ -8,7 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelport.errors import ModelportError, RepositoryLockedError, ServerError, ServerTimeoutError
+from modelport.errors import (
+    ModelportError,
+    RepositoryLockedError,
+    ServerError,
+    ServerTimeoutError,
+    VersionNotFoundError,
+)
 from modelport.repository import events, journal
 from modelport.repository.events import Event
 from modelport.server import shared_memory
@@ -168,7 +174,7 @@ class Restorer:
             handle.restore(model, versions=versions, timeout_s=LOAD_TIMEOUT_S)
         except ServerTimeoutError:
             raise
-        except ServerError as error:
+        except (ServerError, VersionNotFoundError) as error:
             if not handle.shed(model, error.why):
                 raise
             handle.restore(model, versions=versions, timeout_s=LOAD_TIMEOUT_S)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,6 +104,18 @@ class Stubs:
             if stub.pid not in self._written_off and stub.lost(self._clock()):
                 found.setdefault(stub.model, []).append(stub)
         return found
+
+    def taken_out(self, loaded: Mapping[str, Collection[int]], seen_at: float) -> None:
+        """Write off those that were lost before their version was seen to be loaded no more.
+
+        The kernel keeps a dead one's number; when its version is loaded again, it says nothing about that.
+
+        Args:
+            loaded: Model to the versions that are loaded.
+            seen_at: When that was seen, on the supervisor's clock.
+        """
+        for model, lost in self.lost().items():
+            self.write_off(s.pid for s in lost if s.since < seen_at and s.version not in loaded.get(model, ()))
 
     def write_off(self, pids: Iterable[int]) -> None:
         """These stubs were replaced: that they are lost matters no more."""

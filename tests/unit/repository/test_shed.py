@@ -42,6 +42,12 @@ def test_versions_without_a_folder_leave_as_well(repository):
     assert record.read(repository / "m" / "config.pbtxt").way_back == (1,)
 
 
+def test_also_above_the_serving_one_which_is_the_highest_with_a_folder(repository):
+    (repository / "m" / "3").rmdir()
+    assert shed(repository, "m", {}) == {3: "it has no folder"}
+    assert configs.versions_of(switch.read(repository, "m")[0]) == (1, 2)
+
+
 @pytest.mark.parametrize("failed", [{}, {3: "bad"}, {1: "bad", 3: "bad"}, {7: "not named"}])
 def test_nothing_changes_where_the_serving_version_failed_or_nothing_did(repository, failed):
     before = (repository / "m" / "config.pbtxt").read_bytes()

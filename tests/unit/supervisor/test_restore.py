@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from modelport.errors import ServerError
+from modelport.errors import ServerError, VersionNotFoundError
 from modelport.repository import lock
 from modelport.server import shared_memory
 from modelport.supervisor.answers import BUSY, OK, WRONG
@@ -131,8 +131,9 @@ def test_an_answer_that_is_wrong_afterwards_is_a_failure(look, answers, kinds):
     assert kinds() == ["stub_lost", "restore_failed"]
 
 
-def test_a_damaged_version_beside_it_is_taken_out(look, server, kinds):
-    server.error, server.sheds = ServerError("model 'm' did not load", why="version 1 is bad"), {1: "bad"}
+@pytest.mark.parametrize("error", [ServerError, VersionNotFoundError])
+def test_a_damaged_or_missing_version_beside_it_is_taken_out(look, server, kinds, error):
+    server.error, server.sheds = error("model 'm' did not load", why="version 1 is bad"), {1: "bad"}
     look("dead")
     assert server.calls == [("restore", "m", 2)] * 2 and kinds() == ["stub_lost", "stub_restored"]
 

@@ -103,6 +103,19 @@ def test_one_that_ended_as_it_should_is_forgotten(look, child):
     assert look() == look() == []
 
 
+def test_a_dead_one_whose_version_was_taken_out_says_nothing_when_that_is_loaded_again(look, child, stubs, clock):
+    look()
+    child.kill()
+    until(child.pid, "Z")
+    assert [look(), look()] == [[], ["dead"]]
+    stubs.taken_out({"m": (1,)}, seen_at=clock.now - 9)
+    assert look() == ["dead"], "it was seen before it died"
+    stubs.taken_out({"m": (1, 2)}, seen_at=clock.now)
+    assert look() == ["dead"], "it is loaded"
+    stubs.taken_out({"m": (1,)}, seen_at=clock.now)
+    assert look() == []
+
+
 def test_the_memory_of_one_that_died_is_removed_also_when_its_version_was_taken_out_since(look):
     own, left = (shared_memory.FOLDER / f"{PREFIX}{word}" for word in ("own", "left"))
     try:
