@@ -51,7 +51,8 @@ def prune(
 
     These stay whatever `keep` says: the version that serves, every loaded one (by the configuration, and in the running
     server), every one with an alias, the one that a rollback goes to, and an unchecked one, which may still be being
-    copied in. Of all others, candidates among them, the `keep` highest numbers stay.
+    copied in. Of all others, candidates among them, the `keep` highest numbers stay; broken ones do not count, and stay
+    where they are newer than all that do.
 
     Args:
         model: Model name.
@@ -74,10 +75,14 @@ def prune(
     with journal.changing(root, model):
         stands = registry.standing(root, model)
         config, known = switch.read(root, model)
-        kept = _needed(root, stands)
+        states = {row.version: row.state for row in registry.model_rows(root, model)}
+        kept = _needed(root, stands, states)
         others = [version for version in stands.numbers if version not in kept]
-        newest = others[len(others) - keep :] if keep else []
-        kept.update((version, f"among the {keep} newest of the others") for version in newest)
+        if keep:
+            sound = [version for version in others if states[version] != registry.BROKEN][-keep:]
+            kept.update((version, f"among the {keep} newest of the others") for version in sound)
+            newest = max(kept, default=0)
+            kept.update((version, "broken, and newer than all that stay") for version in others if version > newest)
         deleted = {version: _size(root / model / str(version)) for version in others if version not in kept}
         if not dry_run:
             known = _tidy(root, stands, config, known)
@@ -88,12 +93,11 @@ def prune(
     return Pruned(model=model, deleted=deleted, kept=dict(sorted(kept.items())), dry_run=dry_run)
 
 
-def _needed(repository: Path, stands: Standing) -> dict[int, str]:
+def _needed(repository: Path, stands: Standing, states: Mapping[int | None, str]) -> dict[int, str]:
     """The versions that must stay, each with the first reason."""
     running = connection.find(repository)
     ready = running.ready_versions(stands.model) if running is not None else ()
     found: dict[int, str] = {}
-    states = {row.version: row.state for row in registry.model_rows(repository, stands.model)}
     for version in stands.numbers:
         folder = repository / stands.model / str(version)
         aliases = stands.record.aliases_of(version)

@@ -100,6 +100,16 @@ def test_a_folder_that_may_still_be_copied_in_stays_and_a_refused_one_goes(shelf
     assert not list((shelf.parent / "shelf.state" / "drops" / "net").iterdir())
 
 
+def test_broken_versions_take_nobodys_place(shelf, there):
+    (shelf / "net" / "4" / "model.onnx").unlink()
+    (shelf / "net" / "10").mkdir()
+    for version in (7, 10):
+        drops.refuse(shelf, "net", version, "it is cut off")
+    done = prune("net", keep=1, repository=shelf)
+    assert "1 newest" in done.kept[8] and "newer than all" in done.kept[10]
+    assert set(done.deleted) == {1, 4, 7} and there() == [2, 3, 5, 6, 8, 10]
+
+
 def test_the_target_of_a_link_is_not_deleted(shelf, tmp_path, there):
     shutil.copytree(shelf / "net" / "8", tmp_path / "elsewhere")
     (shelf / "net" / "9").symlink_to(tmp_path / "elsewhere")
