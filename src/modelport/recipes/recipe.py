@@ -20,7 +20,7 @@ from modelport.recipes.images import WHERE
 from modelport.repository.card import Card
 
 Array = NDArray[Any]
-QUICK_SAMPLES = 200
+QUICK_SAMPLES, QUICK_NUMBERS = 200, 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +56,13 @@ class Options:
         return 1 if self.quick else full
 
     def scored(self, evaluation: Evaluation) -> Evaluation:
-        """What of an evaluation is used: all of it, or with `quick` its first 200 samples."""
+        """What of an evaluation is used: all of it, or with `quick` its first samples, 200 or a million numbers."""
         if not self.quick:
             return evaluation
-        inputs = {name: array[:QUICK_SAMPLES] for name, array in evaluation.inputs.items()}
-        return replace(evaluation, inputs=inputs, truth=evaluation.truth[:QUICK_SAMPLES])
+        largest = max(array[:1].size for array in evaluation.inputs.values())
+        rows = min(QUICK_SAMPLES, max(1, QUICK_NUMBERS // max(1, largest)))
+        inputs = {name: array[:rows] for name, array in evaluation.inputs.items()}
+        return replace(evaluation, inputs=inputs, truth=evaluation.truth[:rows])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,11 +87,13 @@ def test_an_unknown_place_for_data_is_refused():
         Options(data="the moon")
 
 
-def test_quick_options_score_little():
-    whole = Evaluation(inputs={"x": np.zeros((500, 2))}, truth=np.arange(500), metrics=("accuracy",))
+@pytest.mark.parametrize(("width", "rows"), [(2, 200), (150_000, 6), (2_000_000, 1)])
+def test_quick_options_score_little(width, rows):
+    x = np.broadcast_to(np.float32(0), (500, width))
+    whole = Evaluation(inputs={"x": x}, truth=np.arange(500), metrics=("accuracy",))
     assert Options().scored(whole) is whole
     little = Options(quick=True).scored(whole)
-    assert (little.inputs["x"].shape, little.truth.tolist()) == ((200, 2), list(range(200)))
+    assert (little.inputs["x"].shape, little.truth.tolist()) == ((rows, width), list(range(rows)))
 
 
 def test_quick_options_train_on_little():
