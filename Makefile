@@ -4,7 +4,7 @@
 # PIP_ARGS="..."               passed on to pip. torch's ordinary build brings several GB of CUDA libraries; on a
 #                              machine without a GPU, name the index of PyTorch's CPU builds instead:
 #                              make demo PIP_ARGS="--extra-index-url ADDRESS"
-# PYTEST_ARGS="..."            passed on to pytest: make test PYTEST_ARGS="-k layers"
+# PYTEST_ARGS="..."            passed on to pytest, which then runs one test at a time: make test PYTEST_ARGS="-k layers"
 
 SHELL := /bin/bash
 VENV  := .venv
