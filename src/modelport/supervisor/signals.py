@@ -3,13 +3,48 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import signal
-import threading
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stop:
+    """Set once, by a signal's handler, and waited for.
+
+    A `threading.Event` may not be set there: a handler runs between any two steps of the main thread, also while that
+    holds the event's lock in its wait, and then waits for itself for ever.
+    """
+
+    def __init__(self) -> None:
+        self._set = False
+        self._reader, self._writer = os.pipe()
+
+    def is_set(self) -> bool:
+        """Whether it was set."""
+        return self._set
+
+    def set(self) -> None:
+        """End every wait."""
+        if not self._set:
+            self._set = True
+            os.write(self._writer, b".")
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until it is set, or this long; whether it is."""
+        poll = select.poll()
+        poll.register(self._reader, select.POLLIN)
+        poll.poll(1000 * timeout_s)
+        return self._set
+
+    def close(self) -> None:
+        """Give back its descriptors."""
+        os.close(self._reader)
+        os.close(self._writer)
 
 
 class Signals:
@@ -20,7 +55,7 @@ class Signals:
     """
 
     def __init__(self) -> None:
-        self.stop = threading.Event()
+        self.stop = Stop()
         self._interrupting = False
         self._before: dict[signal.Signals, Any] = {}
 
@@ -49,6 +84,7 @@ class Signals:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self.stop.close()
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         again = self.stop.is_set()
