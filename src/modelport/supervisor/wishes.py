@@ -53,7 +53,7 @@ class Wishes:
         self._first: dict[str, set[int]] | None = None  # model to the versions that were there from the beginning
 
     def read(self) -> dict[str, Wish]:
-        """What is wanted now. Models whose files have not changed cost two `stat` calls.
+        """What is wanted now. Models whose files have not changed cost three `stat` calls.
 
         Raises:
             RepositoryError: The repository's folder cannot be read.
