@@ -14,7 +14,7 @@ from modelport.cli import main
 from modelport.errors import InvalidNameError, ManifestError, ServerError, VerificationError, VersionNotFoundError
 from modelport.lifecycle import trial
 from modelport.repository import config as configs
-from modelport.repository import drops, switch
+from modelport.repository import drops, events, switch
 from modelport.server import EmbeddedServer, stubs
 
 
@@ -121,18 +121,19 @@ def test_a_changed_file_is_found_before_the_server_is_asked(shelf, server, net, 
 
 
 def test_a_policy_that_names_a_missing_version_is_refused_before_triton_is_asked(shelf, server, net, ask):
-    """A7: by a load, and by a server that starts, which serves its other models."""
+    """A7: by a load. A server that starts takes it out, and says so: the model's other versions serve."""
     rewrite(shelf, net, [1, 7])
     asked = server.log.read_text().count(f"'{net}'")
     with pytest.raises(VersionNotFoundError, match=f"version 7 of model '{net}' does not exist"):
         server.load(net)
     assert server.log.read_text().count(f"'{net}'") == asked
     assert ask(server, net) == 1
-    shelf.publish("other")
-    with EmbeddedServer(shelf.root, models=[net, "other"], http_port=0, grpc_port=0, metrics_port=0) as second:
-        assert f"version 7 of model '{net}' does not exist" in second.failed[net]
-        assert ask(second, "other") == 1 and second.ready_versions(net) == ()
-        assert f"'{net}'" not in second.log.read_text()
+    with EmbeddedServer(shelf.root, models=[net], http_port=0, grpc_port=0, metrics_port=0) as second:
+        assert second.failed == {} and ask(second, net) == 1
+        assert f"failed to load '{net}'" not in second.log.read_text()
+    assert shelf.named(net) == (1,)
+    [told] = [event for event in events.latest(shelf.root, 5) if event.kind == "taken_out"]
+    assert (told.model, told.version, told.level) == (net, 7, "error") and "it has no folder" in told.text
 
 
 def rewrite(shelf, model, versions):
