@@ -240,6 +240,7 @@ def _switch(now: Present, todo: Plan, proven: Proven, server: Server, op: Operat
         )
         with journal.noted(now.repository, note):
             _write(now, todo)
+            server.handle.end_loads(now.model, keep=todo.loaded)  # what serves now may hang in its loading
             server.handle.load(now.model, timeout_s=op.timeout_s)
             settle.require_ready(now.model, todo.loaded, server.handle)
             with op.step(f"asking for version {todo.target} by its number and without"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -69,6 +70,9 @@ class Keeper:
                 self._emit(taken_back(note))
         except ModelportError as error:  # it is tried again while the server runs
             self._emit(events.event("not_taken_back", f"{error.what}: {error.why}", level="error"))
+        with contextlib.suppress(OSError):  # a new server loads what the files say
+            for model in journal.to_load(self._server.repository):
+                journal.loaded(self._server.repository, model)
         started = self._clock()
         self._server.start()
         try:

@@ -19,6 +19,7 @@ from modelport.repository import events, journal
 from modelport.repository.events import Event
 from modelport.repository.journal import Note
 from modelport.repository.versions import loaded_versions
+from modelport.server import failures
 from modelport.server.handle import ServerHandle
 from modelport.supervisor.backoff import Backoff
 from modelport.supervisor.jobs import Jobs
@@ -26,6 +27,7 @@ from modelport.supervisor.link import Link
 from modelport.supervisor.wishes import Wish
 
 LOAD_TIMEOUT_S = 300.0
+PATIENCE_S, PAUSE_S = 10.0, 1.0  # a load that takes longer lets others have the model's lock, to go back perhaps
 LOCKED_S = 1.0  # another command changes the model; it is looked at again then
 FINISH_S = 2.0  # between two looks at what killed commands left
 KILLED = "(killed commands)"  # no model's name
@@ -44,11 +46,13 @@ def _backoff() -> Backoff:
 
 @dataclass
 class _State:
-    """What came of the last attempt: with which files, until when nothing is tried, and what failed."""
+    """What came of the last attempt: with which files, until when nothing is tried, what failed, since when it runs."""
 
     mark: tuple[object, ...] | None = None
     until: float = 0.0
     locked_until: float = 0.0
+    paused_until: float = 0.0
+    began: float | None = None
     problem: str = ""
     backoff: Backoff = field(default_factory=_backoff)
 
@@ -62,7 +66,6 @@ class Mender:
         jobs: Where loading is done.
         emit: Takes events.
         clock: Seconds that only grow.
-        load_timeout_s: Seconds that a model may take to load.
     """
 
     def __init__(
@@ -72,15 +75,12 @@ class Mender:
         jobs: Jobs,
         emit: Callable[[Event], None],
         clock: Callable[[], float] = time.monotonic,
-        *,
-        load_timeout_s: float = LOAD_TIMEOUT_S,
     ) -> None:
         self._repository = repository
         self._link = link
         self._jobs = jobs
         self._emit = emit
         self._clock = clock
-        self._load_timeout_s = load_timeout_s
         self._states: dict[str, _State] = {}
         self._finish_at = 0.0
         self._unfinished = ""
@@ -102,12 +102,13 @@ class Mender:
         """
         state = self._states.setdefault(model, _State())
         if wish.versions == loaded and not wish.problem:
-            self._states[model] = _State()
+            if model not in self._jobs.busy():  # else it is told by the job
+                self._well(model, state, loaded)
             return
         if state.mark is None and state.problem:
             state.mark = wish.mark
         now, same = self._clock(), state.mark == wish.mark
-        if now < state.locked_until or (same and now < state.until):
+        if now < max(state.locked_until, state.paused_until) or (same and now < state.until):
             return
         if wish.versions:
             self._jobs.start(model, "loading", lambda: self._mend(model, wish))
@@ -129,7 +130,8 @@ class Mender:
         state = self._states.get(model)
         if state is not None and self._clock() < state.locked_until + LOCKED_S:
             return "another command is changing it"
-        return self._jobs.busy().get(model, "")
+        loading = "loading" if state is not None and state.began is not None else ""
+        return self._jobs.busy().get(model, loading)
 
     def problem(self, model: str) -> str:
         """Why the model is not as wanted; empty when it is, or when nobody has tried yet."""
@@ -146,35 +148,50 @@ class Mender:
                     self._emit(taken_back(note))
                 if not loaded_versions(self._repository, model):
                     return
-                started = self._clock()
-                versions = self._load(handle, model)
+                state.began = self._clock() if state.began is None else state.began
+                versions = self._load(handle, model, state.began)
         except RepositoryLockedError:
             state.locked_until = self._clock() + LOCKED_S
         except ModelportError as error:
             if self._link.is_up(handle):
                 self._failed(model, state, wish, f"{error.what}: {error.why}")
         else:
-            self._states[model] = _State()
-            text = f"loaded version {', '.join(map(str, versions))}"
-            seconds = round(self._clock() - started, 3)
-            self._emit(events.event("loaded", text, model=model, version=max(versions), seconds=seconds))
+            if versions:
+                self._well(model, state, versions)
+            else:
+                state.paused_until = self._clock() + PAUSE_S
 
-    def _load(self, handle: ServerHandle, model: str) -> tuple[int, ...]:
-        """Load a model, without what keeps its serving version from being loaded; a load that hangs is ended."""
+    def _load(self, handle: ServerHandle, model: str, began: float) -> tuple[int, ...]:
+        """Load a model, without what keeps its serving version from being loaded; nothing while it goes on loading.
+
+        Raises:
+            ModelportError: It does not load, or took too long, and was ended.
+        """
         try:
-            return handle.load(model, timeout_s=self._load_timeout_s)
+            return handle.load(model, timeout_s=PATIENCE_S)
         except ServerTimeoutError:
+            if self._clock() - began < LOAD_TIMEOUT_S:
+                return ()
             handle.end_loads(model)
-            raise
+            raise failures.still_loading(model, LOAD_TIMEOUT_S) from None
         except (ServerError, VersionNotFoundError):
             if not handle.shed(model):
                 raise
-            return handle.load(model, timeout_s=self._load_timeout_s)
+            return handle.load(model, timeout_s=LOAD_TIMEOUT_S)
+
+    def _well(self, model: str, state: _State, versions: tuple[int, ...]) -> None:
+        """The model is as wanted; a load that led to that is told."""
+        self._states[model] = _State()
+        if state.began is not None:
+            text = f"loaded version {', '.join(map(str, versions))}"
+            seconds = round(self._clock() - state.began, 3)
+            self._emit(events.event("loaded", text, model=model, version=max(versions), seconds=seconds))
 
     def _failed(self, model: str, state: _State, wish: Wish, reason: str) -> None:
         wait_s = state.backoff.failed() if state.mark == wish.mark else FIRST_S
         if state.mark != wish.mark or state.problem != reason:
             self._emit(events.event("load_failed", reason, model=model, level="error"))
+        state.began = None
         state.mark, state.problem, state.until = wish.mark, reason, self._clock() + (wait_s or MOST_S)
 
     def _finish(self, handle: ServerHandle) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from modelport.errors import EnvironmentUnfitError
+from modelport.repository import journal
 from modelport.server import connection
 from modelport.server.handle import ServerHandle
 from modelport.server.process_id import ProcessId
@@ -113,5 +114,7 @@ def test_a_server_that_was_started_again_serves_and_is_made_known_once_it_can_be
 def test_a_note_that_cannot_be_read_does_not_keep_the_service_from_starting(server, keeper, kinds):
     (server.state_dir / "journal").mkdir(parents=True)
     (server.state_dir / "journal" / "m.json").write_text("torn")
+    (server.state_dir / "journal" / "n.load").touch()
     keeper.start()
+    assert journal.to_load(server.repository) == [], "a new server has loaded what the files say"
     assert server.running and kinds() == ["not_taken_back", "server_started"]

@@ -72,13 +72,27 @@ def test_what_keeps_the_serving_version_from_being_loaded_is_taken_out(look, ser
     assert server.calls == [("load", "m")] * 2 and kinds() == ["loaded"]
 
 
-def test_a_load_that_hangs_is_ended_and_tried_again_later(look, server, kinds):
-    server.error = ServerTimeoutError("model 'm' is still loading after 300 s")
+def test_a_load_that_takes_long_lets_others_have_the_model_meanwhile(look, server, kinds, mender):
+    """It goes on in the server; what is waited for is told when it is there."""
+    server.error = ServerTimeoutError("model 'm' is still loading after 10 s")
     look()
-    assert server.calls == [("load", "m"), ("end_loads", "m")] and kinds() == ["load_failed"]
+    assert mender.changing("m") == "loading" and mender.problem("m") == "" and kinds() == []
     look()
-    look(wait_s=11)
-    assert server.calls.count(("load", "m")) == 2
+    assert server.calls == [("load", "m")], "a pause, in which nobody holds the model's lock"
+    look()
+    assert server.calls == [("load", "m")] * 2
+    look(loaded=(1,))
+    assert mender.changing("m") == "" and kinds() == ["loaded"]
+    look(loaded=(1,))
+    assert kinds() == ["loaded"]
+
+
+def test_a_load_that_hangs_is_ended_and_tried_again_later(look, server, kinds, mender):
+    server.error = ServerTimeoutError("model 'm' is still loading after 10 s")
+    for _ in range(29):
+        look(wait_s=11)
+    assert server.calls.count(("end_loads", "m")) == 1 and kinds() == ["load_failed"]
+    assert "still loading after 300 s" in mender.problem("m") and mender.changing("m") == ""
 
 
 def test_a_configuration_that_cannot_be_read_is_told_once(look, server, kinds, mender):

@@ -196,17 +196,27 @@ def test_a_dead_server_comes_back_with_the_same_versions_on_the_same_ports(
 
 
 @pytest.mark.soak
-def test_a_model_that_hangs_in_its_loading_does_not_keep_the_others_from_serving(shelf, serve, flag, waiting):
-    """After 30 s the service goes on without it; `/readyz` says which one is missing, and it serves once it can."""
+def test_a_model_that_hangs_in_its_loading_does_not_keep_the_others_from_serving(shelf, serve, flag, waiting, command):
+    """After 30 s the service goes on without it; `/readyz` says which one is missing, and it serves once it can.
+
+    Going back does not wait for what hangs.
+    """
     shelf.publish("steady")
+    shelf.publish("gone", python={})
+    shelf.publish("gone", python={"initialize": HANG.format(flag=flag).replace("            ", "        ")})
+    assert command("promote", "gone").returncode == 0
     shelf.publish("stuck", python={"initialize": HANG.format(flag=flag).replace("            ", "        ")})
     flag.touch()
     service = serve()
     waiting(lambda: service.ready("steady"), 20)
     status, content = service.get("readyz")
-    assert (status, list(content["missing"])) == (503, ["stuck"])
+    assert (status, list(content["missing"])) == (503, ["gone", "stuck"])
     assert content["missing"]["stuck"] == "version 1 is not loaded: loading"
     assert service.kinds("stuck") == ["still_loading"]
+    began = time.monotonic()
+    done = command("rollback", "gone")
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - began < 40 and service.handle.ready_versions("gone") == (1,)
     flag.unlink()
     service.await_ready(20)
     assert service.kinds("stuck") == ["still_loading", "loaded"]
