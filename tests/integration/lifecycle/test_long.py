@@ -74,11 +74,16 @@ def test_fifty_promotions_and_rollbacks_in_a_row(shelf, server, net, callers, fo
 
 
 def test_what_is_left_behind_is_noticed(shelf, server, net, footprint):
-    """Negative control: one more model is one more process, one more region of shared memory, and more descriptors."""
+    """Negative control: one more model is one more process and one more region of shared memory.
+
+    Descriptors are shown apart: a connection of an earlier test that Triton closes meanwhile can make up for them.
+    """
     before = settled(server, footprint)
     shelf.publish("more")
     server.load("more")
     after = settled(server, footprint)
-    assert [one.split(":")[0] for one in larger(before, after)] == ["descriptors", "children", "shared_memory"]
+    assert {"children", "shared_memory"} <= {one.split(":")[0] for one in larger(before, after)}
+    more = before.descriptors + 1
+    assert larger(before, replace(before, descriptors=more)) == [f"descriptors: {before.descriptors} -> {more}"]
     assert larger(before, replace(before, rss_bytes=before.rss_bytes + GROWTH)) == ["memory: +64 MiB"]
     server.unload("more")
