@@ -161,6 +161,7 @@ def test_a_dead_server_comes_back_with_the_same_versions_on_the_same_ports(
     Version 1 of `two` was kept loaded and does not load any more: it is left out and told, so that version 2 serves.
     """
     filled.publish("two")
+    waiting(lambda: service.ready("two"), 20)  # only a version that was loaded is kept loaded
     filled.publish("two")
     assert command("promote", "two").returncode == 0
     waiting(lambda: service.ready("two"), 20)
