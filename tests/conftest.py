@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -62,6 +63,12 @@ def no_variables() -> None:
     """Variables that the command reads, set by whoever runs the tests, must not reach them."""
     for name in [name for name in os.environ if name.startswith("MODELPORT_") and name != MARK]:
         del os.environ[name]
+
+
+def pytest_configure() -> None:
+    """Signals that whoever runs the tests ignores (nohup, a shell's `&`) do what they do in a terminal."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -23,6 +23,8 @@ ONLY_EMBEDDED = {
     "metrics-address": "as http-address",
     "log-verbose": "the container keeps Triton's default",
 }
+# The other way round: the embedded server starts empty, and loads its models with a limit of time for each.
+ONLY_CONTAINER = [("load-model", "*")]
 SECRET = "the-secret"
 
 
@@ -64,7 +66,6 @@ def embedded():
         toolchain.Toolchain(server=nowhere, backends=nowhere, libraries=(), empty=nowhere),
         Path("/models"),
         trial=Path("/trial"),
-        models=["*"],
         host="127.0.0.1",
         ports={name: defaults[f"{name.lower()}_port"].default for name in ("HTTP", "gRPC", "metrics")},
         secret=SECRET,
@@ -100,7 +101,7 @@ def test_the_container_is_started_as_the_embedded_server_is(container, embedded)
     container = [(name, value and ours.sub(SECRET, value)) for name, value in container]
     embedded = [pair for pair in embedded if pair[0] not in ONLY_EMBEDDED]
     embedded.remove(("backend-config", "python,shm-region-prefix-name=prefix"))
-    assert sorted(container, key=str) == sorted(embedded, key=str)
+    assert sorted(container, key=str) == sorted([*embedded, *ONLY_CONTAINER], key=str)
 
 
 def test_ports_are_published_on_loopback_only_and_unchanged(service, container):

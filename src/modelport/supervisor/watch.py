@@ -42,6 +42,7 @@ class _Seen:
     since: float
     published: bool
     done: bool = False
+    settings: str | None = None
 
 
 class Watcher:
@@ -208,12 +209,13 @@ class Watcher:
                 placed.nothing_yet(self.repository, model)
 
     def _version(self, model: str, number: int, seen: _Seen) -> Iterator[Finding]:
-        now, signature = time.monotonic(), self._signature(model, number)
+        now = time.monotonic()
+        files, settings = signature(self.repository / model / str(number)), self._waits_for(model)
         if not seen.signature:
             seen.done = seen.published or drops.refusal(self.repository, model, number) is not None
-            seen.signature = signature
-        elif signature != seen.signature:
-            seen.signature, seen.since, seen.done = signature, now, False
+        elif files != seen.signature or settings not in (None, seen.settings):
+            seen.since, seen.done = now, False
+        seen.signature, seen.settings = files, settings
         if seen.done:
             return
         quiet_s = now - seen.since
@@ -248,11 +250,11 @@ class Watcher:
                 reason = "other files have taken its place, with a manifest of their own"
                 yield Changed(model=model, version=number, reason=reason)
 
-    def _signature(self, model: str, number: int) -> str:
-        folder = self.repository / model / str(number)
+    def _waits_for(self, model: str) -> str | None:
+        """The settings that the versions of a new model may wait for; None once it has a published one."""
         if any(seen.published for seen in self._seen[model].values()):
-            return signature(folder)
-        return signature(folder) + _settings(config_path(self.repository, model))  # a new model may wait for them
+            return None
+        return _settings(config_path(self.repository, model))
 
 
 def _version(path: Path) -> int | None:
