@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from modelport._process import Child
-from modelport.errors import PortTakenError, ServerError
+from modelport.errors import PortTakenError, ServerDiedError, ServerError
 from modelport.server import (
     arguments,
     checks,
@@ -171,8 +171,7 @@ class EmbeddedServer:
             raise ServerError("the server is running already", why="start was called twice", fix="stop it first")
         self.stop()  # what is left of a server that died
         try:
-            child, handle, wanted = self._answering()
-            self.failed.update(starting.load_models(child, handle, wanted, self._load_timeout_s))
+            handle = self._loaded()
             states = handle.index()
             self.loading = frozenset(state.model for state in states if state.state == LOADING)
             if self.failed and not self.loading and not any(state.ready for state in states):
@@ -183,6 +182,24 @@ class EmbeddedServer:
         for model, reason in self.failed.items():
             _log.warning("model %s did not load: %s", model, reason, extra={"model": model})
         return self
+
+    def _loaded(self) -> ServerHandle:
+        """Start it and have it load its models.
+
+        A version that fails beside others of its model can end the server (seen with 2.51.0, now and then, more often
+        while other models load). So there is a second start, which loads one model at a time.
+        """
+        try:
+            child, handle, wanted = self._answering()
+            self.failed.update(starting.load_models(child, handle, wanted, self._load_timeout_s))
+        except ServerDiedError as error:
+            if error.returncode >= 0:
+                raise
+            _log.warning("%s while it loaded its models; it is started once more", error.what)
+            self.stop(grace_s=FAILED_START_GRACE_S)
+            child, handle, wanted = self._answering()
+            self.failed.update(starting.load_models(child, handle, wanted, self._load_timeout_s, at_once=1))
+        return handle
 
     def stop(self, *, grace_s: float = arguments.EXIT_TIMEOUT_S + 5.0) -> None:
         """Terminate, wait, kill; then check that its processes and shared memory are gone. Twice does no harm.

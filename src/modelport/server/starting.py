@@ -54,7 +54,9 @@ def await_answer(child: Child, handle: ServerHandle, timeout_s: float) -> None:
         _log.warning("the kernel does not let us overwrite the control secret in the server's argument list")
 
 
-def load_models(child: Child, handle: ServerHandle, models: Iterable[str], timeout_s: float) -> dict[str, str]:
+def load_models(
+    child: Child, handle: ServerHandle, models: Iterable[str], timeout_s: float, *, at_once: int = AT_ONCE
+) -> dict[str, str]:
     """Have the server load its models, some at a time; one that takes too long goes on loading while others serve.
 
     Versions that keep the serving version of their model from being loaded are taken out of its policy.
@@ -64,6 +66,7 @@ def load_models(child: Child, handle: ServerHandle, models: Iterable[str], timeo
         handle: The server.
         models: The models.
         timeout_s: Seconds to wait for each.
+        at_once: Models that are loaded at the same time.
 
     Returns:
         The models that do not serve every version that they should, each with the reason.
@@ -72,7 +75,7 @@ def load_models(child: Child, handle: ServerHandle, models: Iterable[str], timeo
         ServerDiedError: The server ended.
     """
     wanted = list(models)
-    pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="modelport-load")
+    pool = ThreadPoolExecutor(at_once, thread_name_prefix="modelport-load")
     try:
         said = dict(zip(wanted, pool.map(lambda model: _load(child, handle, model, timeout_s), wanted), strict=True))
     finally:  # after Ctrl-C nothing is waited for

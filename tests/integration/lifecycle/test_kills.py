@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -32,6 +33,10 @@ SHORT = {
 }
 
 
+class DisturbedElsewhere(AssertionError):
+    """The command did not make the calls that were expected."""
+
+
 @pytest.fixture
 def disturbed(shelf, require, tmp_path):
     """`disturbed("promote", net, "fsync", "error=EIO:when=5", FOLDER)`: the command, disturbed in its main thread.
@@ -48,7 +53,8 @@ def disturbed(shelf, require, tmp_path):
         done = subprocess.run([*strace, *line], **QUIET, capture_output=True, text=True, timeout=120)
         calls = [line for line in log.read_text().splitlines() if f" {call}(" in line]
         hit = next((line for line in calls if "(INJECTED)" in line), calls[-1])
-        assert where in hit, f"{verb} was disturbed elsewhere: {hit}"
+        if where not in hit:
+            raise DisturbedElsewhere(f"{verb}: {hit}")
         return done
 
     return act
@@ -227,12 +233,16 @@ def test_modelport_serve_takes_back_what_a_killed_command_began(shelf, tmp_path,
             running = connection.find(own.root)
             own.publish("net")
             for call, number, where in (point for point in SHORT["promote"] if point[0] != "fsync"):
-                killed("promote", "net", call, number, where, root=own.root)
-                started = time.monotonic()
-                assert wait_until(lambda: own.named("net") == running.ready_versions("net") == (1,), timeout_s=15)
-                assert wait_until(lambda: trial.left(running) == journal.to_load(own.root) == [], timeout_s=15)
-                print(f"{call} {number}: taken back after {time.monotonic() - started:.1f} s")
-                assert ask(running, "net") == 1
+                hits = 0
+                while not hits:  # where a process of the trial ends late, one call more comes before
+                    with contextlib.suppress(DisturbedElsewhere):
+                        killed("promote", "net", call, number, where, root=own.root)
+                        hits += 1
+                    started = time.monotonic()
+                    assert wait_until(lambda: own.named("net") == running.ready_versions("net") == (1,), timeout_s=15)
+                    assert wait_until(lambda: trial.left(running) == journal.to_load(own.root) == [], timeout_s=15)
+                    print(f"{call} {number}: taken back after {time.monotonic() - started:.1f} s")
+                    assert ask(running, "net") == 1
             assert modelport.promote("net", repository=own.root).version == 2
         finally:
             serving.terminate()

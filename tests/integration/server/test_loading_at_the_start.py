@@ -8,7 +8,7 @@ import time
 import pytest
 
 from modelport._process import wait_until
-from modelport.errors import ServerTimeoutError
+from modelport.errors import ServerDiedError, ServerTimeoutError
 from modelport.repository import events, registry
 
 HANG = {"initialize": "time.sleep(600)"}
@@ -58,3 +58,18 @@ def test_a_version_that_does_not_load_beside_the_serving_one_is_taken_out(models
     told = {(event.model, event.version): event for event in events.latest(models.root, 9) if event.kind == "taken_out"}
     assert told.keys() == {("damaged", 2), ("deleted", 1), ("lost", 2)}
     assert "version 3" in told["damaged", 2].text and "it has no folder" in told["deleted", 1].text
+
+
+def test_a_server_that_crashes_while_it_loads_is_started_once_more_and_no_oftener(models, serve, ask, tmp_path):
+    flag = str(tmp_path / "crashed")
+    crash = "(time.sleep(0.3), os.kill(os.getppid(), signal.SIGSEGV), time.sleep(60))"
+    models.python("once", 1, initialize=f"os.path.exists({flag!r}) or (open({flag!r}, 'w').close(), {crash})")
+    models.config("once", [1], backend="python")
+    models.put("good")
+    server = serve()
+    assert not server.failed and server.ready_versions("once") == (1,) and ask(server, "good", 5) == 6
+    server.stop()
+    models.python("always", 1, initialize=crash)
+    models.config("always", [1], backend="python")
+    with pytest.raises(ServerDiedError, match="SIGSEGV"):
+        serve()
