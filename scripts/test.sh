@@ -31,7 +31,7 @@ step "ruff format" "$venv/bin/ruff" format --check .
 step "mypy" "$venv/bin/mypy"
 wait $! || true  # what is wrong with the tests shows when they run
 # Whoever passes PYTEST_ARGS, which is split into words on purpose, gets one run with them. Without them the tests are
-# shared out, file by file, among three workers: most of the time a test waits for a server. The long files come first.
+# shared out, file by file, among two workers: most of the time a test waits for a server. The long files come first.
 # Tests that measure short times follow with nothing beside them.
 tests=("$venv/bin/pytest" --durations=15)
 all=(tests/scripts tests/integration tests/unit)
@@ -39,8 +39,8 @@ if [ -n "${PYTEST_ARGS:-}" ]; then
     # shellcheck disable=SC2086
     step "pytest" "${tests[@]}" "${all[@]}" $PYTEST_ARGS
 else
-    workers=(-n 3 --dist loadfile --no-loadscope-reorder)
-    step "pytest, three at a time" "${tests[@]}" "${workers[@]}" -m "not soak and not alone" "${all[@]}"
+    workers=(-n 2 --dist loadfile --no-loadscope-reorder)
+    step "pytest, two at a time" "${tests[@]}" "${workers[@]}" -m "not soak and not alone" "${all[@]}"
     mapfile -t alone < <(grep -rl --include="test_*.py" "mark\.alone" tests)
     step "pytest, one at a time" "${tests[@]}" -m "not soak and alone" "${alone[@]}"
 fi

@@ -132,6 +132,7 @@ def test_going_back_to_a_version_that_lost_one_of_its_processes(shelf, server, a
     promote(shelf, pair)
     first = next(stub for stub in stubs.find(server.handle, pair) if stub.version == 1)
     os.kill(first.pid, signal.SIGKILL)
+    assert wait_until(lambda: not first.lives(), timeout_s=5)
     modelport.rollback(pair, repository=shelf.root)
     assert [ask(server, pair) for _ in range(20)] == [1] * 20
     server.unload(pair)
@@ -145,7 +146,9 @@ def test_promoting_the_version_that_serves_proves_it_and_changes_nothing(shelf, 
     assert said.returncode == 0 and f"{net} version 2 serves already" in said.stdout
     assert (shelf.root / net / "config.pbtxt").stat() == before
     untouched(server, net, (1, 2))
-    os.kill(stub_of(server, net, 2), signal.SIGKILL)
+    dead = stub_of(server, net, 2)
+    os.kill(dead, signal.SIGKILL)
+    assert wait_until(lambda: dead not in {stub.pid for stub in stubs.find(server.handle, net)}, timeout_s=5)
     assert promote(shelf, net, version=2).before == 2
     assert ask(server, net) == 2, "a dead one is loaded anew"
 
