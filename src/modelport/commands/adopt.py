@@ -17,7 +17,7 @@ from modelport.errors import (
     UsageError,
 )
 from modelport.lifecycle.adopt import files, hold, limits
-from modelport.lifecycle.adopt.look import look
+from modelport.lifecycle.adopt.look import Found, look
 from modelport.lifecycle.adopt.place import place
 from modelport.repository import drops, journal, placed
 from modelport.repository import manifest as manifests
@@ -100,24 +100,7 @@ def adopt(
     folder = version_folder(root, name, version)
     with journal.changing(root, name):
         held = hold.back(root, name, version, candidate=candidate and not placed.ours(root, name, version))
-        try:
-            files.check(folder, allow_code=allow_code)
-            before = drops.fingerprint(folder)
-            found = look(root, folder, allow_code=allow_code, report=report)
-        except _NOT_ITS_FAULT:
-            raise
-        except (ModelportError, MemoryError) as exc:
-            refused = exc if isinstance(exc, ModelportError) else _too_large(folder)
-            if not _published(root, folder):  # somebody vouched for it
-                _remember(root, folder, refused)
-            raise refused from exc
-        if drops.fingerprint(folder) != before:
-            raise RepositoryError(
-                f"version {name}/{version} changed while it was looked at",
-                why="it is still being copied",
-                fix="adopt it when the copy is done",
-                path=str(folder),
-            )
+        found = _looked_at(root, folder, allow_code=allow_code, report=report)
         report("writing what it lacks, the manifest last")
         state, notes = place(found)
         drops.forget(root, name, version)
@@ -130,6 +113,29 @@ def adopt(
         evidence=found.proof.evidence,
         notes=(*held, *notes),
     )
+
+
+def _looked_at(root: Path, folder: Path, *, allow_code: bool, report: Report) -> Found:
+    """What was found in the folder; a refusal is remembered, unless somebody vouched for it before."""
+    try:
+        files.check(folder, allow_code=allow_code)
+        before = drops.fingerprint(folder)
+        found = look(root, folder, allow_code=allow_code, report=report)
+    except _NOT_ITS_FAULT:
+        raise
+    except (ModelportError, MemoryError) as exc:
+        refused = exc if isinstance(exc, ModelportError) else _too_large(folder)
+        if not _published(root, folder):
+            _remember(root, folder, refused)
+        raise refused from exc
+    if drops.fingerprint(folder) != before:
+        raise RepositoryError(
+            f"version {folder.parent.name}/{folder.name} changed while it was looked at",
+            why="it is still being copied",
+            fix="adopt it when the copy is done",
+            path=str(folder),
+        )
+    return found
 
 
 def _published(root: Path, folder: Path) -> bool:
