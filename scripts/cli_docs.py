@@ -15,6 +15,7 @@ HEADER = """\
 # The `modelport` command
 
 Written by `make docs` from the commands' own help; do not edit. `modelport COMMAND --help` shows the same.
+Where a variable of the environment is named, it takes the option's place when the option is not given.
 """
 
 
@@ -42,8 +43,10 @@ def label(parameter: Any) -> str:
 
 
 def meaning(parameter: Any) -> str:
-    """The help text, and what holds when it is left out."""
+    """The help text, the variable that takes its place, and what holds without either."""
     text = (parameter.help or "").replace("|", "\\|")
+    if parameter.envvar:
+        text += f" Variable: `{parameter.envvar}`."
     if parameter.required:
         return text if parameter.param_type_name == "argument" else f"{text} Required."
     plain = isinstance(parameter.default, str | int | float | Path) and not isinstance(parameter.default, bool)

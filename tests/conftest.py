@@ -56,6 +56,13 @@ def free_port() -> Callable[[], int]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_variables() -> None:
+    """Variables that the command reads, set by whoever runs the tests, must not reach them."""
+    for name in [name for name in os.environ if name.startswith("MODELPORT_") and name != MARK]:
+        del os.environ[name]
+
+
+@pytest.fixture(scope="session", autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """After the last test: no server process of this session, and no new shared memory that nobody uses."""
     outer = os.environ.get(MARK)

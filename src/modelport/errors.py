@@ -26,6 +26,7 @@
     │   ├── DeadlineError          52
     │   ├── RequestError           53   refused: wrong name, dtype, shape, or key
     │   └── RemoteError            54   the server failed while answering
+    │       └── UnavailableError   55   it cannot answer now, and may in a while
     ├── ProcessError               60   a program that modelport started failed
     └── DataError                  61   data for a sample model is out of reach or damaged
 
@@ -250,6 +251,12 @@ class RemoteError(ClientError):
 
     exit_code = 54
     status: int = 0
+
+
+class UnavailableError(RemoteError):
+    """The server cannot answer now, and may in a while: overloaded, starting, or a process of the model has ended."""
+
+    exit_code = 55
 
 
 class ProcessError(ModelportError):

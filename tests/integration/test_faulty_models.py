@@ -21,6 +21,7 @@ from modelport.errors import (
     RemoteError,
     ServerError,
     ServerTimeoutError,
+    UnavailableError,
 )
 from modelport.server import EmbeddedServer, shared_memory, stubs
 
@@ -185,15 +186,24 @@ def test_a_model_that_fails_is_a_500_that_says_why(server, model, protocol, call
 
 
 @pytest.mark.parametrize("model", DYING)
-def test_a_model_whose_process_dies_is_a_500_within_a_bounded_time(server, model, caller):
-    """Also the requests after it, until somebody loads it anew; several at once wait for each other."""
-    for _ in range(2):
+def test_a_model_whose_process_dies_is_a_500_within_a_bounded_time(server, model, protocol, caller):
+    """Also the request after it, until somebody loads the model anew."""
+    url = server.http_url if protocol == "http" else server.grpc_url
+    with Client(url) as client:
         began = time.monotonic()
-        answer = caller(model, X)
-        assert answer.status == 500 and "is not healthy" in answer.error
+        with pytest.raises(UnavailableError, match="a process of the model has ended") as caught:
+            client.infer(model, inputs=X)
         assert time.monotonic() - began < SOON_S
+        assert not caught.value.retryable, "it may be what ended the process"
+    began = time.monotonic()
+    answer = caller(model, X)
+    assert answer.status == 500 and "is not healthy" in answer.error
+    assert time.monotonic() - began < SOON_S
+
+
+def test_requests_to_a_dead_process_wait_for_each_other(server, caller):
     with ThreadPoolExecutor(3) as pool:
-        assert {answer.status for answer in pool.map(lambda _: caller(model, X), range(3))} == {500}
+        assert {answer.status for answer in pool.map(lambda _: caller("exits", X), range(3))} == {500}
 
 
 @pytest.mark.parametrize("model", WRONG)

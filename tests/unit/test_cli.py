@@ -179,6 +179,19 @@ def test_the_version_and_the_help(run):
     assert said.code == 0 and "--samples" in said.out
 
 
+def test_a_variable_takes_the_place_of_an_option_that_is_not_given(run, repository, monkeypatch):
+    """Option before variable before default; `--help` names it; one without meaning is told by its name."""
+    monkeypatch.setenv("MODELPORT_REPOSITORY", str(repository))
+    assert [row["model"] for row in json.loads(run("list", "--json").out)] == ["net", "net"]
+    assert json.loads(run("list", "--json", "-r", ".").out) == []
+    assert "MODELPORT_REPOSITORY" in run("list", "--help").out
+    monkeypatch.setenv("MODELPORT_URL", "ftp://here")
+    assert run("infer", "net", "--input", "x=[0]").is_clear_error(2, "ftp")
+    monkeypatch.setenv("MODELPORT_HTTP_PORT", "here")
+    said = run("serve")
+    assert said.code == 2 and "MODELPORT_HTTP_PORT" in said.err
+
+
 # --- what does not ---------------------------------------------------------------------------------------------------
 
 

@@ -176,6 +176,20 @@ def test_a_callers_machine_needs_no_framework(statement):
     assert loaded_after(statement) == set()
 
 
+@pytest.mark.parametrize(
+    ("statement", "unneeded"),
+    [
+        ('from modelport.cli import main\nmain(["rollback", "--help"])', "numpy grpc tritonclient pydantic asyncio"),
+        ("import modelport.lifecycle.change", "modelport.server.embedded modelport.convert.source_onnx rich"),
+    ],
+)
+def test_a_command_waits_only_for_what_it_needs(statement, unneeded):
+    """Who goes back to an earlier version is in a hurry: half of the time of `modelport rollback` are imports."""
+    code = f"import sys\n{statement}\nprint(); print(*({set(unneeded.split())!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == ""
+
+
 def test_the_test_above_can_fail():
     assert "torch" in loaded_after("import modelport.convert.source_torch")
 

@@ -21,7 +21,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Repository = Annotated[Path, typer.Option("--repository", "-r", help="Folder of the model repository.")]
+Repository = Annotated[
+    Path, typer.Option("--repository", "-r", envvar="MODELPORT_REPOSITORY", help="Folder of the model repository.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 TokenFile = Annotated[
     Optional[Path],  # noqa: UP045 - typer reads the annotation at run time, on Python 3.10 too

@@ -20,7 +20,7 @@ def infer_command(
         list[str], typer.Option("--input", "-i", help="NAME=@FILE (.npy, .npz, .png, .jpg, .json) or NAME=JSON.")
     ],
     url: Annotated[
-        str, typer.Option("--url", "-u", help="Server (http, https, grpc, grpcs).")
+        str, typer.Option("--url", "-u", envvar="MODELPORT_URL", help="Server (http, https, grpc, grpcs).")
     ] = "http://127.0.0.1:8000",
     version: Annotated[Optional[int], typer.Option(help="Version; the serving one when left out.")] = None,  # noqa: UP045
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds for the whole call.")] = 10.0,

@@ -27,12 +27,18 @@ def serve_command(
         Optional[list[str]],  # noqa: UP045
         typer.Option("--model", "-m", help="Serve only this model. Repeat it."),
     ] = None,
-    http_port: Annotated[int, typer.Option(help="HTTP port; 0 takes a free one.")] = 8000,
-    grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 takes a free one.")] = 8001,
-    metrics_port: Annotated[int, typer.Option(help="Port of Triton's Prometheus metrics; 0 takes a free one.")] = 8002,
+    http_port: Annotated[int, typer.Option(envvar="MODELPORT_HTTP_PORT", help="HTTP port; 0 takes a free one.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(envvar="MODELPORT_GRPC_PORT", help="gRPC port; 0 takes a free one.")] = 8001,
+    metrics_port: Annotated[
+        int,
+        typer.Option(envvar="MODELPORT_METRICS_PORT", help="Port of Triton's Prometheus metrics; 0 takes a free one."),
+    ] = 8002,
     health_port: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(help="Port of /healthz, /readyz, /metrics; 8003, or a free one where the metrics port is 0."),
+        typer.Option(
+            envvar="MODELPORT_HEALTH_PORT",
+            help="Port of /healthz, /readyz, /metrics; 8003, or a free one where the metrics port is 0.",
+        ),
     ] = None,
     probe_interval_s: Annotated[
         float, typer.Option("--probe-interval", min=0.1, help="Seconds between two golden requests to a version.")
@@ -40,7 +46,9 @@ def serve_command(
     probe_deadline_s: Annotated[
         float, typer.Option("--probe-deadline", min=0.1, help="Seconds that the answer to one may take.")
     ] = 5.0,
-    log_format: Annotated[LogFormat, typer.Option(help="Events on standard error: `text` or `json`.")] = LogFormat.text,
+    log_format: Annotated[
+        LogFormat, typer.Option(envvar="MODELPORT_LOG_FORMAT", help="Events on standard error: `text` or `json`.")
+    ] = LogFormat.text,
     no_watch: Annotated[
         bool, typer.Option("--no-watch", help="Leave version folders that are copied in alone.")
     ] = False,

@@ -19,6 +19,7 @@ from modelport.errors import (
     ModelportError,
     RemoteError,
     RequestError,
+    UnavailableError,
     UnreachableError,
     VersionNotFoundError,
 )
@@ -50,7 +51,9 @@ _FIX_OF_STATUS = {
     503: "the server is overloaded or starting: try again later, or give retries more room with a larger timeout_s",
     504: "the server behind the gateway took too long: look at its load, or send fewer rows in one request",
 }
-_UNKNOWN = re.compile(r"unknown model: '(?P<model>[^']*)'(?: version (?P<version>\d+))?(?P<rest>[^\n]*)")
+_UNKNOWN = re.compile(r"unknown model: '(?P<model>[^']*)'(?: version (?P<version>\d+))?")
+_NONE_READY = "has no available versions"
+_LOST = re.compile(r"stub process '[^']*' is not healthy", re.IGNORECASE)
 _TENSOR = re.compile(r"(?:input|output) '([^']+)'")
 _NOISE = re.compile(r"^\[request id: [^\]]*\] ")
 _MESSAGE_MAX = 500
@@ -137,6 +140,8 @@ def refused(
     missing = _not_found(target, call, status, message)
     if missing is not None:
         return missing
+    if status == 500 and _LOST.search(message):
+        return _lost(target, call, status, message)
     what = f"{target.url} refused the request for {call.subject} with status {status}"
     if status >= 500:
         what = f"{target.url} failed on {call.subject} with status {status}"
@@ -144,12 +149,27 @@ def refused(
     tensor = _TENSOR.search(message)
     error: ClientError
     if status >= 500:
-        error = RemoteError(what, why=message, fix=fix, status=status)
+        kind = UnavailableError if status in RETRIED_STATUS else RemoteError
+        error = kind(what, why=message, fix=fix, status=status)
     else:
         error = RequestError(what, why=message, fix=fix, status=status, tensor=tensor.group(1) if tensor else "")
     error.retryable = status in RETRIED_STATUS
     error.retry_after_s = retry_after_s
     return error
+
+
+def _lost(target: Target, call: Call, status: int, message: str) -> UnavailableError:
+    """A process of the model has ended.
+
+    Not to be sent again at once: this request may be what ended it, and until the model is loaded anew Triton takes a
+    second for each one, one after the other.
+    """
+    return UnavailableError(
+        f"{target.url} cannot run {call.subject} now (status {status})",
+        why=f"a process of the model has ended: {message}",
+        fix="ask again in some seconds: 'modelport serve' loads it anew; if it stays so, look at the server's log",
+        status=status,
+    )
 
 
 def _not_found(target: Target, call: Call, status: int, message: str) -> ModelportError | None:
@@ -158,10 +178,12 @@ def _not_found(target: Target, call: Call, status: int, message: str) -> Modelpo
         return None
     model = found["model"]
     fix = "check the name; the owner of the service can list what is served with 'modelport list'"
+    if _NONE_READY in message:
+        fix = "ask again when it is loaded; the owner of the service sees what is with 'modelport status'"
     if found["version"]:
         return VersionNotFoundError(
             f"{target.url} serves no version {found['version']} of model {model!r}",
-            why="this version was never published, or was taken out of service",
+            why="this version was never published, is not loaded yet, or was taken out of service",
             fix="leave the version out to get the newest one that is served",
             model=model,
             version=int(found["version"]),

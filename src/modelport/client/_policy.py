@@ -4,8 +4,8 @@ Sent again, at most `retries` times and only while the deadline leaves room for 
 (refused, reset, host not found), and answers by which the server or a gateway says "not now" (429, 502, 503;
 UNAVAILABLE and RESOURCE_EXHAUSTED over gRPC). Inference on the stateless models that modelport serves changes
 nothing on the server, so that a request whose connection broke before the whole answer came is sent again too.
-Never sent again: what the server refused for its content (other 4xx), what failed inside a model (500), a passed
-deadline, an answer that cannot be read, a certificate that cannot be verified.
+Never sent again: what the server refused for its content (other 4xx), what failed inside a model or ended
+its process (500), a passed deadline, an answer that cannot be read, a certificate that cannot be verified.
 """
 
 from __future__ import annotations

@@ -109,6 +109,7 @@ class Client:
             ModelNotFoundError, VersionNotFoundError: The server has no such model or version.
             DeadlineError: There was no answer in time.
             UnreachableError: There is no connection, or it broke, in all tries.
+            UnavailableError: It cannot answer now: overloaded, starting, or the model is being loaded anew.
             RemoteError: The server failed.
         """
         given = _options.all_inputs(inputs, named)

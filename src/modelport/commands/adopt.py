@@ -19,7 +19,8 @@ from modelport.errors import (
 from modelport.lifecycle.adopt import files, limits
 from modelport.lifecycle.adopt.look import look
 from modelport.lifecycle.adopt.place import place
-from modelport.repository import drops, journal
+from modelport.repository import drops, journal, placed
+from modelport.repository import manifest as manifests
 from modelport.repository.layout import DEFAULT_REPOSITORY, check_path, parse_reference, version_folder
 from modelport.spec import ModelSpec
 from modelport.verify.evidence import Evidence
@@ -105,7 +106,8 @@ def adopt(
             raise
         except (ModelportError, MemoryError) as exc:
             refused = exc if isinstance(exc, ModelportError) else _too_large(folder)
-            _remember(root, folder, refused)
+            if not _published(root, folder):  # somebody vouched for it
+                _remember(root, folder, refused)
             raise refused from exc
         if drops.fingerprint(folder) != before:
             raise RepositoryError(
@@ -126,6 +128,17 @@ def adopt(
         evidence=found.proof.evidence,
         notes=notes,
     )
+
+
+def _published(root: Path, folder: Path) -> bool:
+    """Whether the folder is a version already, with the files that it was published with."""
+    if not placed.ours(root, folder.parent.name, int(folder.name)):
+        return False
+    try:
+        manifests.check_files(folder, manifests.read(folder))
+    except ModelportError:
+        return False
+    return True
 
 
 def _remember(root: Path, folder: Path, refused: ModelportError) -> None:

@@ -19,7 +19,7 @@ from modelport.repository import config as configs
 from modelport.repository import events, journal, merge, switch
 from modelport.repository.journal import Note
 from modelport.repository.layout import DEFAULT_REPOSITORY, version_folder, version_numbers
-from modelport.server import EmbeddedServer, connection, model_folder
+from modelport.server import connection, model_folder
 
 LOAD_TIMEOUT_S = settle.LOAD_TIMEOUT_S
 TOLD_AFTER_S = 0.5
@@ -152,6 +152,8 @@ def _server(op: Operation) -> Iterator[Server]:
     if handle is not None:
         yield Server(handle=handle, temporary=False)
         return
+    from modelport.server import EmbeddedServer  # most changes need none of their own
+
     op.report("no server is running: starting a temporary one")
     server = EmbeddedServer(op.repository, models=(), http_port=0, grpc_port=0, metrics_port=0)
     try:

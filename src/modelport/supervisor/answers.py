@@ -19,6 +19,7 @@ SHARE = 0.05  # of its time, at most, a model spends on golden requests
 MOST_S = 60.0  # no slow model is asked less often than that
 CROWD_S = 0.05  # for each version of the server: a thousand are asked 20 times a second
 LATELY = 3  # intervals for which an answer counts
+BUSY_S = 120.0  # for so long an answer counts while all golden requests after it are refused for overload
 
 _TOO_MUCH = (429, 503)
 
@@ -48,10 +49,18 @@ class Result:
     until: float
 
     def good(self, now: float) -> bool:
-        """Whether the version answered right lately. A late or refused request does not outweigh that at once."""
+        """Whether the version answered right lately. A late or refused request does not outweigh that at once.
+
+        What refuses for overload lives, and at ten times its capacity lets one golden request in ten through. Triton
+        counts what is refused as done, so its counters would not tell a model that refuses all from a busy one.
+        """
         if self.kind == UNPROVED:
             return True
-        return self.kind in (OK, LATE, BUSY) and self.last_ok is not None and now <= self.until
+        if self.last_ok is None:
+            return False
+        return (self.kind in (OK, LATE, BUSY) and now <= self.until) or (
+            self.kind == BUSY and now <= self.last_ok + BUSY_S
+        )
 
 
 def kind_of(error: ModelportError) -> str:
@@ -115,7 +124,7 @@ class Track:
             last_ok=last_ok,
             until=until,
         )
-        self.next_at = now + (min(wait_s, AGAIN_S) if kind in (FAILED, LATE) else wait_s)
+        self.next_at = now + (min(wait_s, AGAIN_S) if kind in (FAILED, LATE, BUSY) else wait_s)
         return self.result
 
     def _wait_s(self, latency_s: float, serving: bool, versions: int) -> float:

@@ -21,7 +21,7 @@ from modelport._process import Child, tail
 from modelport.errors import ModelportError, RepositoryLockedError
 from modelport.lifecycle.adopt.files import entries
 from modelport.lifecycle.change import promote
-from modelport.repository import drops, lock, record
+from modelport.repository import drops, lock, placed, record
 from modelport.repository.events import Event, event
 from modelport.repository.layout import config_path, state_folder
 from modelport.repository.versions import serving_version
@@ -172,6 +172,8 @@ class Drops:
             seconds = round(time.monotonic() - began, 2)
             self._tell("dropped", f"checked in {seconds:.1f} s: a candidate", finding, level="info", seconds=seconds)
             self._promote(finding)
+        elif placed.ours(self._repository, finding.model, finding.version):
+            return  # somebody adopted it by hand meanwhile
         elif signature(folder) == before:  # else it changes, and is found again
             self._failed(finding, folder, code, words, last)
 

@@ -12,7 +12,7 @@ from modelport.errors import ModelportError, RepositoryLockedError, ServerError
 from modelport.repository import events, journal
 from modelport.repository.events import Event
 from modelport.server import shared_memory
-from modelport.supervisor.answers import OK, UNPROVED
+from modelport.supervisor.answers import BUSY, OK, UNPROVED
 from modelport.supervisor.backoff import Backoff
 from modelport.supervisor.jobs import Jobs
 from modelport.supervisor.link import Link
@@ -162,14 +162,14 @@ class Restorer:
             self._well_again(model, state, started)
 
     def _prove(self, model: str, versions: tuple[int, ...]) -> None:
-        """Every version that was loaded anew answers its golden request.
+        """Every version that was loaded anew answers its golden request, or is busy enough to refuse it.
 
         Raises:
             ServerError: One does not.
         """
         for version in versions:
             kind, reason = self._prober.prove((model, version), timeout_s=PROOF_S) or (OK, "")
-            if kind not in (OK, UNPROVED):
+            if kind not in (OK, UNPROVED, BUSY):
                 raise ServerError(
                     f"version {version} of {model!r} does not answer as it should after it was loaded anew",
                     why=reason,

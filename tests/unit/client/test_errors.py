@@ -10,7 +10,14 @@ import pytest
 from modelport.client import _errors
 from modelport.client._calls import Infer
 from modelport.client._connection import parse_target
-from modelport.errors import ModelNotFoundError, RemoteError, RequestError, UnreachableError, VersionNotFoundError
+from modelport.errors import (
+    ModelNotFoundError,
+    RemoteError,
+    RequestError,
+    UnavailableError,
+    UnreachableError,
+    VersionNotFoundError,
+)
 
 TARGET = parse_target("http://models:8000", token="s3cret")
 CALL = Infer(model="m", version=2, inputs=())
@@ -33,8 +40,8 @@ def refused(status: int, message: str):
         (429, RequestError, True),
         (500, RemoteError, False),
         (501, RemoteError, False),
-        (502, RemoteError, True),
-        (503, RemoteError, True),
+        (502, UnavailableError, True),
+        (503, UnavailableError, True),
         (504, RemoteError, False),
     ],
 )
@@ -53,7 +60,17 @@ def test_an_unknown_model_or_version_is_its_own_error():
     assert type(error) is VersionNotFoundError and (error.model, error.version) == ("m", 2)
     error = refused(400, "Request for unknown model: 'm' has no available versions")
     assert type(error) is ModelNotFoundError and "no available versions" in error.why
+    assert "when it is loaded" in error.fix and "check the name" not in error.fix
     assert type(refused(500, "Request for unknown model: 'm' is not found")) is RemoteError
+
+
+def test_a_process_of_the_model_that_ended_is_unavailable_and_is_not_sent_again():
+    """It may come back; but the request may be what ended it, and each further one costs the others a second."""
+    words = "Failed to process the request(s) for model instance 'm_0_0', message: Stub process 'm_0_0' is not healthy."
+    error = refused(500, words)
+    assert type(error) is UnavailableError and (error.status, error.retryable) == (500, False)
+    assert words in error.why and "ask again in some seconds" in error.fix
+    assert type(refused(400, words)) is RequestError
 
 
 def test_a_refusal_names_the_tensor_and_drops_the_noise():

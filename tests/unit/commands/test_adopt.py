@@ -614,6 +614,13 @@ def test_a_model_that_is_code_is_taken_only_when_its_user_says_so_and_with_evide
         shutil.copy(repository / "scores/1" / name, folder)
     done = adopt("echo/1", repository=repository, allow_code=True)
     assert done.state == "candidate" and manifests.read(folder).format == "python"
+    with pytest.raises(UnsafeSourceError, match="this is code"):  # as modelport serve, which looked at it as well
+        adopt("echo/1", repository=repository)
+    assert drops.refusal(repository, "echo", 1) is None, "it is a version all the same"
+    (folder / "model.py").write_text("raise SystemExit('and this is another one')")
+    with pytest.raises(UnsafeSourceError, match="this is code"):
+        adopt("echo/1", repository=repository)
+    assert drops.refusal(repository, "echo", 1) is not None, "this is not what was vouched for"
 
 
 def test_what_another_repository_was_asked_for_is_forgotten(repository):

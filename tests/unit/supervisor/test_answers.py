@@ -71,7 +71,7 @@ def test_asking_costs_little_whatever_the_model_and_their_number(track, options,
     assert track.next_at == pytest.approx(100.0 + wait_s)
 
 
-@pytest.mark.parametrize(("kind", "wait_s"), [(FAILED, 1), (LATE, 1), (WRONG, 5), (BUSY, 5)])
+@pytest.mark.parametrize(("kind", "wait_s"), [(FAILED, 1), (LATE, 1), (WRONG, 5), (BUSY, 1)])
 def test_no_answer_is_asked_for_again_soon(track, kind, wait_s):
     record(track, kind, 100.0)
     assert track.next_at == 100.0 + wait_s
@@ -82,11 +82,20 @@ def test_an_answer_counts_for_three_intervals_and_a_deadline(track):
     assert result.good(120.0) and not result.good(120.1)
 
 
-@pytest.mark.parametrize("kind", [LATE, BUSY])
-def test_a_late_or_refused_request_does_not_outweigh_a_good_answer_at_once(track, kind):
+@pytest.mark.parametrize(("kind", "until"), [(LATE, 120), (BUSY, 220)])
+def test_a_late_or_refused_request_does_not_outweigh_a_good_answer_at_once(track, kind, until):
+    """Refusals count for two minutes, so that readiness does not flap while a model has too much to do."""
     record(track, OK, 100.0)
     result = record(track, kind, 110.0)
-    assert result.good(119.0) and not result.good(121.0)
+    assert result.good(until - 1) and not result.good(until + 1)
+
+
+def test_a_version_that_refuses_everything_is_not_ready_in_the_end(track):
+    """However often it refuses; and one that never answered right is not ready at all."""
+    assert not record(track, BUSY, 100.0).good(100.0)
+    record(track, OK, 101.0)
+    results = [record(track, BUSY, 102.0 + second) for second in range(200)]
+    assert [result.good(result.at) for result in results].count(True) == 120
 
 
 @pytest.mark.parametrize("kind", [WRONG, FAILED])

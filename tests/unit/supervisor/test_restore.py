@@ -11,7 +11,7 @@ import pytest
 from modelport.errors import ServerError
 from modelport.repository import lock
 from modelport.server import shared_memory
-from modelport.supervisor.answers import OK, WRONG
+from modelport.supervisor.answers import BUSY, OK, WRONG
 from modelport.supervisor.restore import LIMIT, Restorer
 from modelport.supervisor.stubs import DEAD, Stub
 
@@ -129,6 +129,12 @@ def test_an_answer_that_is_wrong_afterwards_is_a_failure(look, answers, kinds):
     answers.kind = WRONG
     look("dead")
     assert kinds() == ["stub_lost", "restore_failed"]
+
+
+def test_one_that_refuses_for_overload_afterwards_lives(look, answers, kinds):
+    answers.kind = BUSY
+    look("dead")
+    assert kinds() == ["stub_lost", "stub_restored"]
 
 
 def test_while_another_command_holds_the_model_it_waits_and_counts_nothing(look, server, restorer, kinds, tmp_path):

@@ -54,7 +54,7 @@ def after_the_fault(service, watch, hurt, within_s):
 
 def refused_only(load):
     """The callers' violations, those left out that were told that the server cannot answer now."""
-    allowed = ("RemoteError", "DeadlineError")
+    allowed = ("UnavailableError", "DeadlineError")
     return [one for one in load.violations([1]) if not one.split(": ", 1)[1].startswith(allowed)]
 
 
