@@ -116,8 +116,9 @@ def _wrong(asked: Asked, urls: list[str]) -> list[tuple[str, str, str]]:
         found.append((f"--protocol {asked.protocol} is not what the URL says", "its scheme does", "leave one out"))
     if asked.inputs not in INPUTS:
         found.append((f"--inputs {asked.inputs!r} is not known", "", f"give one of {', '.join(INPUTS)}"))
-    if asked.batch_size < 1 or asked.repeats < 1:
-        found.append(("--batch-size and --repeats count", "they are at least 1", "give 1 or more"))
+    for option, count in (("--batch-size", asked.batch_size), ("--repeats", asked.repeats)):
+        if count < 1:
+            found.append((f"{option} {count} cannot be used", "it is at least 1", "give 1 or more"))
     if not 0.001 <= asked.interval_s <= 3600:
         found.append((f"--interval {asked.interval_s:g} cannot be used", "it is 0.001 to 3600 s", "give 1 or so"))
     if asked.shared_memory and not all(map(_is_here, urls)):

@@ -28,7 +28,7 @@ T_975 = (
 )
 _NORMAL_975 = 1.96
 
-COLUMNS = ("load", "A inferences/s", "B inferences/s", "A / B", "95 % interval", "p50 A / B", "p99 A / B", "verdict")
+_COLUMNS = ("A inferences/s", "B inferences/s", "A / B", "95 % interval", "p50 A / B", "p99 A / B", "verdict")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +138,13 @@ def ratio(a: dict[int, float], b: dict[int, float], *, in_turns: bool) -> Ratio:
     return _interval(middle, math.sqrt(total), math.floor(total**2 / below) if below else 1)
 
 
+def columns(found: Comparison) -> tuple[str, ...]:
+    """The headings of a table of its rows."""
+    return (found.rows[0].load.kind.replace("_", " "), *_COLUMNS)
+
+
 def cells(row: Compared) -> tuple[object, ...]:
-    """A row of the table, in the order of `COLUMNS`."""
+    """A row of the table, in the order of `columns`."""
     return (
         row.load.value if row.load.value % 1 else int(row.load.value),
         f"{row.rate_a:,.0f}",

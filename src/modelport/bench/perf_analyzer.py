@@ -7,6 +7,7 @@ relied on is seen from repeated runs, which are stored and compared, and not fro
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 import time
 from collections.abc import Sequence
@@ -184,7 +185,7 @@ def _failed(job: Job, load: Load, words: Sequence[str], text: str, why: str) -> 
     return ProcessError(
         f"perf_analyzer could not measure {job.model} at {load}",
         why=why,
-        fix=_advice(why),
+        fix=_advice(why) or "see all of its words: " + shlex.join(shown(words)),
         command=tuple(shown(words)),
         output_tail=text.partition(_HELP)[0][-4000:],
     )
@@ -201,9 +202,7 @@ _ADVICE = {
 
 
 def _advice(why: str) -> str:
-    return next(
-        (fix for word, fix in _ADVICE.items() if word in why.lower()), "its words are above; look at the server's log"
-    )
+    return next((fix for word, fix in _ADVICE.items() if word in why.lower()), "")
 
 
 def _reason(text: str) -> str:

@@ -95,7 +95,7 @@ def read(table: str, words: str) -> Measured:
         ValueError: Something is not there.
     """
     (row,) = csv.DictReader(io.StringIO(table))
-    mean = float(row["Avg latency"])
+    mean = float(_number(r"Avg latency: ([\d.]+) usec", words))  # not in the table where --percentile is given
     server = _server(words)
     steps = tuple(
         Step(model=found["model"], version=found["version"], served=_served(found["lines"]))

@@ -91,7 +91,7 @@ def _target(name: str, points: Sequence[Point]) -> Part:
         heading=name,
         texts=[*texts, Text(words=note)],
         pictures=[charts.time_parts(points)],
-        columns=summary.COLUMNS,
+        columns=summary.columns(points),
         rows=[summary.cells(point) for point in points],
     )
 
@@ -101,7 +101,7 @@ def _compared(found: Comparison) -> Part:
         heading="A against B",
         texts=[Text(words=words, warning=warning) for words, warning in compare.remarks(found)],
         pictures=[charts.ratios(found.rows)],
-        columns=compare.COLUMNS,
+        columns=compare.columns(found),
         rows=[compare.cells(row) for row in found.rows],
     )
 

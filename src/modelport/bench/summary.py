@@ -14,8 +14,8 @@ from modelport.bench.stored import Stored
 ENOUGH_REQUESTS = 10  # beyond a percentile, in each run: fewer say little about it
 _DELAYED = 1.0  # percent of the requests that may be sent late before the rate was not what was asked for
 
-COLUMNS = (
-    *("load", "inferences/s", "lowest", "highest", "p50 ms", "p90 ms", "p95 ms", "p99 ms"),
+_COLUMNS = (
+    *("inferences/s", "range", "p50 ms", "p90 ms", "p95 ms", "p99 ms"),
     *("client ms", "network ms", "queue ms", "compute ms", "mean batch", "note"),
 )
 
@@ -60,13 +60,20 @@ def points(stored: Stored) -> list[Point]:
     return [_point(load, list(stored.runs(load).values())) for load in stored.loads()]
 
 
+def columns(points: Sequence[Point]) -> tuple[str, ...]:
+    """The headings of a table of points."""
+    return (points[0].load.kind.replace("_", " "), *_COLUMNS)
+
+
 def cells(point: Point) -> tuple[object, ...]:
-    """A row of the table, in the order of `COLUMNS`."""
+    """A row of the table, in the order of `columns`."""
+    rate = point.rate
     times = (point.p50_ms, point.p90_ms, point.p95_ms, point.p99_ms)
     parts = (point.client_ms, point.network_ms, point.queue_ms, point.compute_ms)
     return (
         point.load.value if point.load.value % 1 else int(point.load.value),
-        *(f"{value:,.1f}" if value < 100 else f"{value:,.0f}" for value in _rates(point.rate)),
+        _count(rate.median),
+        f"{_count(rate.low)} to {_count(rate.high)}" if point.rounds > 1 else "one round",
         *("" if value is None else f"{value:.2f}" for value in times),
         *(f"{value:.3f}" for value in parts),
         "" if point.mean_batch is None else f"{point.mean_batch:.2f}",
@@ -112,5 +119,5 @@ def _middle_ms(runs: Sequence[Measured], name: str) -> float:
     return statistics.median(float(getattr(run, name)) for run in runs) / 1000
 
 
-def _rates(rate: Spread) -> tuple[float, float, float]:
-    return rate.median, rate.low, rate.high
+def _count(value: float) -> str:
+    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"

@@ -72,9 +72,16 @@ def facts(job: Job) -> dict[str, Any]:
         "server": job.place.words,
         "triton": about.get("version", "not known"),
         "protocol": job.place.protocol,
-        "inputs": f"{job.inputs.samples} golden rows" if job.inputs else "random, made by perf_analyzer",
+        "inputs": words(job),
         "config": places.tell(job.place, f"/v2/models/{job.model}/config"),
     }
+
+
+def words(job: Job) -> str:
+    """Which inputs are sent."""
+    if job.inputs is None:
+        return "inputs of perf_analyzer's flags" if _own_inputs(job.flags) else "random inputs"
+    return f"{job.inputs.samples} golden input{'s' if job.inputs.samples != 1 else ''}"
 
 
 def _by_url(asked: Asked) -> list[tuple[str, int | None, Place]]:
@@ -112,7 +119,7 @@ def _inputs(asked: Asked, model: str, version: int | None, path: Path, name: str
             raise
         report(f"{name}: random inputs, for there are no golden ones: {exc.what}")
         return None
-    report(f"{name}: {written.samples} golden inputs of {wanted}")
+    report(f"{name}: its inputs are the golden ones of {wanted}")
     return written
 
 

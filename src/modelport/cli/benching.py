@@ -13,6 +13,8 @@ from modelport.cli.app import Json, Repository, TokenFile, app, progress, token
 from modelport.errors import UsageError
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
+_ONLY_IN_REPORT = ("client ms", "network ms")  # a terminal is narrow
+
 
 class Protocol(str, Enum):
     """What Triton speaks."""
@@ -155,7 +157,10 @@ def _show(done: Any, *, json: bool) -> None:
         return
     for one in done.results:
         _render.lines(f"{one.name}, in {one.target['server']}, with {one.target['inputs']}")
-        _render.table("", summary.COLUMNS, [summary.cells(point) for point in points[one.name]])
+        columns = summary.columns(points[one.name])
+        shown = [number for number, column in enumerate(columns) if column not in _ONLY_IN_REPORT]
+        rows = [summary.cells(point) for point in points[one.name]]
+        _render.table("", [columns[n] for n in shown], [[row[n] for n in shown] for row in rows])
     if done.comparison is not None:
         _show_comparison(done.comparison)
     _render.lines(*(f"every run: {file}" for file in done.files), f"report: {done.html}")
@@ -165,4 +170,4 @@ def _show_comparison(found: Any) -> None:
     from modelport.bench import compare
 
     _render.lines(*(words for words, _ in compare.remarks(found)))
-    _render.table("", compare.COLUMNS, [compare.cells(row) for row in found.rows])
+    _render.table("", compare.columns(found), [compare.cells(row) for row in found.rows])
