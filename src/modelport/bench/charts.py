@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from modelport.bench.compare import Compared
 from modelport.bench.load import REQUEST_RATE
@@ -28,6 +29,8 @@ def latency_over_rate(series: Series) -> str:
         for (name, points), colour in zip(series.items(), COLOURS, strict=False):
             for percent, style in ((50, "-"), (99, ":")):
                 known = [(p, value) for p in points if (value := getattr(p, f"p{percent}_ms")) is not None]
+                if not known:
+                    continue
                 axes.plot(
                     [p.rate.median for p, _ in known],
                     [value for _, value in known],
@@ -41,12 +44,13 @@ def latency_over_rate(series: Series) -> str:
                     for p, value in known:
                         axes.annotate(f"{p.load.value:g}", (p.rate.median, value), (3, -11), textcoords="offset points")
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
         axes.set_xlim(left=0)
         axes.set_xlabel("inferences per second")
         axes.set_ylabel("latency, ms")
-        axes.legend(frameon=False)
+        axes.legend(frameon=False) if axes.lines else None
 
     return _picture(draw, f"Latency against throughput; the numbers are the {_kind(series)}")
 

@@ -11,6 +11,11 @@ import io
 import re
 from dataclasses import dataclass
 
+# They sum up to the mean latency, which has a column of its own only where --percentile is not given.
+_PARTS = (
+    *("Client Send", "Network+Server Send/Recv", "Server Queue"),
+    *("Server Compute Input", "Server Compute Infer", "Server Compute Output", "Client Recv"),
+)
 _SERVER = re.compile(r"^ *Server: *\n(?P<lines>(?:[ \t]+\S.*\n)+)", re.MULTILINE)
 _STEP = re.compile(
     r"^ *(?P<model>[\w.-]+), version: *(?P<version>\d*) *\n(?P<lines>(?:[ \t]+[A-Z].*\n)+)", re.MULTILINE
@@ -95,7 +100,7 @@ def read(table: str, words: str) -> Measured:
         ValueError: Something is not there.
     """
     (row,) = csv.DictReader(io.StringIO(table))
-    mean = float(_number(r"Avg latency: ([\d.]+) usec", words))  # not in the table where --percentile is given
+    mean = sum(float(row[part]) for part in _PARTS)
     server = _server(words)
     steps = tuple(
         Step(model=found["model"], version=found["version"], served=_served(found["lines"]))

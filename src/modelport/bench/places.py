@@ -11,7 +11,7 @@ import json
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -95,11 +95,12 @@ def wanted(repository: Path, model: str, version: int | None) -> Wanted:
     return Wanted(model=model, version=version)
 
 
-def at(url: str, *, token: str | None = None) -> Place:
-    """The server at a URL.
+def at(url: str, *, repository: Path | None = None, token: str | None = None) -> Place:
+    """The server at a URL; where it is the running one of the repository, what opens its statistics is known.
 
     Args:
         url: With `http`, `https`, `grpc` or `grpcs`.
+        repository: A model repository; None to ask no server.
         token: Bearer token; perf_analyzer's command line, which others on this machine can read, will hold it.
 
     Raises:
@@ -112,6 +113,10 @@ def at(url: str, *, token: str | None = None) -> Place:
             why="it begins with http://, https://, grpc:// or grpcs://, and names a host",
             fix="such as http://127.0.0.1:8000",
         )
+    handle = _handle(repository, parts.hostname, parts.port) if repository is not None else None
+    if handle is not None:
+        protocol = GRPC if parts.scheme.startswith(GRPC) else HTTP
+        return replace(_place(handle, protocol, "url", url), url=url.rstrip("/"))
     headers = {} if not token else {"authorization": f"Bearer {token}"}
     http_url = url.rstrip("/") if parts.scheme.startswith("http") else ""
     return Place(url=url.rstrip("/"), kind="url", words=url, http_url=http_url, headers=headers)
@@ -184,6 +189,15 @@ def shelve(repository: Path, versions: Sequence[Wanted], folder: Path) -> Path:
             if not (folder / step).exists():
                 (folder / step).symlink_to((repository / step).resolve())
     return folder
+
+
+def _handle(repository: Path, host: str, port: int | None) -> ServerHandle | None:
+    """The running server of the repository, if it is the one that listens there."""
+    with contextlib.suppress(ServerError):  # whether it hangs is not the question here
+        handle = connection.find(repository)
+        if handle is not None and port in handle.ports.values() and host in (handle.host, "localhost"):
+            return handle
+    return None
 
 
 def _steps(repository: Path, model: str) -> set[str]:

@@ -86,12 +86,16 @@ def words(job: Job) -> str:
 
 def _by_url(asked: Asked) -> list[tuple[str, int | None, Place]]:
     """One target at the URL, or two at one URL, or one at two."""
-    first = (*parse_reference(asked.reference), places.at(asked.url or "", token=asked.token))
+    first = (*parse_reference(asked.reference), _at(asked, asked.url or ""))
     if asked.against is None:
         return [first]
     if asked.second_url is not None:
-        return [first, (first[0], first[1], places.at(asked.second_url, token=asked.token))]
+        return [first, (first[0], first[1], _at(asked, asked.second_url))]
     return [first, (*parse_reference(asked.against), first[2])]
+
+
+def _at(asked: Asked, url: str) -> Place:
+    return places.at(url, repository=asked.repository, token=asked.token)
 
 
 def _by_repository(asked: Asked, stack: contextlib.ExitStack, report: Report) -> list[tuple[str, int | None, Place]]:
