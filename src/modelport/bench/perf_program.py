@@ -55,11 +55,12 @@ def data_folder() -> Path:
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share") / "modelport"
 
 
-def find(data: Path | None = None) -> Program:
+def find(data: Path | None = None, *, path: str | None = None) -> Program:
     """The program that `modelport bench --install` put into the data folder; else the one on PATH.
 
     Args:
         data: The data folder; by default `data_folder()`.
+        path: Folders to look in, as in PATH; by default PATH and the folder of this Python's programs.
 
     Raises:
         EnvironmentUnfitError: There is none, or it does not run.
@@ -67,8 +68,8 @@ def find(data: Path | None = None) -> Program:
     own = (data_folder() if data is None else data) / NAME
     if (own / NAME).is_file():
         return check(own / NAME, libraries=own / "lib", version=_installed(own))
-    folders = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
-    found = shutil.which(NAME, path=folders)
+    folders = [os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)] if path is None else [path]
+    found = shutil.which(NAME, path=os.pathsep.join(folders))
     if found is None:
         raise EnvironmentUnfitError(
             "perf_analyzer is not installed",

@@ -119,16 +119,12 @@ def _inputs(asked: Asked, model: str, version: int | None, path: Path, name: str
         wanted = places.wanted(asked.repository, model, version)
         written = golden.write(version_folder(asked.repository, model, wanted.version), path)
     except RepositoryError as exc:
-        if asked.inputs == GOLDEN or (asked.url is None and not _has_folder(asked, model)):
+        if asked.inputs == GOLDEN:
             raise
         report(f"{name}: random inputs, for there are no golden ones: {exc.what}")
         return None
     report(f"{name}: its inputs are the golden ones of {wanted}")
     return written
-
-
-def _has_folder(asked: Asked, model: str) -> bool:
-    return (asked.repository / model).is_dir()
 
 
 def _own_inputs(flags: tuple[str, ...]) -> bool:
