@@ -142,7 +142,7 @@ def serving(
     missing = [str(w) for w in versions if handle is not None and w.version not in handle.ready_versions(w.model)]
     if handle is not None and not missing:
         report(f"measuring in the running server of {repository}")
-        yield _place(handle, protocol, "running", f"the running server of {repository}")
+        yield _place(handle, protocol, "running", "the repository's running server")
         return
     reason = f"{', '.join(missing)} is not loaded in the running server" if missing else "no server is running"
     report(f"{'as asked for' if own else reason}: starting a temporary server")
