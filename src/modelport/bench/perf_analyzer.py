@@ -26,6 +26,7 @@ from modelport.errors import ProcessError, UsageError
 WINDOWS = 3  # as many as perf_analyzer takes at least
 _ANY_SPREAD = "1000000"  # percent
 _LOOK_S = 0.05
+_STOP_S = 5.0
 _SILENT_S = 60.0  # beyond the windows: connecting, reading the inputs, ending
 _OUTPUT_BYTES = 100 * 1024  # perf_analyzer's own size of an output in shared memory
 _HELP = "Usage: "
@@ -134,7 +135,7 @@ def shown(words: Sequence[str]) -> list[str]:
 def measure(program: Program, job: Job, load: Load, *, folder: Path) -> Measured:
     """Run perf_analyzer once.
 
-    It is ended with this process: by Ctrl-C as well, and with SIGINT, on which it gives its shared memory back.
+    It is ended with this process, by Ctrl-C as well.
 
     Args:
         program: perf_analyzer.
@@ -162,7 +163,10 @@ def measure(program: Program, job: Job, load: Load, *, folder: Path) -> Measured
         except (ValueError, KeyError) as exc:
             raise _failed(job, load, words, text, f"its output was not understood: {exc}") from exc
     finally:
-        child.stop(grace_s=5.0, first=signal.SIGINT)
+        if job.shared_memory:  # on SIGINT it gives it back, when the window that it measures is over
+            child.stop(grace_s=_STOP_S + 2 * job.interval_s, first=signal.SIGINT)
+        else:
+            child.stop(grace_s=_STOP_S)
 
 
 def _wait(child: Child, job: Job) -> int | None:

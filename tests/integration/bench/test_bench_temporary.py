@@ -63,7 +63,7 @@ def test_ctrl_c_stops_everything(data, repository, tmp_path):
     """The temporary server, perf_analyzer, its shared memory and all files are gone; nothing is written."""
     before = set(Path("/dev/shm").iterdir())
     command = [sys.executable, "-m", "modelport", "bench", "scale", "-r", str(repository), "--shared-memory"]
-    command += ["--concurrency", "2", "--interval", "20", "-o", "e.json"]
+    command += ["--concurrency", "2", "--interval", "3", "-o", "e.json"]
     scratch = tmp_path / "tmp"
     scratch.mkdir()
     env = {**os.environ, "XDG_DATA_HOME": str(data), "TMPDIR": str(scratch)}
