@@ -115,7 +115,13 @@ def _wrong(asked: Asked, urls: list[str]) -> list[tuple[str, str, str]]:
     elif asked.protocol is not None and any(_protocol(url) != asked.protocol for url in urls):
         found.append((f"--protocol {asked.protocol} is not what the URL says", "its scheme does", "leave one out"))
     if asked.inputs not in INPUTS:
-        found.append((f"--inputs {asked.inputs!r} is not known", "", f"give one of {', '.join(INPUTS)}"))
+        found.append(
+            (
+                f"--inputs {asked.inputs!r} is not known",
+                "there are golden and random ones",
+                f"give one of {', '.join(INPUTS)}",
+            )
+        )
     for option, count in (("--batch-size", asked.batch_size), ("--repeats", asked.repeats)):
         if count < 1:
             found.append((f"{option} {count} cannot be used", "it is at least 1", "give 1 or more"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -14,21 +13,6 @@ from modelport.errors import UsageError
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
 _ONLY_IN_REPORT = ("client ms", "network ms")  # a terminal is narrow
-
-
-class Protocol(str, Enum):
-    """What Triton speaks."""
-
-    http = "http"
-    grpc = "grpc"
-
-
-class Inputs(str, Enum):
-    """What is sent."""
-
-    auto = "auto"
-    golden = "golden"
-    random = "random"
 
 
 @app.command("bench")
@@ -51,7 +35,10 @@ def bench_command(
         Optional[str],  # noqa: UP045
         typer.Option(help="Measure this in turns with it: NAME, NAME/VERSION, or the URL of another server."),
     ] = None,
-    protocol: Annotated[Optional[Protocol], typer.Option(help="Left out: `http`, or what the URL says.")] = None,  # noqa: UP045
+    protocol: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="`http` or `grpc`. Left out: `http`, or what the URL says."),
+    ] = None,
     concurrency: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Requests on the way: `8`, `1,4,16`, `1:32` (doubled each time: the default), `1:32:4`."),
@@ -65,8 +52,8 @@ def bench_command(
         bool, typer.Option("--shared-memory", help="Hand tensors over in shared memory, on one machine.")
     ] = False,
     inputs: Annotated[
-        Inputs, typer.Option(help="`golden`, `random`, or `auto`: golden ones where the repository has some.")
-    ] = Inputs.auto,
+        str, typer.Option(help="`golden`, `random`, or `auto`: golden ones where the repository has some.")
+    ] = "auto",
     repeats: Annotated[int, typer.Option(help="Rounds. Each measures everything once, in turns.")] = 3,
     interval_s: Annotated[float, typer.Option("--interval", help="Seconds of one window; each run takes three.")] = 1.0,
     output: Annotated[
@@ -103,12 +90,12 @@ def bench_command(
             against=against,
             repository=repository,
             url=url,
-            protocol=protocol.value if protocol else None,
+            protocol=protocol,
             concurrency=concurrency,
             request_rate=request_rate,
             batch_size=batch_size,
             shared_memory=shared_memory,
-            inputs=inputs.value,
+            inputs=inputs,
             repeats=repeats,
             interval_s=interval_s,
             token=token(token_file),
