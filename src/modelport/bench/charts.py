@@ -17,7 +17,13 @@ from modelport.bench.summary import Point
 # Told apart by people who see few colours, too (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 PARTS = {"client": "#999999", "network": "#56B4E9", "queue": "#E69F00", "compute": "#009E73"}
-_SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "modelport", "font.family": "sans-serif", "font.size": 10}
+_SETTINGS: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "modelport",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.parse_math": False,  # a name is a name, whatever letters it has
+}
 
 Series = Mapping[str, Sequence[Point]]
 

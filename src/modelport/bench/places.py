@@ -107,11 +107,11 @@ def at(url: str, *, repository: Path | None = None, token: str | None = None) ->
         UsageError: It is no such URL.
     """
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https", "grpc", "grpcs") or not parts.hostname:
+    if parts.scheme not in ("http", "https", "grpc", "grpcs") or not parts.hostname or "@" in parts.netloc:
         raise UsageError(
-            f"{url!r} is no server's URL",
-            why="it begins with http://, https://, grpc:// or grpcs://, and names a host",
-            fix="such as http://127.0.0.1:8000",
+            f"{url.rpartition('@')[2]!r} is no server's URL",
+            why="it begins with http://, https://, grpc:// or grpcs://, and names a host, and nobody's password",
+            fix="such as http://127.0.0.1:8000; a bearer token goes into a file, for --token-file",
         )
     handle = _handle(repository, parts.hostname, parts.port) if repository is not None else None
     if handle is not None:

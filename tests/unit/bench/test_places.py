@@ -74,10 +74,11 @@ def test_a_url_says_how_the_server_is_reached(url, protocol, secure, address):
     assert place.headers == {"authorization": "Bearer abc"} and "abc" not in repr(place)
 
 
-@pytest.mark.parametrize("url", ["ftp://there", "127.0.0.1:8000", "http://", ""])
+@pytest.mark.parametrize("url", ["ftp://there", "127.0.0.1:8000", "http://", "http://me:secret@there", ""])
 def test_anything_else_is_no_url(url):
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as caught:
         places.at(url)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_server_that_tells_nothing_of_itself_is_no_failure():

@@ -14,7 +14,7 @@ from modelport.bench import compare, report
 @pytest.fixture
 def both(result):
     rates = {1: [100.0, 101.0, 99.0], 8: [300.0, 500.0, 310.0], 32: [320.0, 330.0, 310.0]}
-    return result("net/1", rates), result("net/2 & <more>", {load: [r * 2 for r in x] for load, x in rates.items()})
+    return result("net/1", rates), result("net/2 & <more> $x", {load: [r * 2 for r in x] for load, x in rates.items()})
 
 
 def test_the_page_loads_and_runs_nothing(both):
