@@ -10,6 +10,8 @@ SHELL := /bin/bash
 VENV  := .venv
 BIN   := $(VENV)/bin
 export PYTHON PIP_ARGS PYTEST_ARGS VENV
+# setup.sh installs packages uncompiled. Where this is set, as in many containers, every process would compile all anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test serve bench lint format docs lock clean

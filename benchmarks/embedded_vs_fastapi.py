@@ -21,12 +21,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 import modelport
 from modelport.bench import interleave, peer, results, variant
 from modelport.bench.interleave import Run, Target
 from modelport.bench.requests import Request, send, triton_request
+from modelport.convert.runtime import onnxruntime
 from modelport.repository.layout import version_folder
 from modelport.server import EmbeddedServer
 

@@ -78,7 +78,8 @@ def make(root: Path, models: int, versions: int) -> None:
 def run(argv: list[str]) -> tuple[dict[str, float], str]:
     """One run of the command: seconds on the clock and on the CPU, and what it printed."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "modelport", *argv], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "modelport", *argv]
+    done = subprocess.run(command, env=results.environment(), capture_output=True, text=True, check=True)
     wall_s, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"wall_s": wall_s, "cpu_s": cpu_s}, done.stdout

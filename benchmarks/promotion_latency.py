@@ -142,7 +142,7 @@ def promote(repository: Path) -> tuple[float, Row]:
         str(repository),
         "--json",
     ]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = subprocess.run(command, env=results.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"the command failed: {done.stderr}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -33,9 +33,11 @@ code of its error, such as 30 for a repository that is not there, and 2 for an o
 
 **Repairs.** `--fix` corrects a `config.pbtxt` with a small change of its text, so that comments and layout stay; the
 result is read again and used only when nothing else changed. What does not belong is moved. Nothing is deleted: old
-configurations and what was moved are under `<repository>.state/set-aside/<time>/`, at the path that they had. A running
-server sees a change with its next load of the model. Do not repair while somebody copies files into the repository.
-The one thing that is removed is what killed commands of modelport left behind in the state folder.
+configurations and what was moved are under `<repository>.state/set-aside/<time>/`, at the path that they had. What
+somebody works with stays: folders of version control, what a configuration names, what lies behind a link; so does a
+version policy that follows the folders, in a model that modelport does not keep. A running server sees a change with
+its next load of the model. Do not repair while somebody copies files into the repository. The one thing that is removed
+is what killed commands of modelport left behind in the state folder.
 
 **Targets.** What a container is checked for:
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED_MEMORY = Path("/dev/shm")
 SERVER_PROGRAMS = ("tritonserver", "triton_python_b")  # beginnings: the kernel keeps 15 letters of a name
 MARK = "MODELPORT_TEST_SESSION"
+BEFORE = pytest.StashKey[tuple[str | None, set[Path]]]()
+LEFT = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(scope="session")
@@ -62,21 +64,40 @@ def no_variables() -> None:
         del os.environ[name]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def nothing_left_behind() -> Iterator[None]:
-    """After the last test: no server process of this session, and no new shared memory that nobody uses."""
-    outer = os.environ.get(MARK)
-    os.environ[MARK] = mark = f"{os.getpid()}-{time.time_ns()}"
-    before = set(SHARED_MEMORY.iterdir())
-    yield
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Mark this run's processes, and remember whose shared memory was there before; workers inherit the mark."""
+    if not _is_worker(session):
+        session.config.stash[BEFORE] = os.environ.get(MARK), set(SHARED_MEMORY.iterdir())
+        os.environ[MARK] = f"{os.getpid()}-{time.time_ns()}"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """After the last test of all workers: no server process of this run, and no new shared memory that nobody uses."""
+    if _is_worker(session):
+        return
+    outer, before = session.config.stash[BEFORE]
     deadline = time.monotonic() + 5.0
-    while (left := _left_behind(mark, before)) and time.monotonic() < deadline:
+    while (left := _left_behind(os.environ[MARK], before)) and time.monotonic() < deadline:
         time.sleep(0.2)
     if outer is None:
         del os.environ[MARK]
     else:
         os.environ[MARK] = outer
-    assert not left, f"the tests left behind: {', '.join(left)}"
+    session.config.stash[LEFT] = left
+    if left:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left behind."""
+    if left := config.stash.get(LEFT, []):
+        terminalreporter.section("left behind", red=True)
+        terminalreporter.line(f"the tests left behind: {', '.join(left)}")
+
+
+def _is_worker(session: pytest.Session) -> bool:
+    """Whether this is one of the processes among which pytest-xdist shares out the tests."""
+    return hasattr(session.config, "workerinput")
 
 
 def _left_behind(mark: str, before: set[Path]) -> list[str]:

@@ -32,27 +32,25 @@ def guarded(action: Callable[[], object], *, program: str) -> int:
         with _signals_exit():
             action()
     except ModelportError as exc:
-        _render.ERR.print(f"{program}: {exc}", markup=False, soft_wrap=True)
+        _render.error(f"{program}: {exc}")
         return exc.exit_code
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 0 if exc.code is None else 1
     except KeyboardInterrupt:
-        _render.ERR.print(f"{program}: stopped by Ctrl-C")
+        _render.error(f"{program}: stopped by Ctrl-C")
         return 130
     except BrokenPipeError:
         return 141
     except Exception as exc:
         missing = _missing_package(exc)
         if missing is not None:
-            _render.ERR.print(f"{program}: {missing}", markup=False, soft_wrap=True)
+            _render.error(f"{program}: {missing}")
             return missing.exit_code
-        _render.ERR.print(
+        _render.error(
             f"{program}: unexpected {type(exc).__name__}: {exc}\n"
             "  why: this is a defect of modelport, not of your input\n"
             f"  do:  report it with these lines (modelport {__version__}, Python {sys.version.split()[0]}):\n"
-            f"{traceback.format_exc()}",
-            markup=False,
-            soft_wrap=True,
+            f"{traceback.format_exc()}"
         )
         return UNEXPECTED_EXIT_CODE
     return 0
@@ -62,12 +60,12 @@ def guarded(action: Callable[[], object], *, program: str) -> int:
 def _signals_exit() -> Iterator[None]:
     """SIGTERM, and SIGHUP of a closed terminal, become `SystemExit`, so that what was started is stopped.
 
-    Only the main thread can set that.
+    A SIGHUP that is ignored (`nohup`) stays so. Only the main thread can set that.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
     before = {number: signal.signal(number, lambda which, _: sys.exit(128 + which)) for number in numbers}
     try:
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,18 +17,20 @@ from rich.markup import escape
 from rich.table import Table
 
 LONG = 200  # rows
+_SPACES = "\n\t\N{NO-BREAK SPACE}\N{IDEOGRAPHIC SPACE}"
 WIDTH_OF_A_FILE = 200  # columns, where output does not go to a terminal
 OUT = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
 ERR = Console(stderr=True, highlight=False, emoji=False)
 
 
-def as_json(value: Any) -> None:
-    """Print dataclasses, arrays and paths as JSON; an item of a long list takes one line."""
+def as_json(value: Any, *, line: bool = False) -> None:
+    """Print dataclasses, arrays and paths as JSON; NaN and infinity are null. One line with `line`, or for each item
+    of a long list."""
     if isinstance(value, list) and len(value) > LONG:
         items = ",\n".join(f"  {json.dumps(_plain(item), ensure_ascii=False)}" for item in value)
         print(f"[\n{items}\n]")  # noqa: T201
         return
-    print(json.dumps(_plain(value), indent=2, ensure_ascii=False))  # noqa: T201 - rich would wrap long lines
+    print(json.dumps(_plain(value), indent=None if line else 2, ensure_ascii=False))  # noqa: T201 - rich would wrap long lines
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -44,9 +47,14 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 
 def lines(*texts: str) -> None:
-    """Print lines as they are, never wrapped."""
+    """Print lines as they are, never wrapped; letters that steer a terminal are shown as `?`."""
     for text in texts:
-        OUT.print(escape(text), soft_wrap=True)
+        OUT.print(escape(_harmless(text)), soft_wrap=True)
+
+
+def error(text: str) -> None:
+    """The same on standard error."""
+    ERR.print(escape(_harmless(text)), soft_wrap=True)
 
 
 def clear() -> None:
@@ -89,6 +97,11 @@ def _numbers(rows: Sequence[Sequence[object]], index: int) -> bool:
     return all(isinstance(row[index], (int, float)) for row in rows)
 
 
+def _harmless(text: str) -> str:
+    """Files and servers that are not ours have a say in what is printed; what they say moves no cursor."""
+    return "".join(c if c.isprintable() or c in _SPACES else "?" for c in text)
+
+
 def _cell(value: object) -> str:
     """A cell on one line, in which nothing controls the terminal."""
     if isinstance(value, float):
@@ -102,6 +115,8 @@ def _cell(value: object) -> str:
 def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, int)):
         return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):

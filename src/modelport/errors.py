@@ -254,7 +254,10 @@ class RemoteError(ClientError):
 
 
 class UnavailableError(RemoteError):
-    """The server cannot answer now, and may in a while: overloaded, starting, or a process of the model has ended."""
+    """The server cannot answer now, and may in a while.
+
+    It is overloaded or starting, its caller asked too often (429), or a process of the model has ended.
+    """
 
     exit_code = 55
 

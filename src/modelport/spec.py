@@ -164,10 +164,6 @@ class ModelSpec:
         """True when every tensor has a batch axis in front of `dims`."""
         return self.max_batch_size > 0
 
-    def full_shape(self, tensor: TensorSpec) -> tuple[int, ...]:
-        """The tensor's shape in a request: with the batch axis as -1 where there is one."""
-        return (VARIES, *tensor.dims) if self.batched else tensor.dims
-
 
 def _word(value: object) -> str:
     """What a framework calls an element type."""

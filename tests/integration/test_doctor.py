@@ -93,6 +93,7 @@ REFUSED = {
     "shapes": Spoilt(rule="onnx-tensors", shape=("batch", 4)),
     "fixed": Spoilt(rule="onnx-batch-axis", shape=(1, 3)),
     "tensor": Spoilt(rule="onnx-tensors", changes=(('"y"', '"z"'),)),
+    "optional": Spoilt(rule="onnx-tensors", changes=(("dims: 3 }\noutput", "dims: 3 optional: true }\noutput"),)),
     "flow_model": Spoilt(rule="ensemble-model", config=FLOW, changes=(('"good"', '"nowhere"'),)),
     "flow_tensor": Spoilt(rule="ensemble-tensor", config=FLOW, changes=(('key: "x"', 'key: "q"'),)),
     "flow_type": Spoilt(
@@ -109,7 +110,7 @@ TAKEN = {
     "unnamed": Spoilt(rule="", changes=(('name: "NAME"\n', ""),)),
     "older": Spoilt(rule="", changes=(('backend: "onnxruntime"', 'platform: "onnxruntime_onnx"'),)),
     "guessed": Spoilt(rule="backend-missing", changes=(('backend: "onnxruntime"\n', ""),)),
-    "floating": Spoilt(rule="policy-floating", changes=((POLICY, "version_policy { all { } }\n"),)),
+    "floating": Spoilt(rule="", changes=((POLICY, "version_policy { all { } }\n"),)),
     "ungrouped": Spoilt(rule="instances-missing", changes=(("instance_group { count: 1 kind: KIND_AUTO }\n", ""),)),
     "runtime": Spoilt(rule="runtime-set", add='runtime: "model.py"\n'),
     "pointless": Spoilt(

@@ -144,10 +144,12 @@ class Service:
         assert handle is not None
         return handle.ready_versions(model)
 
-    def metric(self, name: str) -> float:
+    def metrics(self, name: str) -> list[str]:
         with urllib.request.urlopen(f"{self.health}/metrics", timeout=10) as response:
-            lines = response.read().decode().splitlines()
-        return float(next(line.split()[-1] for line in lines if line.startswith(name)))
+            return [line for line in response.read().decode().splitlines() if line.startswith(name)]
+
+    def metric(self, name: str) -> float:
+        return float(self.metrics(name)[0].split()[-1])
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
@@ -297,9 +299,26 @@ def test_broken_and_hostile_drops_are_reported_with_the_reason_and_never_served(
     assert {n for n, row in rows.items() if row["state"] == "broken"} == set(range(2, 10)), listed.stdout
     assert all(reasons[n].split(":")[0] in rows[n]["problem"] for n in range(2, 10))
     assert service.metric('modelport_drops_total{result="refused"}') == refused + 8
+    told = service.metrics('modelport_drop_problem{model="besieged"')
+    assert len(told) == 8 and all('result="refused"' in line for line in told)
+    assert any('version="4"' in line and "expected are the inputs x" in line for line in told)
     assert service.loaded("besieged") == (1,) and not mark.exists()
     assert (state_folder(service.repository) / "set-aside" / "besieged" / "-3").is_dir() and (model / "12.tmp").is_dir()
     assert caller.versions() == [1.0]
+
+
+def test_a_whole_model_that_is_copied_in_is_not_loaded_by_the_configuration_that_it_brings(service, tmp_path):
+    """Not before it was checked; one that is code is refused, and nothing loads it from then on."""
+    mark, waiting = tmp_path / "it ran", tmp_path / "code" / "1"
+    waiting.mkdir(parents=True)
+    (waiting / "model.py").write_text(f"open({str(mark)!r}, 'w').close()")
+    config = (service.repository / "calm" / "config.pbtxt").read_text()
+    config = config.replace('"calm"', '"code"').replace('"onnxruntime"', '"python"').replace("model.onnx", "model.py")
+    (waiting.parent / "config.pbtxt").write_text(config)
+    waiting.parent.rename(service.repository / "code")
+    (event,) = service.wait("code", "drop_refused")
+    assert "this is code" in event.text and serving_version(service.repository, "code") is None
+    assert service.loaded("code") == () and not mark.exists()
 
 
 def test_a_drop_whose_manifest_came_first_is_waited_for(service, calling):

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -31,7 +32,7 @@ from modelport.errors import (
     ServerTimeoutError,
     VersionNotFoundError,
 )
-from modelport.server import EmbeddedServer, shared_memory
+from modelport.server import EmbeddedServer, ports, shared_memory
 from modelport.server.secret import visible
 
 FREE = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
@@ -76,9 +77,9 @@ def small(tmp_path, make_graph, zoo):
 def gone(server, pid, prefix):
     """Whether nothing of a start is left: processes of its session, shared memory, listeners."""
     session = [p.pid for p in psutil.process_iter() if _session(p.pid) == pid]
-    ports = [int(url.split(":")[2].partition("/")[0]) for url in (server.http_url, server.grpc_url, server.metrics_url)]
+    used = [int(url.split(":")[2].partition("/")[0]) for url in (server.http_url, server.grpc_url, server.metrics_url)]
     listening = [c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
-    return not session and not shared_memory.entries(prefix) and not set(ports) & set(listening)
+    return not session and not shared_memory.entries(prefix) and not set(used) & set(listening)
 
 
 def _session(pid):
@@ -229,6 +230,10 @@ def test_what_must_not_reach_triton_is_refused_before(server, zoo, make_graph):
     for name in ("../good", "a;id", "$(id)", "a b"):
         with pytest.raises(InvalidNameError):
             server.load(name)
+        with pytest.raises(InvalidNameError):
+            server.unload(name)
+    with pytest.raises(ModelNotFoundError, match="there is no model 'absent'"):
+        server.unload("absent")
     stray = put(zoo, make_graph, "stray").parents[1] / "triton_python_backend_stub"
     stray.write_text("#!/bin/sh\n")
     with pytest.raises(InvalidNameError, match="triton_python_backend_stub"):
@@ -286,6 +291,22 @@ def test_a_taken_port_is_named_with_its_holder(small, server):
         EmbeddedServer(small, http_port=port, grpc_port=0, metrics_port=0).start()
     assert caught.value.port == port
     assert f"tritonserver (process {server.pid})" in caught.value.why
+
+
+def test_a_port_that_was_free_a_moment_ago_is_replaced_by_another(small, monkeypatch):
+    """Another process may take it before Triton does; that is an error only where this very port was asked for."""
+    choose, rivals = ports.choose, []
+
+    def beaten(host, wanted, **more):
+        chosen = choose(host, wanted, **more)
+        if not rivals:
+            rivals.append(socket.create_server((host, chosen["HTTP"])))
+        return chosen
+
+    monkeypatch.setattr(ports, "choose", beaten)
+    with EmbeddedServer(small, **FREE) as server:
+        assert server.ready_versions("good") == (1,)
+        assert rivals.pop().getsockname()[1] != int(server.http_url.rpartition(":")[2])
 
 
 def test_no_model_that_loads_is_an_error_and_leaves_nothing(small):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
 from collections import Counter
@@ -27,6 +28,8 @@ from modelport.bench.open_loop import Reply
 from modelport.bench.requests import Request, triton_request
 from modelport.errors import DeadlineError, RemoteError
 from modelport.server import EmbeddedServer, shared_memory
+
+pytestmark = pytest.mark.alone
 
 REFUSED_WITHIN_S = 1.0
 REFUSED_WITHIN_RUNS = 25  # where that is longer: on a machine that is busy with something else
@@ -90,7 +93,7 @@ def request_of(model: str) -> Request:
     return triton_request(model, {"x": X}, "y")
 
 
-def capacity(server, model, seconds=2.0) -> tuple[float, np.ndarray, float]:
+def capacity(server, model, seconds=1.0) -> tuple[float, np.ndarray, float]:
     """Answers per second with sixteen callers, the golden answer, and the seconds that it takes alone."""
     alone = open_loop.drive(server.http_url, request_of(model), rate_per_s=5, seconds=1)
     golden = np.frombuffer(alone[0].body, np.float32)
@@ -249,7 +252,7 @@ def overload(server, model: str, seconds: float) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_ten_times_the_capacity(server, model):
     """The excess is refused within a second with 503, what is answered is right, and it is normal again soon."""
-    overload(server, model, seconds=8)
+    overload(server, model, seconds=4)
 
 
 @pytest.mark.soak
@@ -258,6 +261,29 @@ def test_ten_times_the_capacity(server, model):
 def test_ten_times_the_capacity_for_a_minute(server, model):
     """The same for a minute: nothing piles up anywhere."""
     overload(server, model, seconds=60)
+
+
+def test_each_broken_promise_is_noticed():
+    """Negative control of the checks themselves; memory is really taken."""
+    golden = np.ones(4, np.float32)
+
+    def reply(status=200, body=golden, took_s=0.1):
+        return Reply(sent_s=0.0, took_s=took_s, status=status, body=body.tobytes())
+
+    good = [reply(), reply(503)]
+    for replies, words in (
+        (good, None),
+        ([*good, reply(body=golden + 1)], "1 wrong answers"),
+        ([*good, reply(503, took_s=1.1)], "refused after 1.10 s"),
+        ([*good, reply(open_loop.LATE)], "neither answered nor refused"),
+        (good[:1], "nobody was refused"),
+        (good[1:], "nobody was answered"),
+    ):
+        assert [one[: len(words or "")] for one in violations(replies, golden, 0.01, 1e9)] == ([words] if words else [])
+    with Memory(os.getpid()) as memory:
+        taken = b"x" * (2 * GROWTH_BYTES)
+        assert wait_until(lambda: memory.most - memory.before > GROWTH_BYTES, timeout_s=5)
+        del taken
 
 
 def test_an_unbounded_line_breaks_the_promise(make_graph, zoo, tmp_path):
@@ -304,7 +330,7 @@ def test_grpc_callers_are_refused_as_soon(server):
                 tasks.append(asyncio.create_task(ask(stub)))
             await asyncio.gather(*tasks)
 
-    asyncio.run(load(4))
+    asyncio.run(load(3))
     assert {outcome for outcome, _ in seen} == {"right", "UNAVAILABLE"}
     assert max(took for outcome, took in seen if outcome == "UNAVAILABLE") <= within_s
 
@@ -312,12 +338,12 @@ def test_grpc_callers_are_refused_as_soon(server):
 def test_the_client_takes_a_refusal_as_not_now(server, protocol):
     """A refusal may be tried again, is tried again inside the deadline, and after the load it is answered."""
     url = server.http_url if protocol == "http" else server.grpc_url
-    rate, golden, _ = capacity(server, "batched", seconds=1)
+    rate, golden, _ = capacity(server, "batched")
     timeout_s, refusals, longest_s = 2.0, [], 0.0
     with ThreadPoolExecutor(1) as pool, Client(url, retries=0) as once, Client(url, timeout_s=timeout_s) as patient:
         once.spec("batched"), patient.spec("batched")
         load = pool.submit(
-            open_loop.drive, server.http_url, request_of("batched"), rate_per_s=10 * rate, seconds=6, patience_s=10
+            open_loop.drive, server.http_url, request_of("batched"), rate_per_s=10 * rate, seconds=4, patience_s=10
         )
         while not load.done():
             for client in (once, patient):

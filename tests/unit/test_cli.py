@@ -292,6 +292,10 @@ def test_what_is_not_there_is_one_clear_error(run, repository, argv, code, word)
     assert run(*argv, "-r", repository).is_clear_error(code, word)
 
 
+def test_what_is_no_version_is_none_for_a_caller_too(run):
+    assert run("infer", "net", "--version", "003", "--input", "x=[0]").is_clear_error(31, "003")
+
+
 @pytest.mark.parametrize("argv", [["list"], ["show", "net"], ["verify", "net"], ["serve"]], ids=" ".join)
 def test_a_missing_repository_is_one_clear_error(run, argv):
     assert run(*argv, "-r", "nowhere").is_clear_error(30, "nowhere")

@@ -17,7 +17,7 @@ ALLOWED = {
     "h5py": ("convert/",),
     "safetensors": ("convert/",),
     "onnx": ("convert/",),
-    "onnxruntime": ("convert/", "server/triton_backends/", "bench/"),
+    "onnxruntime": ("convert/runtime.py", "server/triton_backends/"),
     "onnxscript": (),
     "tritonclient": ("client/", "repository/config.py"),
     "google": ("convert/hostile/onnx_files.py", "repository/config.py"),

@@ -46,6 +46,15 @@ def test_nothing_in_a_cell_controls_the_terminal(capsys, rows):
     assert "a?[2Jb c d [bold]e?" in out and not re.search(r"[\x1b\r\x07]", out)
 
 
+def test_nothing_in_a_line_or_an_error_controls_the_terminal(capsys):
+    """A card that was copied in, a server's reason: lines stay lines, and spaces of any script stay."""
+    text = "# größe 模型\n\t[bold] a\xa0b\u3000c"
+    _render.lines(text + "\x1b[2J\r\x07\x9b\u202e")
+    _render.error(text + "\x1b]0;x\x07")
+    out, err = capsys.readouterr()
+    assert out.expandtabs() == text.expandtabs() + "?[2J????\n" and err.expandtabs() == text.expandtabs() + "?]0;x?\n"
+
+
 def test_a_long_list_is_the_same_json(capsys):
     rows = [{"name": "größe", "values": (i, 0.5, None)} for i in range(300)]
     _render.as_json(rows)
@@ -57,3 +66,9 @@ def test_a_long_list_is_the_same_json(capsys):
 def test_arrays_and_numbers_of_numpy_become_json(capsys):
     _render.as_json({"a": np.arange(2, dtype=np.float32), "n": np.int64(7), 3: (b"x", None)})
     assert json.loads(capsys.readouterr().out) == {"a": [0.0, 1.0], "n": 7, "3": ["x", None]}
+
+
+def test_what_json_has_no_word_for_is_null(capsys):
+    """Other readers than Python's refuse `NaN`."""
+    _render.as_json({"a": np.array([np.nan, -np.inf, 1], dtype=np.float32), "b": float("inf")})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {"a": [None, None, 1.0], "b": None}

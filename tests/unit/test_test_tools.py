@@ -14,11 +14,11 @@ import pytest
 def inner_pytest(tmp_path, root):
     """Runs pytest on one test file beside a copy of the shared conftest; gives (exit code, output)."""
 
-    def run(body: str, **env: str) -> tuple[int, str]:
+    def run(body: str, *options: str, **env: str) -> tuple[int, str]:
         (tmp_path / "conftest.py").write_text((root / "tests" / "conftest.py").read_text())
         (tmp_path / "test_inner.py").write_text(body)
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, tmp_path],
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, *options, tmp_path],
             env={**{k: v for k, v in os.environ.items() if k != "CI"}, **env},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -29,13 +29,14 @@ def inner_pytest(tmp_path, root):
     return run
 
 
-def test_a_forgotten_shared_memory_entry_fails_the_session(inner_pytest):
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "workers"])
+def test_a_forgotten_shared_memory_entry_fails_the_session(inner_pytest, options):
     entry = Path(f"/dev/shm/modelport-test-{os.getpid()}")
     try:
-        code, output = inner_pytest(f"def test_it():\n    open({str(entry)!r}, 'w').close()\n")
+        code, output = inner_pytest(f"def test_it():\n    open({str(entry)!r}, 'w').close()\n", *options)
     finally:
         entry.unlink(missing_ok=True)
-    assert code != 0 and f"left behind: {entry}" in output
+    assert code != 0 and output.count(f"left behind: {entry}") == 1
 
 
 def test_a_forgotten_server_process_fails_the_session(inner_pytest, tmp_path):

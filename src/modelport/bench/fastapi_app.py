@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 
 import numpy as np
-import onnxruntime
 from fastapi import FastAPI, Request, Response
 
 from modelport.bench.peer import MODEL_VARIABLE, THREADS_VARIABLE
+from modelport.convert.runtime import onnxruntime
 
 PATH = "/infer"
 

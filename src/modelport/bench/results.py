@@ -17,6 +17,7 @@ from typing import Any
 from modelport._process import run
 from modelport.errors import ProcessError
 
+NOT_COMPILED = "PYTHONDONTWRITEBYTECODE"
 UNSTABLE = 0.25  # a spread of more than this part of the median says that the machine was not quiet
 
 
@@ -44,6 +45,14 @@ def spread(values: Iterable[float]) -> Spread:
     """Median and range of at least one value."""
     seen = sorted(values)
     return Spread(median=statistics.median(seen), low=seen[0], high=seen[-1])
+
+
+def environment() -> dict[str, str]:
+    """The environment for a command whose time is taken: from its second run on it starts from compiled modules.
+
+    So it does after an installation. Many containers tell Python not to keep them, and each start takes twice as long.
+    """
+    return {name: value for name, value in os.environ.items() if name != NOT_COMPILED}
 
 
 def conditions(packages: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from modelport import _render
-from modelport.cli.app import Json, Repository, TokenFile, app, progress, token
+from modelport.cli.app import Json, Repository, TokenFile, app, progress, token, version_number
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
 
@@ -17,12 +17,15 @@ from modelport.repository.layout import DEFAULT_REPOSITORY
 def infer_command(
     model: Annotated[str, typer.Argument(help="Model name.")],
     inputs: Annotated[
-        list[str], typer.Option("--input", "-i", help="NAME=@FILE (.npy, .npz, .png, .jpg, .json) or NAME=JSON.")
+        list[str], typer.Option("--input", "-i", help="NAME=JSON, or NAME=@FILE (.npy .npz .json .txt .png .jpg).")
     ],
     url: Annotated[
         str, typer.Option("--url", "-u", envvar="MODELPORT_URL", help="Server (http, https, grpc, grpcs).")
     ] = "http://127.0.0.1:8000",
-    version: Annotated[Optional[int], typer.Option(help="Version; the serving one when left out.")] = None,  # noqa: UP045
+    version: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(parser=version_number, help="Version; the serving one when left out."),
+    ] = None,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds for the whole call.")] = 10.0,
     token_file: TokenFile = None,
     json: Json = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from modelport import _render
-from modelport.cli.app import Json, Repository, app
+from modelport.cli.app import Json, Repository, app, progress
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def doctor_command(
     """
     from modelport.commands.doctor import doctor
 
-    report = doctor(repository, models or (), target=target, fix=fix)
+    with progress(quiet=json or not fix) as told:
+        report = doctor(repository, models or (), target=target, fix=fix, report=told)
     if json:
         _render.as_json(report.as_json())
     else:
@@ -53,10 +54,10 @@ def doctor_command(
 
 def _show(report: Report) -> None:
     """What was done; what was found, by model; each rule's reason and repair once; the count."""
-    _render.lines(*map(_printable, report.done))
+    _render.lines(*report.done)
     serious = [finding for finding in report.findings if finding.severity != "note"]
     if serious:
-        found = [(f.model, f.severity, f.place, f.rule, _printable(f.what)) for f in serious]
+        found = [(f.model, f.severity, f.place, f.rule, f.what) for f in serious]
         _render.table("", ("model", "", "where", "rule", "found"), [_once(found, index) for index in range(len(found))])
     notes: dict[str, list[str]] = {}
     for finding in report.findings:
@@ -66,7 +67,7 @@ def _show(report: Report) -> None:
         _render.table("notes", ("rule", "where"), [(rule, _some(places)) for rule, places in sorted(notes.items())])
     reasons: dict[tuple[str, str, str], bool] = {}
     for f in report.findings:
-        reason = (f.rule, _printable(f.why), _printable(f.fix))
+        reason = (f.rule, f.why, f.fix)
         reasons[reason] = reasons.get(reason, False) or f.fixable
     if reasons:
         rows = [(rule, why, fix + (" (--fix does it)" if ours else "")) for (rule, why, fix), ours in reasons.items()]
@@ -82,7 +83,7 @@ def _show(report: Report) -> None:
 def _once(rows: Sequence[tuple[str, ...]], index: int) -> tuple[str, ...]:
     """A row with the model's name only where a new model begins."""
     same = index > 0 and rows[index - 1][0] == rows[index][0]
-    return ("" if same else _printable(rows[index][0]) or "(repository)", *rows[index][1:])
+    return ("" if same else rows[index][0] or "(repository)", *rows[index][1:])
 
 
 def _some(places: Sequence[str]) -> str:
@@ -92,7 +93,3 @@ def _some(places: Sequence[str]) -> str:
 
 def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)

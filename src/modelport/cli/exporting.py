@@ -85,21 +85,18 @@ def export_command(
             candidate=candidate,
             report=report,
         )
-        switched = None
-        if promote:
-            from modelport.lifecycle.change import promote as promoted
+    if not json:
+        _show_export(done)  # it is published, whatever comes of promoting it
+    switched = None
+    if promote:
+        from modelport.lifecycle.change import promote as promoted
 
+        with progress(quiet=json) as report:
             switched = promoted(done.model, done.version, repository=repository, report=report)
+        if not json:
+            show_switch(switched, json=False)
     if json:
         _render.as_json(done if switched is None else {"exported": done, "promoted": switched})
-        return
-    state = "promoted" if switched else "serving: the model's first" if done.serving else _candidate(done.model)
-    _render.lines(f"published {done.model} version {done.version} ({state})")
-    _comparison_table([(done.model, done.version, "artefact", c) for c in done.evidence.comparisons.values()])
-    if done.evidence.note:
-        _render.lines(f"note: {done.evidence.note}")
-    if switched is not None:
-        show_switch(switched, json=False)
 
 
 @app.command("verify")
@@ -129,8 +126,13 @@ def verify_command(
     _comparison_table([(v.model, v.version, f"{v.where}, {v.how}", c) for v in done for c in v.comparisons.values()])
 
 
-def _candidate(model: str) -> str:
-    return f"candidate: 'modelport promote {model}' lets it serve"
+def _show_export(done: Any) -> None:
+    candidate = f"candidate: 'modelport promote {done.model}' lets it serve"
+    state = "serving: the model's first" if done.serving else candidate
+    _render.lines(f"published {done.model} version {done.version} ({state})")
+    _comparison_table([(done.model, done.version, "artefact", c) for c in done.evidence.comparisons.values()])
+    if done.evidence.note:
+        _render.lines(f"note: {done.evidence.note}")
 
 
 def _comparison_table(rows: Sequence[tuple[str, int, str, Any]]) -> None:

@@ -23,7 +23,7 @@ def list_command(
     alias: Annotated[Optional[str], typer.Option(help="Only versions with this alias.")] = None,  # noqa: UP045
     state: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Only `serving`, `retired`, `candidate`, `broken`, `empty` or `loaded` ones."),
+        typer.Option(help="Only `serving`, `retired`, `candidate`, `unchecked`, `broken`, `empty` or `loaded` ones."),
     ] = None,
     framework: Annotated[
         Optional[str],  # noqa: UP045
@@ -39,7 +39,8 @@ def list_command(
     """List the models and versions of a repository, and how each stands.
 
     A version is *serving* (it answers requests that name no version), *retired* (it served before), a *candidate* (it
-    never served), or *broken*, with the reason. *loaded* ones answer requests that name them.
+    never served), *unchecked* (copied in, and not looked at yet), or *broken*, with the reason. *loaded* ones answer
+    requests that name them.
 
     Example: `modelport list 'digits*' --state candidate --metric 'accuracy>=0.95'`
     """
@@ -195,8 +196,8 @@ def prune_command(
     """Delete old versions, never one that is needed.
 
     These stay whatever `--keep` says: the version that serves, every loaded one, every one with an alias, the one that
-    a rollback goes to, and a folder without a manifest, which may still be being copied in. Of all others, candidates
-    among them, the `--keep` highest numbers stay. No number is ever given again.
+    a rollback goes to, and an unchecked one, which may still be being copied in. Of all others, candidates among them,
+    the `--keep` highest numbers stay. No number is ever given again.
 
     Example: `modelport prune digits_cnn --keep 3 --dry-run`
     """

@@ -5,13 +5,18 @@ from __future__ import annotations
 import itertools
 import sys
 from enum import Enum
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from modelport import _render
 from modelport.cli.app import Json, Repository, app
+from modelport.errors import ServerError
+from modelport.repository.events import as_text
 from modelport.repository.layout import DEFAULT_REPOSITORY
+
+if TYPE_CHECKING:
+    from modelport.commands.status import Status, VersionStatus
 
 
 class LogFormat(str, Enum):
@@ -105,25 +110,38 @@ def status_command(
     repository: Repository = DEFAULT_REPOSITORY,
     json: Json = False,
 ) -> None:
-    """Show what the running service of a repository does now: server, models, versions, rates, errors, last events.
+    """Show what the running service of a repository does now: server, models, versions, queue, rates, errors, events.
+
+    `processes` are those that live, of those that should; `pending` requests wait in the queue; `batch` is the mean
+    number of rows in a run, `ms` the mean time of a request in the server, `probe ms` that of the last golden request.
+    Rates are of what reached the model: what is refused as malformed is not in them. Leaves with 40 where none runs.
 
     Example: `modelport status --watch`
     """
     from modelport.commands import status as statuses
 
     for found in itertools.islice(statuses.watch(repository, sample_s=sample_s), None if watch else 1):
-        if json:
-            _render.as_json(found)
+        if isinstance(found, ServerError):
+            away = {"repository": str(repository), "error": found.what, "why": found.why, "fix": found.fix}
+            _render.as_json(away, line=True) if json else _show_away(found)
+        elif json:
+            _render.as_json(found, line=watch)
         else:
             _show(found, clear=watch)
         sys.stdout.flush()
 
 
-def _show(found: Any, *, clear: bool) -> None:
+def _show_away(problem: ServerError) -> None:
+    _render.clear()
+    _render.lines(*str(problem).splitlines())
+
+
+def _show(found: Status, *, clear: bool) -> None:
     if clear:
         _render.clear()
-    ready = {True: "ready", False: "not ready", None: "readiness unknown: nobody watches over it"}[found.ready]
+    ready = {True: "ready", False: "not ready", None: f"readiness unknown: {found.unwatched}"}[found.ready]
     restarts = f", started again {found.restarts} times" if found.restarts else ""
+    missing = (f"  missing  {model}: {why}" if model else f"  missing  {why}" for model, why in found.missing.items())
     _render.lines(
         f"{found.repository}: {ready}",
         f"  server   process {found.pid}, up {_duration(found.uptime_s)}{restarts}",
@@ -132,7 +150,8 @@ def _show(found: Any, *, clear: bool) -> None:
         f"  gRPC     {found.grpc_url}",
         f"  metrics  {found.metrics_url}",
         f"  log      {found.log}",
-        *(f"  missing  {model}: {why}" if model else f"  missing  {why}" for model, why in found.missing.items()),
+        *([f"  hint     {found.hint}"] if found.hint else []),
+        *missing,
     )
     columns = (
         "model",
@@ -148,29 +167,24 @@ def _show(found: Any, *, clear: bool) -> None:
         "problem",
     )
     _render.table("", columns, [_status_row(row) for row in found.versions])
-    _render.lines(*(_event_line(event) for event in found.events))
+    _render.lines(*map(as_text, found.events))
 
 
-def _status_row(row: Any) -> tuple[object, ...]:
+def _status_row(row: VersionStatus) -> tuple[object, ...]:
     rates = row.rates
     return (
         row.model,
         row.version,
         row.state,
         f"{row.stubs}/{row.instances}" if row.instances else "",
-        f"{rates.requests_per_s:.1f}",
-        f"{rates.errors_per_s:.1f}",
+        round(rates.requests_per_s, 1),
+        round(rates.errors_per_s, 1),
         rates.pending,
         rates.mean_batch,
         rates.latency_ms,
         row.probe_ms,
         row.problem,
     )
-
-
-def _event_line(event: Any) -> str:
-    where = f"{event.model}/{event.version}" if event.version else event.model
-    return " ".join(word for word in (f"{event.at[:19]}Z", event.level, event.kind, where, event.text) if word)
 
 
 def _duration(seconds: float) -> str:

@@ -148,9 +148,10 @@ def refused(
     fix = _FIX_OF_STATUS.get(status, "correct the request" if status < 500 else "look at the server's log")
     tensor = _TENSOR.search(message)
     error: ClientError
-    if status >= 500:
-        kind = UnavailableError if status in RETRIED_STATUS else RemoteError
-        error = kind(what, why=message, fix=fix, status=status)
+    if status in RETRIED_STATUS:
+        error = UnavailableError(what, why=message, fix=fix, status=status)
+    elif status >= 500:
+        error = RemoteError(what, why=message, fix=fix, status=status)
     else:
         error = RequestError(what, why=message, fix=fix, status=status, tensor=tensor.group(1) if tensor else "")
     error.retryable = status in RETRIED_STATUS

@@ -19,6 +19,7 @@ from modelport.errors import (
     DeadlineError,
     ModelNotFoundError,
     RequestError,
+    UnavailableError,
     UnreachableError,
     UsageError,
     VersionNotFoundError,
@@ -64,7 +65,7 @@ class Session:
         name = None if model is None else _served_name(model)
         try:
             return cast(bool, (yield Ready(model=name, version=_version(version))))
-        except (UnreachableError, DeadlineError):
+        except (UnreachableError, DeadlineError, UnavailableError):
             return False
 
     def spec(self, model: str, version: int | None) -> Steps[ModelSpec]:

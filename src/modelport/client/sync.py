@@ -159,8 +159,8 @@ class Client:
     def ready(self, model: str | None = None, version: int | None = None, *, timeout_s: float | None = None) -> bool:
         """Whether the server, or a model, is ready to infer.
 
-        False too when nothing answers by the deadline; `spec()` and `infer()` raise the reason. Asked once, without
-        retries.
+        False too when nothing answers by the deadline, or only that it cannot now; `spec()` and `infer()` raise the
+        reason. Asked once, without retries.
 
         Raises:
             RequestError: The server refuses to say, such as for want of a key.

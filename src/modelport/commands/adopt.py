@@ -16,7 +16,7 @@ from modelport.errors import (
     SourceFormatError,
     UsageError,
 )
-from modelport.lifecycle.adopt import files, limits
+from modelport.lifecycle.adopt import files, hold, limits
 from modelport.lifecycle.adopt.look import look
 from modelport.lifecycle.adopt.place import place
 from modelport.repository import drops, journal, placed
@@ -72,7 +72,8 @@ def adopt(
         repository: Folder of the model repository.
         allow_code: Take also models that are code (Triton's python backend) or configurations that reach further than
             tensors, batches and instances: you trust whoever made them.
-        candidate: Take the version out of the model's version policy where that names it.
+        candidate: Take the version out of the model's version policy where that names it, before anything else; one
+            that was adopted before stays.
         memory_limit_bytes: Limit this whole process, for files of unknown origin.
         report: Called with one line at each step.
 
@@ -98,6 +99,7 @@ def adopt(
         limits.apply(memory_limit_bytes)
     folder = version_folder(root, name, version)
     with journal.changing(root, name):
+        held = hold.back(root, name, version, candidate=candidate and not placed.ours(root, name, version))
         try:
             files.check(folder, allow_code=allow_code)
             before = drops.fingerprint(folder)
@@ -117,7 +119,7 @@ def adopt(
                 path=str(folder),
             )
         report("writing what it lacks, the manifest last")
-        state, notes = place(found, candidate=candidate)
+        state, notes = place(found)
         drops.forget(root, name, version)
     return Adopted(
         model=name,
@@ -126,7 +128,7 @@ def adopt(
         state=state,
         spec=found.proof.spec,
         evidence=found.proof.evidence,
-        notes=notes,
+        notes=(*held, *notes),
     )
 
 
@@ -144,7 +146,7 @@ def _published(root: Path, folder: Path) -> bool:
 def _remember(root: Path, folder: Path, refused: ModelportError) -> None:
     """Note why; a link is left out, since that would read what it points to."""
     if not folder.is_symlink():
-        reason = " ".join(f"{refused.what}: {refused.why}".split())
+        reason = " ".join(f"{refused.what}: {refused.why}; to do: {refused.fix}".split())
         drops.refuse(root, folder.parent.name, int(folder.name), reason)
 
 

@@ -15,6 +15,7 @@ from modelport.commands.export import Exported, finish_version
 from modelport.convert.inputs import with_texts
 from modelport.convert.types import Array, rows
 from modelport.errors import InvalidNameError, UsageError
+from modelport.lifecycle.adopt.files import BYTECODE
 from modelport.repository import config as configs
 from modelport.repository import manifest as manifests
 from modelport.repository.card import CARD_FILE, Card
@@ -29,10 +30,9 @@ from modelport.verify.prove import GOLDEN_ROWS
 from modelport.verify.tolerance import derive
 
 PYTHON_FILE = "model.py"
-NO_BYTECODE = "__pycache__"  # a file of this name: Triton's stub would make a folder, and a version must not change
 STUB = "triton_python_backend_stub"
 OWN_FILES = (
-    NO_BYTECODE,
+    BYTECODE,
     configs.CONFIG_FILE,
     manifests.MANIFEST_FILE,
     evidences.EVIDENCE_FILE,
@@ -86,7 +86,7 @@ def publish_python_model(
     def fill(folder: Path) -> None:
         for path in paths:
             shutil.copyfile(path, folder / path.name)
-        (folder / NO_BYTECODE).touch()
+        (folder / BYTECODE).touch()  # a file: the stub would make a folder of this name, and a version does not change
 
     asked = () if instance_count is None else ("instance_group",)
     return _publish(

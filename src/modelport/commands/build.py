@@ -117,7 +117,7 @@ def main(recipe: Recipe, file: str, argv: Sequence[str] | None = None) -> NoRetu
     path = Path(file)
     parser = argparse.ArgumentParser(prog=path.name, description=f"Train and export {', '.join(recipe.models)}.")
     parser.add_argument("--repository", type=Path, default=DEFAULT_REPOSITORY, help="folder of the model repository")
-    parser.add_argument("--quick", action="store_true", help="train on a sliver of the data, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="train and score on slivers: the model is no good")
     parser.add_argument(
         "--data",
         choices=["auto", "package", "loader"],
@@ -153,6 +153,7 @@ def _publish(product: Product, repository: Path, facts: Mapping[str, str], optio
     report = _prefixed(options.report, product.name)
     if isinstance(product, PythonModel):
         return Built(exported=_publish_python(product, repository, facts, options), metrics={})
+    product = replace(product, evaluation=options.scored(product.evaluation))
     report("asking the source model")
     asked = ask_source(product)
     scores = {name: metrics.score(name, asked.answers, product.evaluation.truth) for name in product.evaluation.metrics}

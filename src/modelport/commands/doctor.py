@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +74,7 @@ def doctor(
     *,
     target: str = DEFAULT_TARGET,
     fix: bool = False,
+    report: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Check a repository's files, without a server.
 
@@ -83,6 +84,7 @@ def doctor(
         target: The container that it is meant for, `24.10` (the release of the embedded server) or `26.09`.
         fix: Repair what can be repaired safely, then look again. Nothing is deleted: what is moved or changed is kept
             under `<repository>.state/set-aside/`.
+        report: Told for whom this waits, where somebody else is at work on a model.
 
     Raises:
         UsageError: There is no such target.
@@ -91,7 +93,7 @@ def doctor(
         RepositoryLockedError: With `fix`, another writer is at work.
     """
     root, container = Path(repository), target_of(target)
-    done = tuple(repair(root, container, tuple(models))) if fix else ()
+    done = tuple(repair(root, container, tuple(models), report)) if fix else ()
     try:
         seen = contexts.read(root, container, models)
         findings = tuple(examine(seen))

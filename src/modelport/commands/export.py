@@ -241,6 +241,7 @@ def _export(source: Source, declaration: Declaration, plan: _Plan, staging: Path
         labels=dict.fromkeys(label_files.values(), plan.labels or ()),
         asked=asked,
         candidate=plan.candidate,
+        report=plan.report,
     )
     return Exported(
         model=published.model,

@@ -55,7 +55,7 @@ def list_models(
         name: Part of the model's name, or a pattern of it with `*`, `?`, `[...]`.
         tag: Only versions with this tag.
         alias: Only versions with this alias.
-        state: Only versions in this state: `serving`, `retired`, `candidate`, `broken`, `empty`, or `loaded`.
+        state: Only versions in this state: one of `modelport.repository.registry.STATES`, or `loaded`.
         framework: Only versions that were trained with it, such as `keras`.
         metric: Only versions for which this comparison holds, such as `accuracy>=0.95`.
 

@@ -39,11 +39,6 @@ class Pruned:
     kept: Mapping[int, str]
     dry_run: bool
 
-    @property
-    def freed_bytes(self) -> int:
-        """Size of all that was deleted."""
-        return sum(self.deleted.values())
-
 
 def prune(
     model: str,
@@ -55,8 +50,8 @@ def prune(
     """Delete the old versions of a model.
 
     These stay whatever `keep` says: the version that serves, every loaded one (by the configuration, and in the running
-    server), every one with an alias, the one that a rollback goes to, and a folder without a manifest, which may still
-    be being copied in. Of all others, candidates among them, the `keep` highest numbers stay.
+    server), every one with an alias, the one that a rollback goes to, and an unchecked one, which may still be being
+    copied in. Of all others, candidates among them, the `keep` highest numbers stay.
 
     Args:
         model: Model name.
@@ -98,6 +93,7 @@ def _needed(repository: Path, stands: Standing) -> dict[int, str]:
     running = connection.find(repository)
     ready = running.ready_versions(stands.model) if running is not None else ()
     found: dict[int, str] = {}
+    states = {row.version: row.state for row in registry.model_rows(repository, stands.model)}
     for version in stands.numbers:
         folder = repository / stands.model / str(version)
         aliases = stands.record.aliases_of(version)
@@ -107,8 +103,8 @@ def _needed(repository: Path, stands: Standing) -> dict[int, str]:
             "loaded in the running server": version in ready,
             f"alias {', '.join(aliases)}": bool(aliases),
             "a rollback goes to it": version == stands.way_back,
-            "it has no manifest: it may still be being copied in": not (folder / MANIFEST_FILE).exists()
-            and drops.refusal(repository, stands.model, version) is None,
+            "nobody has checked it: it may still be being copied in": states[version] == registry.UNCHECKED
+            or (not (folder / MANIFEST_FILE).exists() and drops.refusal(repository, stands.model, version) is None),
         }
         why = ", ".join(reason for reason, holds in reasons.items() if holds)
         if why:

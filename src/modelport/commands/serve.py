@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from modelport.supervisor.supervisor import Supervisor
 
 MAX_CURL_ELEMENTS = 64
+LOADING_S = 30.0  # until the service goes on without a model that still loads
 
 
 def serve(
@@ -66,7 +67,9 @@ def unwatched(
     Raises:
         ModelportError: As `serve`.
     """
-    return EmbeddedServer(**_arguments(repository, models, http_port, grpc_port, metrics_port))
+    return EmbeddedServer(
+        **_arguments(repository, models, http_port, grpc_port, metrics_port), load_timeout_s=LOADING_S
+    )
 
 
 def servable(repository: Path) -> list[str]:
@@ -113,7 +116,7 @@ def _arguments(
     if not (servable(root) if models is None else models):
         raise VersionNotFoundError(
             f"{root} holds no version to serve",
-            why="its models have configurations, but no version that was published here",
+            why="its models have no version that their configuration names" if model_names(root) else "it is empty",
             fix="build the sample models with 'modelport demo', or export your own",
             path=str(root),
         )

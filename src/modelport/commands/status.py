@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from modelport.repository import events
 from modelport.repository.events import Event
 from modelport.repository.layout import DEFAULT_REPOSITORY, state_folder
 from modelport.repository.versions import loaded_versions
-from modelport.server import connection, counters, stubs
+from modelport.server import connection, counters, loopback, stubs
 from modelport.server.control import READY, UNAVAILABLE
 from modelport.server.counters import Rates, Sample
 from modelport.server.handle import ServerHandle
@@ -64,23 +63,26 @@ class Status:
 
     Attributes:
         repository: Full path of the repository.
-        ready: What `/readyz` says; None for a server that nobody watches over.
+        ready: What `/readyz` says; None where nobody tells.
+        unwatched: Why nobody tells; empty where `modelport serve` watches over the server.
         missing: Model to the reason why it is not ready.
         pid: Process of tritonserver.
         uptime_s: Seconds since it was started.
-        restarts: How often it was started again; None for a server that nobody watches over.
-        supervisor: Process of `modelport serve`; None where there is none.
+        restarts: How often it was started again; None where nobody tells.
+        supervisor: Process of `modelport serve`; None where there is none any more.
         http_url: For callers; so is `grpc_url`.
         grpc_url: For callers.
         metrics_url: Triton's Prometheus metrics.
         health_url: The supervisor's `/healthz`, `/readyz`, `/metrics`; empty where there is none.
         log: The server's log.
+        dead_stubs: Processes of models that died and that tritonserver keeps until it ends.
         versions: By model and number.
         events: The latest, the oldest first.
     """
 
     repository: Path
     ready: bool | None
+    unwatched: str
     missing: Mapping[str, str]
     pid: int
     uptime_s: float
@@ -91,8 +93,14 @@ class Status:
     metrics_url: str
     health_url: str
     log: Path | None
+    dead_stubs: int
     versions: tuple[VersionStatus, ...]
     events: tuple[Event, ...]
+
+    @property
+    def hint(self) -> str:
+        """What to do when there is time; empty when nothing is."""
+        return stubs.hint(self.dead_stubs)
 
 
 def status(repository: str | os.PathLike[str] = DEFAULT_REPOSITORY, *, sample_s: float = SAMPLE_S) -> Status:
@@ -106,25 +114,35 @@ def status(repository: str | os.PathLike[str] = DEFAULT_REPOSITORY, *, sample_s:
         ServerError: No server runs for it, or it is down at this moment.
         ServerTimeoutError: It does not answer.
     """
-    return next(watch(repository, sample_s=sample_s))
+    found = next(watch(repository, sample_s=sample_s))
+    assert isinstance(found, Status)  # what goes wrong at the first look is raised
+    return found
 
 
-def watch(repository: str | os.PathLike[str] = DEFAULT_REPOSITORY, *, sample_s: float = SAMPLE_S) -> Iterator[Status]:
-    """The same again and again, every `sample_s` seconds.
+def watch(
+    repository: str | os.PathLike[str] = DEFAULT_REPOSITORY, *, sample_s: float = SAMPLE_S
+) -> Iterator[Status | ServerError]:
+    """The same again and again, every `sample_s` seconds; the reason in its place while a server that was seen is away.
 
     Raises:
-        ServerError: As `status`.
+        ServerError: As `status`, at the first look.
     """
     root = Path(repository)
-    handle, before = None, None
+    handle, before, seen = None, None, False
     while True:
-        found = _find(root)
-        if handle is None or before is None or found.server != handle.server:
-            handle, before = found, counters.sample(found)
-        else:
-            after = counters.sample(handle)
-            yield _status(root, handle, before, after)
-            before = after
+        try:
+            found = _find(root)
+            if handle is None or before is None or found.server != handle.server:
+                handle, before = found, counters.sample(found)
+            else:
+                after = counters.sample(handle)
+                yield _status(root, handle, before, after)
+                before, seen = after, True
+        except ServerError as exc:
+            if not seen:
+                raise
+            handle = None
+            yield exc
         time.sleep(sample_s)
 
 
@@ -147,23 +165,35 @@ def _find(root: Path) -> ServerHandle:
 
 
 def _status(root: Path, handle: ServerHandle, before: Sample, after: Sample) -> Status:
-    told = _told(handle)
+    watcher = handle.supervisor if handle.supervisor is not None and handle.supervisor.lives() else None
+    told = _told(handle) if watcher else {}
     return Status(
         repository=handle.repository,
         ready=told.get("ready"),
+        unwatched="" if told else _unwatched(handle),
         missing=told.get("missing", {}),
         pid=handle.server_pid,
         uptime_s=_uptime_s(handle),
         restarts=told.get("restarts"),
-        supervisor=handle.supervisor.pid if handle.supervisor else None,
+        supervisor=watcher.pid if watcher else None,
         http_url=handle.http_url,
         grpc_url=handle.grpc_url,
         metrics_url=handle.metrics_url,
-        health_url=handle.health_url,
+        health_url=handle.health_url if watcher else "",
         log=handle.log,
+        dead_stubs=stubs.dead(handle),
         versions=tuple(_versions(root, handle, told.get("models", {}), before, after)),
         events=tuple(events.latest(root, EVENTS)),
     )
+
+
+def _unwatched(handle: ServerHandle) -> str:
+    if handle.supervisor is None:
+        return "nobody watches over it"
+    name = f"'modelport serve' (process {handle.supervisor.pid})"
+    if handle.supervisor.lives():
+        return f"{name} does not answer"
+    return f"{name} has ended, and nobody watches over it; start it again: it takes the place of this server"
 
 
 def _versions(
@@ -215,9 +245,8 @@ def _told(handle: ServerHandle) -> dict[str, Any]:
     """What the supervisor says; empty where there is none, or where it does not answer."""
     with contextlib.suppress(OSError, ValueError):
         if handle.health_url:
-            with urllib.request.urlopen(f"{handle.health_url}/status", timeout=ANSWER_S) as answer:  # noqa: S310
-                told: dict[str, Any] = json.load(answer)
-                return told
+            told: dict[str, Any] = json.loads(loopback.get(f"{handle.health_url}/status", timeout_s=ANSWER_S))
+            return told
     return {}
 
 

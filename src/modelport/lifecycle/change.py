@@ -7,22 +7,21 @@ still loaded takes milliseconds.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from modelport.errors import ModelportError, RepositoryLockedError
+from modelport.errors import ModelportError, UsageError
 from modelport.lifecycle import served, settle, turn
-from modelport.lifecycle.plan import Present, newest_candidate, present, settings, way_back
+from modelport.lifecycle.plan import Present, newest_candidate, present, require_checked, settings, way_back
 from modelport.lifecycle.turn import PROMOTE, ROLLBACK, Operation, Report, Server, Switched
 from modelport.repository import config as configs
 from modelport.repository import events, journal, merge, switch
-from modelport.repository.journal import Note
-from modelport.repository.layout import DEFAULT_REPOSITORY, version_folder, version_numbers
+from modelport.repository.layout import DEFAULT_REPOSITORY, check_path, version_folder, version_numbers
 from modelport.server import connection, model_folder
 
 LOAD_TIMEOUT_S = settle.LOAD_TIMEOUT_S
-TOLD_AFTER_S = 0.5
 
 
 def promote(
@@ -53,6 +52,8 @@ def promote(
         VerificationError: The server's answers are not the source's. The old version serves on.
         ServerError: It does not load. The old version serves on.
         RepositoryLockedError: Another process is changing this model.
+        InvalidNameError: A name or the repository's path breaks its rule.
+        UsageError: `timeout_s` is not above 0.
     """
     operation = Operation(
         name=PROMOTE, repository=Path(repository), unload_old=unload_old, timeout_s=timeout_s, report=report
@@ -88,10 +89,11 @@ def rollback(
 
 
 def _change(model: str, version: int | None, op: Operation) -> Switched:
+    _check_timeout(op.timeout_s)
+    check_path(op.repository)
     version_numbers(op.repository, model)  # for a model that is not there, nothing is made
     model_folder.check_model(op.repository, model)
-    with contextlib.ExitStack() as stack:
-        repaired = _turn(model, op, stack)
+    with journal.changing(op.repository, model, report=op.report) as repaired:
         if repaired:
             op.report(f"repairing what a killed {repaired.operation} of version {repaired.version} left")
         now = _mended(present(op.repository, model), op)
@@ -110,18 +112,19 @@ def _change(model: str, version: int | None, op: Operation) -> Switched:
     return done
 
 
-def _turn(model: str, op: Operation, stack: contextlib.ExitStack) -> Note | None:
-    """Take the model's lock; who has it is said before waiting for long."""
-    try:
-        return stack.enter_context(journal.changing(op.repository, model, timeout_s=TOLD_AFTER_S))
-    except RepositoryLockedError as exc:
-        op.report(f"waiting: {exc.what}")
-    return stack.enter_context(journal.changing(op.repository, model))
+def _check_timeout(timeout_s: float) -> None:
+    if not (timeout_s > 0 and math.isfinite(timeout_s)):
+        raise UsageError(
+            f"a version cannot load in {timeout_s:g} s",
+            why="the time that a loading may take is a number of seconds above 0",
+            fix="give more time, or leave it out",
+        )
 
 
 def _tried(now: Present, target: int, op: Operation) -> Switched:
     """Compare the files, then change the version in a server."""
     folder = version_folder(op.repository, now.model, target)
+    require_checked(now, target)
     with op.step(f"comparing the files of version {target} with its manifest"):
         proven = served.read(folder)
     settings(now, target)  # raises where it could not be served

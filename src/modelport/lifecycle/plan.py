@@ -8,10 +8,9 @@ from pathlib import Path
 
 from modelport.errors import ManifestError, RepositoryError, VersionNotFoundError
 from modelport.repository import config as configs
-from modelport.repository import disk, drops, merge, switch
+from modelport.repository import disk, drops, merge, placed, registry, switch
 from modelport.repository import manifest as manifests
 from modelport.repository.layout import config_path, version_folder, version_numbers
-from modelport.repository.manifest import MANIFEST_FILE
 from modelport.repository.record import Kept, Record
 
 
@@ -81,27 +80,26 @@ def present(repository: Path, model: str) -> Present:
 
 
 def newest_candidate(now: Present) -> int:
-    """The highest version that never served, newer than all that did; refused ones are left out.
+    """The highest version that never served, newer than all that did; of what was copied in, only what was found good.
 
     Raises:
         VersionNotFoundError: There is none.
     """
     served = max([*now.loaded, *now.record.way_back, *now.record.retired], default=0)
-    found = [
-        v
-        for v in now.numbers
-        if v > served
-        and _folder(now, v, MANIFEST_FILE).is_file()
-        and drops.refusal(now.repository, now.model, v) is None
-    ]
+    states = {row.version: row.state for row in registry.model_rows(now.repository, now.model)}
+    newer = [v for v in now.numbers if v > served]
+    found = [v for v in newer if states[v] == registry.CANDIDATE]
     if found:
         return found[-1]
+    others = "".join(f"; version {v} is {states[v]}" for v in newer)
     raise VersionNotFoundError(
         f"model {now.model!r} has no candidate to promote",
-        why=f"version {now.serving} serves, and no version that is newer than those that served was published"
+        why=f"version {now.serving} serves, and no version that is newer than those that served was published{others}"
         if now.serving
-        else "no version of it was published",
-        fix="publish one with 'modelport export', or name the version to promote",
+        else f"no version of it was published{others}",
+        fix="publish one with 'modelport export', or name the version to promote"
+        if not others
+        else f"'modelport list {now.model}' says what is to do",
         model=now.model,
     )
 
@@ -117,7 +115,9 @@ def way_back(now: Present) -> int:
         return found[-1]
     raise VersionNotFoundError(
         f"model {now.model!r} has no version to go back to",
-        why=f"version {now.serving} is the first that served",
+        why=f"none that served before version {now.serving} is known and still there"
+        if now.serving
+        else "none of its versions serves",
         fix="name the version to go back to; 'modelport list' shows them",
         model=now.model,
     )
@@ -161,6 +161,26 @@ def plan(now: Present, target: int, *, back: bool, unload_old: bool, ready: Coll
         labels=labels,
         moved=moved,
         unfit=tuple(sorted(unfit)),
+    )
+
+
+def require_checked(now: Present, version: int) -> None:
+    """Refuse a version folder that was copied in and not found good.
+
+    Raises:
+        ManifestError: Nobody has looked at it yet, or it was refused.
+    """
+    if placed.ours(now.repository, now.model, version):
+        return
+    refused = drops.refusal(now.repository, now.model, version)
+    if refused is None and registry.row(now.repository, now.model, version).state != registry.UNCHECKED:
+        return
+    adopt = f"'modelport adopt {now.model}/{version}'"
+    raise ManifestError(
+        f"version {version} of {now.model!r} {'was refused' if refused else 'was copied in and is not checked yet'}",
+        why=refused or "nothing is served before somebody has looked at what it is",
+        fix=f"mend it, then {adopt}" if refused else f"{adopt} checks it; 'modelport serve' does so by itself",
+        path=str(_folder(now, version)),
     )
 
 

@@ -13,7 +13,6 @@ from modelport.lifecycle import served, trial
 from modelport.lifecycle.plan import present
 from modelport.repository import events, journal
 from modelport.repository.layout import version_folder
-from modelport.server import stubs
 from modelport.server.handle import ServerHandle
 
 LOAD_TIMEOUT_S = 300.0
@@ -69,8 +68,7 @@ def follow(repository: Path, model: str, handle: ServerHandle, *, timeout_s: flo
     except ModelNotFoundError:
         journal.loaded(repository, model)
         return
-    loading = {s.version for s in handle.index() if s.model == model and s.state == "LOADING"} - {*now.loaded}
-    stubs.finish([stub for stub in stubs.find(handle, model) if stub.version in loading])  # else the load waits for it
+    handle.end_loads(model, keep=now.loaded)  # else the load waits for it
     if now.serving is None:
         handle.unload(model)
     else:

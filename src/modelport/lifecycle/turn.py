@@ -144,7 +144,10 @@ def change(now: Present, target: int, proven: Proven, server: Server, op: Operat
     except ModelportError as exc:
         if not handle.running():
             exc.why = f"{exc.why}; the server ended meanwhile"
-        elif now.serving in ready and _serves(now, handle):
+            raise
+        if isinstance(exc, ClientError):  # what a caller would do about it does not help here
+            exc.fix = f"look into the server's log for why version {target} does not answer; publish a corrected one"
+        if now.serving in ready and _serves(now, handle):
             exc.why = f"{exc.why}; version {now.serving} serves on"
         raise
     journal.loaded(now.repository, now.model)
@@ -261,7 +264,7 @@ def _take_back(now: Present, op: Operation, exc: BaseException) -> None:
     try:
         handle = connection.find(now.repository)  # another one when it was started again meanwhile
         if handle is not None:
-            settle.follow(now.repository, now.model, handle, timeout_s=op.timeout_s)
+            settle.follow(now.repository, now.model, handle)  # with all the time it takes
     except ModelportError as second:
         if isinstance(exc, ModelportError):
             exc.why = f"{exc.why}; and going back to what served failed: {second.what} ({second.why})"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from modelport.recipes.images import WHERE
 from modelport.repository.card import Card
 
 Array = NDArray[Any]
+QUICK_SAMPLES = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class Options:
     """How a recipe is to be built.
 
     Attributes:
-        quick: Train on a sliver of the data, to see that everything works; the model is no good.
+        quick: Train and score on a sliver of the data, to see that everything works; the model is no good.
         data: `auto`, `package` (data that ships in packages) or `loader` (Keras's own loaders).
         weights: A file with trained weights, for recipes that take one.
         scratch: A folder for files that are needed until the models are published.
@@ -53,6 +54,13 @@ class Options:
     def epochs(self, full: int) -> int:
         """How often to go through them."""
         return 1 if self.quick else full
+
+    def scored(self, evaluation: Evaluation) -> Evaluation:
+        """What of an evaluation is used: all of it, or with `quick` its first 200 samples."""
+        if not self.quick:
+            return evaluation
+        inputs = {name: array[:QUICK_SAMPLES] for name, array in evaluation.inputs.items()}
+        return replace(evaluation, inputs=inputs, truth=evaluation.truth[:QUICK_SAMPLES])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +84,8 @@ def replace_text(path: Path, text: str, *, through: Path) -> None:
     temporary = through / f"{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
     try:
         temporary.write_bytes(encode(text))
+        with contextlib.suppress(FileNotFoundError):
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode))  # whoever may read or write it may do so after
         sync(temporary)
         temporary.replace(path)
     except BaseException:

@@ -92,4 +92,5 @@ def as_json(happened: Event) -> str:
 def as_text(happened: Event) -> str:
     """One line for people."""
     where = f"{happened.model}/{happened.version}" if happened.version else happened.model
-    return " ".join(word for word in (happened.at, happened.level, happened.kind, where, happened.text) if word)
+    at = f"{happened.at.partition('+')[0]}Z"
+    return " ".join(word for word in (at, happened.level, happened.kind, where, happened.text) if word)

@@ -82,15 +82,23 @@ def noted(repository: Path, note: Note) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def changing(repository: Path, model: str, *, timeout_s: float = lock.MODEL_WAIT_S) -> Iterator[Note | None]:
+def changing(
+    repository: Path, model: str, *, timeout_s: float = lock.MODEL_WAIT_S, report: lock.Report = lambda _: None
+) -> Iterator[Note | None]:
     """Hold a model's lock, after repairing what a killed operation left; gives that operation's note, if there was one.
+
+    Args:
+        repository: The model repository.
+        model: Model name.
+        timeout_s: Seconds to wait for the lock.
+        report: Told for whom this waits, where the lock is not free soon.
 
     Raises:
         RepositoryLockedError: Another process held the lock for `timeout_s`.
         RepositoryError: The disk refused.
         ManifestError: The note is damaged.
     """
-    with disk.errors(repository), lock.model(repository, model, timeout_s=timeout_s):
+    with disk.errors(repository), lock.model(repository, model, timeout_s=timeout_s, report=report):
         note = _read(_path(repository, model))
         if note is not None:
             _settle(repository, note)

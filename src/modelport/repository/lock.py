@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -28,6 +28,8 @@ LOCK_FILE = "lock"
 LOCKS = "locks"
 WAIT_S = 60.0
 MODEL_WAIT_S = 300.0  # another operation on the same model may load for minutes
+TOLD_AFTER_S = 0.5
+Report = Callable[[str], None]
 _held = threading.local()
 
 
@@ -44,26 +46,34 @@ def writer(repository: Path, *, timeout_s: float = WAIT_S) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def model(repository: Path, name: str, *, timeout_s: float = MODEL_WAIT_S) -> Iterator[None]:
+def model(
+    repository: Path, name: str, *, timeout_s: float = MODEL_WAIT_S, report: Report = lambda _: None
+) -> Iterator[None]:
     """Hold the lock of one model: nobody else publishes, promotes or deletes versions of it meanwhile.
+
+    Args:
+        repository: The model repository.
+        name: Model name.
+        timeout_s: Seconds to wait for it.
+        report: Told for whom this waits, where it is not free soon.
 
     Raises:
         RepositoryLockedError: Another process held it for `timeout_s`; the message names it.
     """
     path = state_folder(repository) / LOCKS / f"{check_model_name(name)}.lock"
-    with _lock(path, f"model {name!r} is being changed", timeout_s):
+    with _lock(path, f"model {name!r} is being changed", timeout_s, report):
         yield
 
 
 @contextlib.contextmanager
-def _lock(path: Path, what: str, timeout_s: float) -> Iterator[None]:
+def _lock(path: Path, what: str, timeout_s: float, report: Report = lambda _: None) -> Iterator[None]:
     mine: set[Path] = _held.__dict__.setdefault("paths", set())
     if path in mine:
         yield
         return
     disk.make_folder(path.parent)
     with path.open("a+b", buffering=0) as file:
-        _wait(file, what, timeout_s)
+        _wait(file, what, timeout_s, report)
         with contextlib.suppress(OSError):  # the lock is held without it; on a full disk versions can be deleted
             file.truncate(0)
             file.write(f"{os.getpid()} ({_command()})\n".encode(errors="replace"))
@@ -74,24 +84,32 @@ def _lock(path: Path, what: str, timeout_s: float) -> Iterator[None]:
             mine.discard(path)
 
 
-def _wait(file: IO[bytes], what: str, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
+def _wait(file: IO[bytes], what: str, timeout_s: float, report: Report) -> None:
+    started, told = time.monotonic(), False
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError as exc:
-            if time.monotonic() < deadline:
+            waited = time.monotonic() - started
+            holder = _holder(file)
+            if waited < timeout_s:
+                if waited >= TOLD_AFTER_S and not told:
+                    report(f"waiting: {what} by process {holder}")
+                    told = True
                 time.sleep(0.05)
                 continue
-            file.seek(0)
-            holder = file.read(1000).decode(errors="replace").strip() or "an unknown process"
             raise RepositoryLockedError(
                 f"{what} by process {holder}",
                 why=f"it held the lock for {timeout_s:g} s",
                 fix="wait for it to end, or end it; the lock is then free",
                 holder=holder,
             ) from exc
+
+
+def _holder(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read(1000).decode(errors="replace").strip() or "an unknown process"
 
 
 def _command() -> str:

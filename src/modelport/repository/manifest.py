@@ -192,7 +192,8 @@ def _unreadable(folder: Path, exc: Exception) -> ManifestError:
     return ManifestError(
         f"version {folder.parent.name}/{folder.name} has no readable manifest",
         why=exc.what if isinstance(exc, ModelportError) else f"{type(exc).__name__}: {exc}",
-        fix="publish the version with 'modelport export'; a folder copied by hand has none",
+        fix=f"if it was copied in, 'modelport adopt {folder.parent.name}/{folder.name}' checks it and makes one; "
+        "else restore the file, or publish the version again",
         path=str(folder / MANIFEST_FILE),
     )
 

@@ -90,6 +90,7 @@ def publish(
     labels: Mapping[str, Sequence[str]] | None = None,
     asked: Collection[str] = (),
     candidate: bool = False,
+    report: lock.Report = lambda _: None,
 ) -> Published:
     """Move a staged version folder into the repository as the next version.
 
@@ -103,6 +104,7 @@ def publish(
         labels: Label file name to its lines.
         asked: Which of `max_batch_size` and `instance_group` the caller asked for; they replace the owner's.
         candidate: Let also the first version of a model be a candidate.
+        report: Told for whom this waits, where another operation on the model is under way.
 
     Raises:
         RepositoryError: The disk refused, or tensors or format are not those of the model's other versions.
@@ -110,7 +112,7 @@ def publish(
         ManifestError: The model's configuration is damaged.
     """
     name = config.name
-    with disk.errors(repository), journal.changing(repository, name):
+    with disk.errors(repository), journal.changing(repository, name, report=report):
         clean_staging(repository)
         disk.make_folder(repository)
         numbers = version_numbers(repository, name) if (repository / name).is_dir() else []
@@ -162,9 +164,10 @@ class _Place:
 
 def _owned(path: Path) -> bool:
     """Whether the process that made a staging folder still works on it. Files are made under the lock we hold."""
-    if not path.is_dir():
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):  # its owner removed it just now; a file
         return False
-    descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

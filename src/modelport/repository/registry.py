@@ -1,7 +1,7 @@
 """The registry: the models of a repository, their versions, and how each of these stands.
 
 There is no database that could differ from the files. Everything is read from `config.pbtxt` and the manifests at each
-call, quickly enough for a thousand models; what was refused when it was copied in is in the state folder.
+call, quickly enough for a thousand models; what is known of folders that were copied in is in the state folder.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelport.errors import ManifestError, RepositoryError
-from modelport.repository import drops
+from modelport.repository import drops, placed
 from modelport.repository import manifest as manifests
 from modelport.repository import record as records
 from modelport.repository.layout import (
@@ -28,10 +28,12 @@ from modelport.repository.manifest import MANIFEST_FILE, Manifest
 from modelport.repository.record import Record
 from modelport.repository.versions import loaded_by
 
-SERVING, RETIRED, CANDIDATE, BROKEN, EMPTY = "serving", "retired", "candidate", "broken", "empty"
+SERVING, RETIRED, CANDIDATE, UNCHECKED = "serving", "retired", "candidate", "unchecked"
+BROKEN, EMPTY = "broken", "empty"
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # what was copied in may be a link or a pipe
 _LARGEST = 16 << 20  # bytes of a manifest
-STATES = (SERVING, RETIRED, CANDIDATE, BROKEN, EMPTY)
+MODEL_FILES = (".onnx", ".pt", ".pth", ".pt2", ".keras", ".h5")
+STATES = (SERVING, RETIRED, CANDIDATE, UNCHECKED, BROKEN, EMPTY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +44,8 @@ class VersionRow:
         model: Model name.
         version: Version number; None for a model without any version.
         state: `serving`: it answers requests that name no version. `retired`: it served before. `candidate`: it never
-            served. `broken`: its manifest or a file is missing or damaged, or it was refused when it was copied in.
-            `empty`: the model has no version.
+            served. `unchecked`: its folder was copied in, and nobody has looked at it yet. `broken`: its manifest or
+            a file is missing or damaged, or it was refused when it was copied in. `empty`: the model has no version.
         loaded: Whether `config.pbtxt` has it loaded: it answers requests that name it.
         way_back: Whether a rollback goes there.
         aliases: Words that point at it, sorted.
@@ -53,7 +55,8 @@ class VersionRow:
         size_bytes: Of all files.
         created: UTC time, ISO 8601.
         metrics: Of the source model.
-        problem: What is wrong with the version or the model's configuration; empty when nothing is.
+        problem: What is wrong with the version or the model's configuration, such as why it was refused, or not
+            promoted, when it was copied in; empty when nothing is.
     """
 
     model: str
@@ -80,6 +83,7 @@ class Standing:
         numbers: The versions that have a folder, ascending.
         loaded: Those that Triton is to load, ascending.
         record: What is remembered about the model.
+        placed: The versions that were published or adopted here, as `placed.known` tells.
         problem: What is wrong with its configuration; empty when nothing is.
     """
 
@@ -87,6 +91,7 @@ class Standing:
     numbers: tuple[int, ...]
     loaded: tuple[int, ...]
     record: Record
+    placed: Mapping[int, str] | None = None
     problem: str = ""
 
     @property
@@ -101,7 +106,7 @@ class Standing:
         return found[-1] if found else None
 
     def state_of(self, version: int) -> str:
-        """The state of a version that is not broken."""
+        """The state of a version that was published or adopted, and is not broken."""
         if version == self.serving:
             return SERVING
         return RETIRED if self.record.served(version) else CANDIDATE
@@ -117,10 +122,10 @@ def rows(repository: Path, *, wanted: Callable[[str], bool] = lambda _: True) ->
     Raises:
         RepositoryError: There is no such folder.
     """
-    refused = _models_with_refusals(repository)
+    noted = _models_with_notes(repository)
     found: list[VersionRow] = []
     for model in filter(wanted, model_names(repository)):
-        found += _rows_of(repository, model, refused=model in refused)
+        found += _rows_of(repository, model, noted=model in noted)
     return found
 
 
@@ -131,7 +136,7 @@ def model_rows(repository: Path, model: str) -> list[VersionRow]:
         ModelNotFoundError: The repository has no such model.
     """
     version_numbers(repository, model)
-    return _rows_of(repository, model, refused=model in _models_with_refusals(repository))
+    return _rows_of(repository, model, noted=model in _models_with_notes(repository))
 
 
 def row(repository: Path, model: str, version: int) -> VersionRow:
@@ -141,8 +146,8 @@ def row(repository: Path, model: str, version: int) -> VersionRow:
         ModelNotFoundError, VersionNotFoundError: There is no such version.
     """
     version_folder(repository, model, version)
-    refused = model in _models_with_refusals(repository)
-    return _row(repository, standing(repository, model), version, refused=refused)
+    noted = model in _models_with_notes(repository)
+    return _row(repository, standing(repository, model), version, noted=noted)
 
 
 def standing(repository: Path, model: str) -> Standing:
@@ -162,38 +167,40 @@ def standing(repository: Path, model: str) -> Standing:
         known = records.parse(text, where=path)
     except ManifestError as exc:
         problem = f"{exc.what}: {exc.why}"
-    return Standing(model=model, numbers=numbers, loaded=loaded, record=known, problem=problem)
+    noted = placed.known(repository, model)
+    return Standing(model=model, numbers=numbers, loaded=loaded, record=known, placed=noted, problem=problem)
 
 
-def _rows_of(repository: Path, model: str, *, refused: bool) -> list[VersionRow]:
+def _rows_of(repository: Path, model: str, *, noted: bool) -> list[VersionRow]:
     try:
         stands = standing(repository, model)
     except RepositoryError as exc:  # the folder went, or may not be read
         return [VersionRow(model=model, version=None, state=BROKEN, problem=f"{exc.what}: {exc.why}")]
     if not stands.numbers:
-        return [VersionRow(model=model, version=None, state=EMPTY, problem="it has no version; export the model")]
-    return [_row(repository, stands, version, refused=refused) for version in stands.numbers]
+        return [VersionRow(model=model, version=None, state=EMPTY, problem=_without_version(repository / model))]
+    return [_row(repository, stands, version, noted=noted) for version in stands.numbers]
 
 
-def _row(repository: Path, stands: Standing, version: int, *, refused: bool) -> VersionRow:
+def _row(repository: Path, stands: Standing, version: int, *, noted: bool) -> VersionRow:
     model = stands.model
     folder = f"{repository}/{model}/{version}"
-    reason = drops.refusal(repository, model, version) if refused else None
-    manifest: Manifest | None = None
-    try:
-        manifest = _manifest(folder)
-        reason = reason or _damage(folder, model, version, manifest)
-    except FileNotFoundError:
-        reason = reason or f"no manifest: if it was copied in, 'modelport adopt {model}/{version}' checks it"
-    except OSError as exc:
-        reason = reason or f"its manifest cannot be read: {exc}"
-    except ManifestError as exc:
-        reason = reason or f"{exc.what}: {exc.why}"
+    known = drops.known(repository, model, version) if noted else None
+    manifest, problem, digest = _published(folder, model, version)
+    state = _state(stands, version, refused=known is not None and known.refused, damaged=bool(problem), digest=digest)
+    if known is not None and (known.refused or state == CANDIDATE):
+        problem = known.reason
+    elif state == BROKEN and not problem:
+        problem = "its manifest is not the one that it was published with"
+    about_model = stands.problem
+    if state == UNCHECKED:
+        about_model = ""  # a new model gets its configuration when its first version is adopted
+        seen = f": {problem}" if problem and manifest is not None else ""
+        problem = f"copied in; 'modelport adopt {model}/{version}' checks it{seen}"
     return VersionRow(
         model=model,
         version=version,
-        state=BROKEN if reason else stands.state_of(version),
-        loaded=version in stands.loaded,
+        state=state,
+        loaded=version in stands.loaded and state != UNCHECKED,
         way_back=version == stands.way_back,
         aliases=stands.record.aliases_of(version),
         tags=tuple(stands.record.tags.get(version, ())),
@@ -202,21 +209,60 @@ def _row(repository: Path, stands: Standing, version: int, *, refused: bool) -> 
         size_bytes=manifest.size_bytes if manifest else 0,
         created=manifest.created if manifest else "",
         metrics=manifest.metrics if manifest else {},
-        problem="; ".join(" ".join(text.split()) for text in (reason, stands.problem) if text),
+        problem="; ".join(" ".join(text.split()) for text in (problem, about_model) if text),
     )
 
 
-def _manifest(folder: str) -> Manifest:
-    """The manifest, read with the fewest calls: this runs for every version of a repository."""
+def _state(stands: Standing, version: int, *, refused: bool, damaged: bool, digest: str) -> str:
+    """The state of a version with a folder.
+
+    Args:
+        stands: How its model stands.
+        version: The version.
+        refused: Whether it was refused when it was copied in.
+        damaged: Whether its manifest or a file is missing or damaged.
+        digest: Of its manifest; empty where that cannot be read.
+    """
+    noted = stands.placed
+    if refused:
+        return BROKEN
+    used = version in stands.loaded or stands.record.served(version)
+    if noted is None:
+        return stands.state_of(version) if not damaged else BROKEN if used else UNCHECKED
+    if version not in noted:
+        if not used or not noted:
+            return UNCHECKED
+    elif digest != noted[version]:
+        return BROKEN if used or damaged else UNCHECKED
+    return BROKEN if damaged else stands.state_of(version)
+
+
+def _published(folder: str, model: str, version: int) -> tuple[Manifest | None, str, str]:
+    """The manifest, what is seen to be wrong with it or the files without reading those, and its digest."""
+    digest = ""
+    try:
+        content = _content(folder)
+        digest = placed.digest_of(content)
+        manifest = manifests.parse(content, folder=folder)
+    except FileNotFoundError:
+        return None, f"it has no manifest; 'modelport adopt {model}/{version}' checks it and makes one", digest
+    except OSError as exc:
+        return None, f"its manifest cannot be read: {exc}", digest
+    except ManifestError as exc:
+        return None, f"{exc.what}: {exc.why}", digest
+    return manifest, _damage(folder, model, version, manifest), digest
+
+
+def _content(folder: str) -> bytes:
+    """The content of the manifest, read with the fewest calls: this runs for every version of a repository."""
     descriptor = os.open(f"{folder}/{MANIFEST_FILE}", _FLAGS)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
             raise OSError(f"{MANIFEST_FILE} is no file of a manifest's kind and size")
-        content = os.read(descriptor, status.st_size)
+        return os.read(descriptor, status.st_size)
     finally:
         os.close(descriptor)
-    return manifests.parse(content, folder=folder)
 
 
 def _damage(folder: str, model: str, version: int, manifest: Manifest) -> str:
@@ -235,7 +281,15 @@ def _damage(folder: str, model: str, version: int, manifest: Manifest) -> str:
     return ""
 
 
-def _models_with_refusals(repository: Path) -> set[str]:
+def _without_version(folder: Path) -> str:
+    """Why a model has no version; a model file that lies beside the version folders is a common mistake."""
+    misplaced = sorted(path.name for path in folder.iterdir() if path.suffix in MODEL_FILES)
+    if misplaced:
+        return f"{misplaced[0]} lies beside the version folders: move it into {folder.name}/1/"
+    return f"it has no version: export the model, or copy a version folder to {folder.name}/1/"
+
+
+def _models_with_notes(repository: Path) -> set[str]:
     try:
         return {path.name for path in (state_folder(repository) / drops.DROPS).iterdir()}
     except OSError:

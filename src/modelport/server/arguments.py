@@ -17,6 +17,8 @@ RESTRICTED_APIS = ("model-repository", "shared-memory", "statistics", "trace", "
 SHM_DEFAULT_BYTES = 4 * 2**20
 SHM_GROWTH_BYTES = 16 * 2**20
 
+LOAD_THREADS = 16  # so many versions can hang in their loading, and others still load
+
 EXIT_TIMEOUT_S = 20  # seconds that requests in flight have to finish after SIGTERM
 
 
@@ -58,7 +60,6 @@ def command(
     repository: Path,
     trial: Path,
     *,
-    models: Iterable[str],
     host: str,
     ports: Mapping[str, int],
     secret: str,
@@ -72,7 +73,6 @@ def command(
         toolchain: Program and backend directory.
         repository: Full path of the model repository.
         trial: Full path of a second one, for versions that are tried under another name.
-        models: Models to load at once.
         host: Loopback address for all three listeners.
         ports: `HTTP`, `gRPC` and `metrics`.
         secret: Value of the header that opens the restricted APIs.
@@ -87,7 +87,7 @@ def command(
         f"--model-repository={trial}",
         f"--backend-directory={toolchain.backends}",
         "--model-control-mode=explicit",
-        *(f"--load-model={model}" for model in models),
+        f"--model-load-thread-count={LOAD_THREADS}",
         "--disable-auto-complete-config",
         "--exit-on-error=false",
         "--strict-readiness=false",

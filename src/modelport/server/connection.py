@@ -129,8 +129,8 @@ def remove(state: Path, handle: ServerHandle) -> None:
 
 
 def _handle(fields: dict[str, Any]) -> ServerHandle:
-    for name in ("server", "supervisor"):
-        fields[name] = ProcessId(**fields[name]) if fields[name] else None
-    for name in ("repository", "trial", "log"):
+    fields["server"], fields["repository"] = ProcessId(**fields["server"]), Path(fields["repository"])
+    fields["supervisor"] = ProcessId(**fields["supervisor"]) if fields["supervisor"] else None
+    for name in ("trial", "log"):
         fields[name] = Path(fields[name]) if fields[name] else None
     return ServerHandle(**fields)

@@ -16,6 +16,8 @@ from typing import Any
 from modelport.errors import ServerError, ServerTimeoutError
 
 READY = "READY"
+LOADING = "LOADING"
+UNLOADING = "UNLOADING"
 UNAVAILABLE = "UNAVAILABLE"
 UNLOADED = "unloaded"  # the reason of a version that was asked to go
 
@@ -40,6 +42,11 @@ class VersionState:
     def ready(self) -> bool:
         """Whether this version answers requests."""
         return self.state == READY
+
+    @property
+    def refused(self) -> bool:
+        """Whether this version did not load, for the reason that is given."""
+        return self.state == UNAVAILABLE and self.reason not in ("", UNLOADED)
 
 
 class Control:
@@ -82,7 +89,7 @@ class Control:
         return tuple(sorted(s.version for s in self.index() if s.model == model and s.ready and s.version))
 
     def problems(self, wanted: Mapping[str, Collection[int] | None]) -> dict[str, str]:
-        """Those models that do not serve every version that they should, each with the reason.
+        """Those models that do not serve every version that they should, each with the reason; it may be empty.
 
         A version that the policy names and that is missing is such a reason: Triton only logs it.
 
@@ -95,8 +102,9 @@ class Control:
             own = [state for state in states if state.model == model]
             ready = {state.version for state in own if state.ready}
             if not ready:
-                reasons = [f"version {s.version}: {s.reason}" for s in own if s.reason and s.reason != UNLOADED]
-                found[model] = "; ".join(reasons) or "Triton gives no reason; its log may"
+                reasons = [f"version {s.version}: {s.reason}" for s in own if s.refused]
+                reasons += [f"version {s.version} is still loading" for s in own if s.state == LOADING]
+                found[model] = "; ".join(reasons)
             elif missing := sorted(set(versions or ()) - ready):
                 found[model] = f"version {', '.join(map(str, missing))} is not served, though version_policy names it"
         return found
@@ -107,11 +115,15 @@ class Control:
 
     def unloading(self, model: str) -> bool:
         """Whether each version of `model` has gone or is going."""
-        return self._all(model, "", UNAVAILABLE, "UNLOADING")
+        return self._all(model, "", UNAVAILABLE, UNLOADING)
+
+    def leaving(self, model: str) -> bool:
+        """Whether a version of `model` is being unloaded."""
+        return any(state.state == UNLOADING for state in self.index() if state.model == model)
 
     def loading(self, model: str) -> bool:
         """Whether a version of `model` is being loaded."""
-        return any(state.state == "LOADING" for state in self.index() if state.model == model)
+        return any(state.state == LOADING for state in self.index() if state.model == model)
 
     def unload(self, model: str, *, timeout_s: float) -> None:
         """Ask for an unload; it goes on after the answer."""
@@ -168,6 +180,13 @@ class Control:
                 fix="correct what it names; its log may say more",
             )
         return json.loads(text) if text else None
+
+
+def refused_versions(said: str) -> dict[int, str]:
+    """The versions that did not load, each with the reason, in Triton's answer to a load that failed."""
+    parts = re.split(r"version (\d+) is at UNAVAILABLE state: ", said)
+    found = {int(version): reason.strip().rstrip(";") for version, reason in zip(parts[1::2], parts[2::2], strict=True)}
+    return {version: reason for version, reason in found.items() if reason != UNLOADED}
 
 
 def tidy(reason: str) -> str:

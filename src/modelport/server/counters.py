@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from modelport.server import loopback
 from modelport.server.handle import ServerHandle
 
 Version = tuple[str, int]
@@ -113,7 +113,6 @@ def rates(version: Version, before: Sample, after: Sample) -> Rates:
 def _pending(metrics_url: str) -> dict[Version, int]:
     """Requests that wait; empty where the metrics port does not answer."""
     with contextlib.suppress(OSError, ValueError):
-        with urllib.request.urlopen(metrics_url, timeout=_ANSWER_S) as answer:  # noqa: S310 - it is http
-            text = answer.read().decode("utf-8", "replace")
+        text = loopback.get(metrics_url, timeout_s=_ANSWER_S)
         return {(model, int(version)): int(float(count)) for model, version, count in _PENDING.findall(text)}
     return {}

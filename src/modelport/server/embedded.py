@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from modelport._process import Child
-from modelport.errors import ServerError
+from modelport.errors import PortTakenError, ServerError
 from modelport.server import (
     arguments,
     checks,
@@ -23,14 +24,16 @@ from modelport.server import (
     shared_memory,
     starting,
     stopping,
+    stubs,
     toolchain,
 )
-from modelport.server.control import VersionState
+from modelport.server.control import LOADING, VersionState
 from modelport.server.handle import ServerHandle
 from modelport.server.process_id import ProcessId
 from modelport.server.runs import Run
 from modelport.server.secret import GRPC_HEADER, HTTP_HEADER, new_secret
 
+PORT_TRIES = 3
 FAILED_START_GRACE_S = 3.0  # a server that has not started has no requests to answer
 _log = logging.getLogger(__name__)
 
@@ -52,12 +55,14 @@ class EmbeddedServer:
         models: Models to load at the start, or a function that tells them at each start; by default every model in the
             repository.
         state_dir: Where its logs are; by default `<repository>.state` beside the repository.
-        start_timeout_s: Seconds until the server must answer, loading included.
+        start_timeout_s: Seconds until the server must answer.
+        load_timeout_s: Seconds that `start` then waits for each model; one that takes longer goes on loading.
         log_verbose: Triton's verbosity, 0 to 4.
         extra_args: Further options for `tritonserver`, passed through untouched; none that opens it to others.
 
     Attributes:
         failed: After `start`, the models that did not load, each with Triton's reason.
+        loading: Those of them that are loading still.
         log: The server's log file, another one for each start.
 
     Raises:
@@ -75,17 +80,20 @@ class EmbeddedServer:
         models: Sequence[str] | Callable[[], Sequence[str]] | None = None,
         state_dir: Path | str | None = None,
         start_timeout_s: float = 120.0,
+        load_timeout_s: float = 120.0,
         log_verbose: int = 0,
         extra_args: Sequence[str] = (),
     ) -> None:
         self.repository = Path(repository)
         self.state_dir = Path(state_dir) if state_dir else connection.state_folder(self.repository)
         self.failed: dict[str, str] = {}
+        self.loading: frozenset[str] = frozenset()
         self.log = logs.name(self.state_dir / "logs")
         self._host = ports.loopback(host)
         self._ports = self._wanted_ports = {"HTTP": http_port, "gRPC": grpc_port, "metrics": metrics_port}
         self._models = models if models is None or callable(models) else tuple(models)
         self._start_timeout_s = start_timeout_s
+        self._load_timeout_s = load_timeout_s
         self._log_verbose = log_verbose
         self._extra_args = arguments.harmless(extra_args)
         self._owner = 0
@@ -142,9 +150,9 @@ class EmbeddedServer:
         return self._child is not None and self._child.returncode() is None
 
     def start(self) -> EmbeddedServer:
-        """Check everything, start the server, and wait until it answers and has tried to load its models.
+        """Check everything, start the server, let it load its models, and wait until they answer.
 
-        A model that does not load does not stop the others: see `failed`.
+        A model that does not load, or takes long, does not stop the others: see `failed` and `loading`.
 
         Returns:
             The server itself.
@@ -157,22 +165,23 @@ class EmbeddedServer:
             PortTakenError: A port is in use.
             ServerDiedError: The process ended while starting.
             ServerTimeoutError: It did not answer within `start_timeout_s`.
-            ServerError: It is running already, or none of the wanted models loaded.
+            ServerError: It is running already, or none of the wanted models loaded or is loading.
         """
         if self.running:
             raise ServerError("the server is running already", why="start was called twice", fix="stop it first")
         self.stop()  # what is left of a server that died
         try:
-            child, handle, wanted = self._launch()
-            starting.await_answer(child, handle, self._start_timeout_s)
-            self.failed.update(handle.problems(wanted))
-            if self.failed and not any(state.ready for state in handle.index()):
+            child, handle, wanted = self._answering()
+            self.failed.update(starting.load_models(child, handle, wanted, self._load_timeout_s))
+            states = handle.index()
+            self.loading = frozenset(state.model for state in states if state.state == LOADING)
+            if self.failed and not self.loading and not any(state.ready for state in states):
                 raise failures.none_loaded(self.failed, self.log)
         except BaseException:  # Ctrl-C as well
             self.stop(grace_s=FAILED_START_GRACE_S)
             raise
         for model, reason in self.failed.items():
-            _log.warning("model %s did not load: %s", model, reason)
+            _log.warning("model %s did not load: %s", model, reason, extra={"model": model})
         return self
 
     def stop(self, *, grace_s: float = arguments.EXIT_TIMEOUT_S + 5.0) -> None:
@@ -191,6 +200,9 @@ class EmbeddedServer:
         try:
             if child is not None:
                 atexit.unregister(self._at_exit)
+                if self._handle is not None and child.returncode() is None:
+                    with contextlib.suppress(ServerError):  # Triton would wait for a load that hangs
+                        self._handle.end_loads(timeout_s=1.0)
                 stopping.terminate(child, self._ports["HTTP"], grace_s)
                 child.stop(grace_s=0.1)
         finally:
@@ -236,7 +248,10 @@ class EmbeddedServer:
         Raises:
             ServerError: Triton refused.
             ServerTimeoutError: It is still there after `timeout_s`.
+            InvalidNameError, ModelNotFoundError: It has neither a folder in the repository nor a process.
         """
+        if not stubs.find(self.handle, model):
+            model_folder.folder_of(self.handle.repository_of(model), model)
         self.handle.unload(model, timeout_s=timeout_s)
 
     def __enter__(self) -> EmbeddedServer:
@@ -246,6 +261,19 @@ class EmbeddedServer:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _answering(self) -> tuple[Child, ServerHandle, list[str]]:
+        """`_launch`, and wait for the answer; anew where another process took a port that any other can stand for."""
+        for again in reversed(range(PORT_TRIES)):
+            child, handle, wanted = self._launch()
+            try:
+                starting.await_answer(child, handle, self._start_timeout_s)
+                break
+            except PortTakenError as error:
+                if not again or error.port in self._wanted_ports.values():
+                    raise
+                self.stop(grace_s=FAILED_START_GRACE_S)
+        return child, handle, wanted
 
     def _launch(self) -> tuple[Child, ServerHandle, list[str]]:
         """Check everything and start the process; the models that it is to load are the third."""
@@ -268,7 +296,6 @@ class EmbeddedServer:
             tools,
             repository,
             self._run.trial,
-            models=models,
             host=self._host,
             ports=self._ports,
             secret=secret,

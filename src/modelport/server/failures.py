@@ -8,6 +8,8 @@ from pathlib import Path
 
 from modelport.errors import ServerDiedError, ServerError, ServerTimeoutError
 
+SILENT = "Triton gives no reason; its log may"
+
 
 def died(code: int, tail: str, log: Path) -> ServerDiedError:
     """The process ended by itself.
@@ -31,7 +33,7 @@ def too_slow(timeout_s: float, tail: str, log: Path) -> ServerTimeoutError:
     """It did not answer in time."""
     return ServerTimeoutError(
         f"the server did not answer within {timeout_s:g} s",
-        why="models are still loading, or it hangs; its last lines were:\n" + tail,
+        why="it hangs, or the machine is busy; its last lines were:\n" + tail,
         fix=f"allow more time (start_timeout_s); the whole log is {log}",
         timeout_s=timeout_s,
         log_tail=tail,
@@ -58,6 +60,16 @@ def not_loaded(model: str, reason: str) -> ServerError:
         f"model {model!r} did not load",
         why=reason,
         fix="correct the model or its config.pbtxt and load it again; what was served before still is",
+    )
+
+
+def still_loading(model: str, timeout_s: float) -> ServerTimeoutError:
+    """A load has not ended, and may go on."""
+    return ServerTimeoutError(
+        f"model {model!r} is still loading after {timeout_s:g} s",
+        why="it is large, or it hangs",
+        fix="look into the server's log; give it more time",
+        timeout_s=timeout_s,
     )
 
 

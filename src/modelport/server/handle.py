@@ -15,13 +15,14 @@ from typing import Any
 from modelport._process import wait_until
 from modelport.errors import ServerError, ServerTimeoutError
 from modelport.server import failures, loading, model_folder, orders, restoring, stubs
-from modelport.server.control import Control, VersionState, tidy
+from modelport.server.control import LOADING, Control, VersionState, refused_versions, tidy
 from modelport.server.process_id import ProcessId
 from modelport.server.restoring import Restored
 from modelport.server.secret import GRPC_HEADER, HTTP_HEADER
 from modelport.spec import TRIAL_SUFFIX
 
 _LOOK_S = 0.05
+_UNLOAD_S = 30.0  # for versions that loaded beside one that did not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +104,9 @@ class ServerHandle:
         """Whether the server answers."""
         return self._control().live(timeout_s=timeout_s)
 
-    def index(self) -> tuple[VersionState, ...]:
+    def index(self, *, timeout_s: float = 10.0) -> tuple[VersionState, ...]:
         """Every version that the server knows of, with its state and Triton's reason; trial models as well."""
-        return self._control().index()
+        return self._control().index(timeout_s=timeout_s)
 
     def ready_versions(self, model: str) -> tuple[int, ...]:
         """The versions of `model` that answer requests, in order."""
@@ -144,17 +145,60 @@ class ServerHandle:
         with self._alone(model, timeout_s):
             model_folder.check_model(self.repository_of(model), model)
             versions = model_folder.check_versions(self.repository_of(model), model)
+            control = self._control()
+            # A load that is under way may hang; another one would only wait behind it.
+            if not wait_until(lambda: not control.loading(model), timeout_s=timeout_s, interval_s=_LOOK_S):
+                raise failures.still_loading(model, timeout_s)
             try:
                 loading.load(f"{self.host}:{self.grpc_port}", self.grpc_metadata, model, timeout_s=timeout_s)
             except ServerTimeoutError:
                 raise
             except ServerError as exc:
                 raise failures.not_loaded(model, tidy(exc.why)) from exc
-            control = self._control()
             problem = control.problems({model: versions})
             if problem:
-                raise failures.not_loaded(model, problem[model])
+                raise failures.not_loaded(model, problem[model] or failures.SILENT)
             return control.ready_versions(model)
+
+    def shed(self, model: str, said: str = "") -> dict[int, str]:
+        """Take out of a model's policy what did not load and keeps its serving version from being loaded.
+
+        Args:
+            model: Model name.
+            said: What Triton said of a load that failed. Where versions of the model are ready, the index does not tell
+                which ones failed, and nothing is taken out without it.
+
+        Returns:
+            The versions that were taken out, each with the reason.
+
+        Raises:
+            ModelportError: As `modelport.repository.shed.shed`.
+        """
+        own = [state for state in self.index() if state.model == model]
+        if not said and any(state.ready or state.state == LOADING for state in own):
+            return {}
+        failed = {state.version: state.reason for state in own if state.refused and state.version is not None}
+        from modelport.repository import shed  # it imports protobuf
+
+        out = shed.shed(self.repository, model, failed | refused_versions(said))
+        if out:  # a load beside an unload can end the server
+            wait_until(lambda: not self._control().leaving(model), timeout_s=_UNLOAD_S, interval_s=_LOOK_S)
+        return out
+
+    def end_loads(self, model: str = "", *, keep: Collection[int] = (), timeout_s: float = 10.0) -> None:
+        """End the loading of versions that are not ready, by ending their stubs; it may hang.
+
+        Args:
+            model: Model name; empty for all models.
+            keep: Versions that go on loading.
+            timeout_s: Seconds that the server may take to say which ones these are.
+
+        Raises:
+            ServerError: It does not say.
+        """
+        index = self.index(timeout_s=timeout_s)
+        loads = {(s.model, s.version) for s in index if s.state == LOADING and s.version not in keep}
+        stubs.finish([stub for stub in stubs.find(self, model) if (stub.model, stub.version) in loads])
 
     def unload(self, model: str, *, timeout_s: float = 60.0, force_after_s: float | None = None) -> None:
         """Unload a model and wait until none of its versions and none of its stubs is left.

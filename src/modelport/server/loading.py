@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelport.errors import ServerError, ServerTimeoutError
+from modelport.errors import ServerError
+from modelport.server import failures
 
 _METHOD = "/inference.GRPCInferenceService/RepositoryModelLoad"
 _MODEL_NAME = 2 << 3 | 2  # field 2 of RepositoryModelLoadRequest, of length-delimited type
@@ -42,12 +43,7 @@ def load(address: str, metadata: Mapping[str, str], model: str, *, timeout_s: fl
     try:
         call.result(timeout_s)
     except grpc.FutureTimeoutError as exc:
-        raise ServerTimeoutError(
-            f"model {model!r} is still loading after {timeout_s:g} s",
-            why="it is large, or it hangs",
-            fix="look into the server's log; give it more time",
-            timeout_s=timeout_s,
-        ) from exc
+        raise failures.still_loading(model, timeout_s) from exc
     except grpc.RpcError as exc:
         failed: Any = exc
         raise ServerError(

@@ -9,6 +9,7 @@ with `all`, `-1` also takes the requests that name no version.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 from modelport.errors import InvalidNameError, ModelNotFoundError, ModelportError, VersionNotFoundError
 from modelport.spec import TRIAL_SUFFIX, check_model_name, parse_version
 
+_log = logging.getLogger(__name__)
 STUB = "triton_python_backend_stub"
 _NUMBER = re.compile(r"\s*([+-]?)([0-9]+)")
 _INT64 = 2**63
@@ -27,6 +29,30 @@ _SPECIFIC = re.compile(r"\bversion_policy\s*:?\s*\{\s*specific\s*:?\s*\{([^}]*)\
 def model_folders(repository: Path) -> list[str]:
     """The names of all folders in the repository: to Triton, each is a model."""
     return sorted(entry.name for entry in repository.iterdir() if entry.is_dir())
+
+
+def folder_of(repository: Path, model: str) -> Path:
+    """The folder of a model.
+
+    Args:
+        repository: The repository, or the folder of trial models.
+        model: The model's name; in the folder of trial models it ends in `.trial`.
+
+    Raises:
+        InvalidNameError: The name breaks the rule.
+        ModelNotFoundError: There is no such folder.
+    """
+    check_model_name(model.removesuffix(TRIAL_SUFFIX))
+    folder = repository / model
+    if folder.is_dir():
+        return folder
+    raise ModelNotFoundError(
+        f"there is no model {model!r} in {repository}",
+        why="the repository has no folder of that name",
+        fix="choose one of: " + (", ".join(model_folders(repository)) or "(the repository is empty)"),
+        path=str(folder),
+        model=model,
+    )
 
 
 def check_model(repository: Path, model: str) -> None:
@@ -41,16 +67,7 @@ def check_model(repository: Path, model: str) -> None:
             file in it would be executed.
         ModelNotFoundError: There is no such folder.
     """
-    check_model_name(model.removesuffix(TRIAL_SUFFIX))
-    folder = repository / model
-    if not folder.is_dir():
-        raise ModelNotFoundError(
-            f"there is no model {model!r} in {repository}",
-            why="the repository has no folder of that name",
-            fix="choose one of: " + (", ".join(model_folders(repository)) or "(the repository is empty)"),
-            path=str(folder),
-            model=model,
-        )
+    folder = folder_of(repository, model)
     named = named_versions(folder) is not None
     for entry in folder.iterdir():
         number = _NUMBER.match(entry.name)
@@ -70,8 +87,8 @@ def check_model(repository: Path, model: str) -> None:
 def usable(repository: Path, models: Sequence[str] | None) -> tuple[list[str], dict[str, ModelportError]]:
     """Which models may be loaded when the server starts, and why the others may not.
 
-    A folder that must not reach Triton takes its own model away, and no other one. So does a policy that names a
-    version without a folder.
+    A folder that must not reach Triton takes its own model away, and no other one. So does a policy whose serving
+    version has no folder; other versions without one are taken out of it.
 
     Args:
         repository: Full path of the repository.
@@ -94,7 +111,11 @@ def usable(repository: Path, models: Sequence[str] | None) -> tuple[list[str], d
     for model in wanted:
         try:
             check_model(repository, model)
-            check_versions(repository, model)
+            try:
+                check_versions(repository, model)
+            except VersionNotFoundError:
+                if not _shed(repository, model):
+                    raise
             good.append(model)
         except (InvalidNameError, VersionNotFoundError) as error:
             refused[model] = error
@@ -136,6 +157,17 @@ def named_versions(folder: Path) -> tuple[int, ...] | None:
         return None
     found = _SPECIFIC.search(_COMMENT.sub("", text))
     return None if found is None else tuple(sorted({int(word) for word in re.findall(r"[0-9]+", found[1])}))
+
+
+def _shed(repository: Path, model: str) -> bool:
+    """Take versions without a folder out of a model's policy; whether its serving version can be loaded now."""
+    from modelport.repository import shed  # it imports protobuf
+
+    try:
+        return bool(shed.shed(repository, model, {}))
+    except ModelportError as error:
+        _log.warning("%s: %s", error.what, error.why)
+        return False
 
 
 def _check_number(folder: Path, name: str, sign: str, number: int, named: bool) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modelport.errors import ServerTimeoutError
+from modelport.spec import TRIAL_SUFFIX, check_model_name
 
 ORDERS = "orders"
 _LOOK_S = 0.02
@@ -27,12 +28,14 @@ def alone(run: Path | None, model: str, *, timeout_s: float) -> Iterator[None]:
 
     Args:
         run: Folder of the server's start; None for a server that has none, where nothing is locked.
-        model: Model name.
+        model: Model name; it becomes a file's.
         timeout_s: Seconds to wait.
 
     Raises:
+        InvalidNameError: It is no model name.
         ServerTimeoutError: Another order was under way for `timeout_s`.
     """
+    check_model_name(model.removesuffix(TRIAL_SUFFIX))
     lock = None if run is None else _open(run / ORDERS, model)
     if lock is None:
         yield

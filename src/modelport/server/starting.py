@@ -1,23 +1,30 @@
-"""Wait until a server that was just started answers, and take its secret out of its argument list."""
+"""Wait until a server that was just started answers, take its secret out of its argument list, and load its models.
+
+The server starts without models. Those that it is told to load at its start keep it from answering until the last one
+is loaded, and one that hangs in its loading does so for good.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
 import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from modelport._process import Child
-from modelport.errors import ServerDiedError
-from modelport.server import failures, ports
+from modelport.errors import ModelportError, ServerDiedError, ServerError
+from modelport.server import failures, loading, ports
 from modelport.server.handle import ServerHandle
 from modelport.server.secret import scrub, visible
 
+AT_ONCE = 4  # models that are loaded at the same time
 _TRITON_LINE = re.compile(r"^[IWE][0-9]{4} ", re.MULTILINE)  # such a line comes after Triton has read its options
 _log = logging.getLogger(__name__)
 
 
 def await_answer(child: Child, handle: ServerHandle, timeout_s: float) -> None:
-    """Wait until the server answers over HTTP and gRPC; it does so when it has tried to load its models.
+    """Wait until the server answers over HTTP and gRPC.
 
     Args:
         child: The server's process.
@@ -45,6 +52,51 @@ def await_answer(child: Child, handle: ServerHandle, timeout_s: float) -> None:
         time.sleep(0.01)
     if visible(child.pid, handle.secret) and not scrub(child.pid, handle.secret):
         _log.warning("the kernel does not let us overwrite the control secret in the server's argument list")
+
+
+def load_models(child: Child, handle: ServerHandle, models: Iterable[str], timeout_s: float) -> dict[str, str]:
+    """Have the server load its models, some at a time; one that takes too long goes on loading while others serve.
+
+    Versions that keep the serving version of their model from being loaded are taken out of its policy.
+
+    Args:
+        child: The server's process.
+        handle: The server.
+        models: The models.
+        timeout_s: Seconds to wait for each.
+
+    Returns:
+        The models that do not serve every version that they should, each with the reason.
+
+    Raises:
+        ServerDiedError: The server ended.
+    """
+    wanted = list(models)
+    pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="modelport-load")
+    try:
+        said = dict(zip(wanted, pool.map(lambda model: _load(child, handle, model, timeout_s), wanted), strict=True))
+    finally:  # after Ctrl-C nothing is waited for
+        pool.shutdown(wait=False, cancel_futures=True)
+    if child.returncode() is not None:
+        raise died(child)
+    return {model: why or said[model] or failures.SILENT for model, why in handle.problems(wanted).items()}
+
+
+def _load(child: Child, handle: ServerHandle, model: str, timeout_s: float) -> str:
+    """Load a model; what the server says where it does not load."""
+    address = f"{handle.host}:{handle.grpc_port}"
+    try:
+        loading.load(address, handle.grpc_metadata, model, timeout_s=timeout_s)
+        return ""
+    except ServerError as error:
+        failed = error.why
+    try:
+        if child.returncode() is None and handle.shed(model):
+            loading.load(address, handle.grpc_metadata, model, timeout_s=timeout_s)
+            return ""
+    except ModelportError as error:
+        _log.warning("%s: %s", error.what, error.why)
+    return failed
 
 
 def died(child: Child) -> ServerDiedError:

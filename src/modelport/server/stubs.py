@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from modelport.server.handle import ServerHandle
 
 PROGRAM = "triton_python_backend_stub"
+MANY_DEAD = 20  # with so many dead stubs, some 700 threads sleep in the server
 SETTLED_S = 10.0  # a stub takes its region into use within a moment
 _STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 _FILE, _REGION, _INSTANCE = 1, 2, 8  # places in a stub's argument list
@@ -80,6 +81,14 @@ def dead(handle: ServerHandle) -> int:
         with contextlib.suppress(psutil.Error):
             count += process.status() == psutil.STATUS_ZOMBIE
     return count
+
+
+def hint(count: int) -> str:
+    """What to do about so many dead stubs; empty where they do not matter yet."""
+    if count < MANY_DEAD:
+        return ""
+    threads = "and some 35 sleeping threads for each"
+    return f"the server keeps {count} dead processes of models, {threads}: restart 'modelport serve' when it suits you"
 
 
 def finish(stubs: Iterable[Stub], *, grace_s: float = 0.0) -> tuple[int, ...]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import threading
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -15,7 +16,7 @@ from modelport.repository import events
 from modelport.repository.events import EVENTS_FILE, Event
 from modelport.repository.layout import state_folder
 
-KEPT = 50
+SERVER_LOGGER = "modelport.server"
 
 
 class Announcer:
@@ -34,7 +35,6 @@ class Announcer:
         self._lock = threading.Lock()
         self._own: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
-        self._latest: deque[Event] = deque(maxlen=KEPT)
         self._log = _Follower(state_folder(repository) / EVENTS_FILE)
 
     def __call__(self, happened: Event) -> None:
@@ -43,6 +43,16 @@ class Announcer:
             self._own[events.as_json(happened)] += 1
             events.append(self._repository, happened)
             self._show(happened)
+
+    @contextlib.contextmanager
+    def server_log(self) -> Iterator[None]:
+        """What the embedded server logs in this process meanwhile becomes events: every line that is shown is one."""
+        logger, handler = logging.getLogger(SERVER_LOGGER), _Logged(self)
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
 
     def follow(self) -> None:
         """Take in the events of other processes."""
@@ -60,20 +70,28 @@ class Announcer:
         with self._lock:
             return dict(self._counts)
 
-    def latest(self) -> list[Event]:
-        """The latest ones, the oldest first."""
-        with self._lock:
-            return list(self._latest)
-
     def close(self) -> None:
         """Stop following."""
         self._log.close()
 
     def _show(self, happened: Event) -> None:
         self._counts[happened.kind] += 1
-        self._latest.append(happened)
         with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
             self._write(self._line(happened))
+
+
+class _Logged(logging.Handler):
+    """Gives records of a logger on as events; not those about one model, of which the supervisor tells by itself."""
+
+    def __init__(self, announce: Callable[[Event], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._announce = announce
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if hasattr(record, "model"):
+            return
+        level = "error" if record.levelno >= logging.ERROR else "warning"
+        self._announce(events.event("server_warned", record.getMessage(), level=level))
 
 
 class _Follower:

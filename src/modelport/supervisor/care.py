@@ -71,7 +71,7 @@ class Care:
         self._lock = threading.Lock()
         self._hangs = Hangs()
         self._silent_since: float | None = None
-        self._seen = False
+        self._seen = self._unreadable = False
         self._loaded: Mapping[str, tuple[int, ...]] = {}
         self._marks: Mapping[str, tuple[object, ...]] = {}
         self._index_at = 0.0
@@ -110,8 +110,11 @@ class Care:
         try:
             wishes = self._wishes.read()
         except RepositoryError as error:
-            self._emit(events.event("repository_unreadable", str(error), level="error"))
+            if not self._unreadable:
+                self._emit(events.event("repository_unreadable", str(error), level="error"))
+            self._unreadable = True
             return
+        self._unreadable = False
         marks = {model: wish.mark for model, wish in wishes.items()}
         if marks != self._marks or self._jobs.busy() or now >= self._index_at:
             found = self._index(handle)
@@ -134,11 +137,11 @@ class Care:
             return Readiness(ready=False, missing={"": "the service is stopping"})
         handle = self._link.handle
         if handle is None or not handle.running():
-            return Readiness(ready=False, missing={"": "the server is down"})
+            return Readiness(ready=False, missing={"": "the server is down, or has just been started"})
         if self._silent_since is not None and self._clock() - self._silent_since > HUNG_S / 3:
             return Readiness(ready=False, missing={"": "the server does not answer"})
         if not self._seen:
-            return Readiness(ready=False, missing={"": "the server has just started"})
+            return Readiness(ready=False, missing={"": "its models have just been loaded"})
         return readiness.overall(self.views, self._prober.results(), self._clock())
 
     def hung(self) -> bool:
@@ -243,6 +246,8 @@ class Care:
             elif result.kind == OK and before in (WRONG, FAILED, LATE, BUSY):
                 text = "answers its golden request again"
                 self._emit(events.event("answers_again", text, model=model, version=version))
+        if complaint := self.stubs.complaint():
+            self._emit(events.event("many_dead_stubs", complaint, level="warning"))
         found = self.ready()
         reasons = tuple(f"{model}: {why}" if model else why for model, why in found.missing.items())
         if reasons != self._reasons:

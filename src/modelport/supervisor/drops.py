@@ -18,15 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelport._process import Child, tail
-from modelport.errors import ModelportError, RepositoryLockedError
+from modelport.errors import ModelportError, RepositoryLockedError, ServerTimeoutError
+from modelport.lifecycle.adopt import hold
 from modelport.lifecycle.adopt.files import entries
 from modelport.lifecycle.change import promote
-from modelport.repository import drops, lock, placed, record
+from modelport.repository import drops, journal, lock, placed, record
 from modelport.repository.events import Event, event
 from modelport.repository.layout import config_path, state_folder
 from modelport.repository.versions import serving_version
+from modelport.supervisor.findings import Complete, Dangerous, Finding, Incomplete, Misplaced
 from modelport.supervisor.folders import signature
-from modelport.supervisor.watch import SETTLE_S, Changed, Complete, Dangerous, Finding, Incomplete, Watcher
+from modelport.supervisor.watch import SETTLE_S, Watcher
 
 SET_ASIDE = "set-aside"
 CHECK_TIMEOUT_S = 600.0
@@ -60,7 +62,7 @@ class Drops:
         watcher: One with other settings, for the same repository.
 
     Events: `dropped` (it is a candidate now), `drop_refused`, `drop_failed` (not its fault; tried again),
-    `drop_not_promoted`, `set_aside`, `version_changed`, `watch_blind`, `watch_failed`.
+    `drop_not_promoted`, `drop_misplaced`, `set_aside`, `version_changed`, `watch_blind`, `watch_failed`.
     """
 
     def __init__(
@@ -125,14 +127,22 @@ class Drops:
         waiting: list[_Waiting] = []
         blind = ""
         while not self._stop.is_set():
-            with contextlib.suppress(queue.Empty):
-                waiting.append(_Waiting(finding=self._findings.get(timeout=POLL_S)))
+            self._take(waiting)
             if self._watcher.blind != blind:
                 blind = self._watcher.blind
                 self._tell("watch_blind", f"the kernel does not report changes ({blind}); looking every few seconds")
-            for one in [w for w in waiting if w.due <= time.monotonic()]:
+            one = next((w for w in waiting if w.due <= time.monotonic()), None)
+            if one is not None:
                 waiting.remove(one)
                 waiting += self._handled(one)
+
+    def _take(self, waiting: list[_Waiting]) -> None:
+        """Take what was found meanwhile; what was found twice is handled once."""
+        with contextlib.suppress(queue.Empty):
+            finding = self._findings.get(timeout=POLL_S)
+            while True:
+                waiting[:] = [*(w for w in waiting if w.finding != finding), _Waiting(finding=finding)]
+                finding = self._findings.get_nowait()
 
     def _handled(self, one: _Waiting) -> list[_Waiting]:
         """Handle one finding; it itself when it is to be tried again."""
@@ -141,13 +151,15 @@ class Drops:
         finding = one.finding
         try:
             if isinstance(finding, Complete):
-                self._complete(finding, last=one.tries + 1 >= TRIES)
+                self._complete(finding, tries=one.tries)
             elif isinstance(finding, Incomplete):
-                self._refuse(finding, f"it stays incomplete: {finding.reason}")
+                self._incomplete(finding)
             elif isinstance(finding, Dangerous):
                 self._set_aside(finding)
+            elif isinstance(finding, Misplaced):
+                self._tell("drop_misplaced", f"{finding.name!a} is not picked up: {finding.reason}", finding)
             else:
-                self._changed(finding)
+                self._tell("version_changed", finding.reason, finding)
         except ModelportError as exc:  # a child that cannot be started or stopped
             return self._later(one, _Again(exc.what, RETRY_S))
         except _Again as exc:
@@ -159,9 +171,13 @@ class Drops:
             self._tell("drop_failed", f"{why}; trying again", one.finding)
         return [_Waiting(finding=one.finding, due=time.monotonic() + why.after_s, tries=one.tries + 1)]
 
-    def _complete(self, finding: Complete, *, last: bool) -> None:
-        folder = self._repository / finding.model / str(finding.version)
+    def _complete(self, finding: Complete, *, tries: int) -> None:
+        folder, last = self._repository / finding.model / str(finding.version), tries + 1 >= TRIES
         if not folder.exists():
+            return
+        if placed.ours(self._repository, finding.model, finding.version):
+            if tries:  # else it was found twice, or adopted by hand
+                self._promote(finding, last)
             return
         before = signature(folder)
         began = time.monotonic()
@@ -171,11 +187,19 @@ class Drops:
         if code == 0:
             seconds = round(time.monotonic() - began, 2)
             self._tell("dropped", f"checked in {seconds:.1f} s: a candidate", finding, level="info", seconds=seconds)
-            self._promote(finding)
+            self._promote(finding, last)
         elif placed.ours(self._repository, finding.model, finding.version):
             return  # somebody adopted it by hand meanwhile
         elif signature(folder) == before:  # else it changes, and is found again
             self._failed(finding, folder, code, words, last)
+
+    def _incomplete(self, finding: Incomplete) -> None:
+        try:
+            with journal.changing(self._repository, finding.model, timeout_s=LOCK_WAIT_S):
+                hold.back(self._repository, finding.model, finding.version, candidate=True)
+        except RepositoryLockedError as exc:
+            raise _Again(exc.what, LOCK_WAIT_S) from exc
+        self._refuse(finding, f"it stays incomplete: {finding.reason}")
 
     def _failed(self, finding: Complete, folder: Path, code: int | None, words: str, last: bool) -> None:
         known = drops.refusal(self._repository, finding.model, finding.version)
@@ -208,22 +232,26 @@ class Drops:
         finally:
             child.stop(grace_s=GRACE_S)
 
-    def _promote(self, finding: Complete) -> None:
+    def _promote(self, finding: Complete, last: bool) -> None:
         model, version = finding.model, finding.version
         try:
             if record.read(config_path(self._repository, model)).on_drop != record.PROMOTE:
                 return
             serving = serving_version(self._repository, model)
             if serving is not None and version < serving:
-                why = (
-                    f"its number is below that of version {serving}, which serves; promote it by hand if it is to serve"
-                )
-                self._tell("drop_not_promoted", why, finding, level="info")
+                why = f"not promoted: its number is below that of version {serving}, which serves"
+                self._not_promoted(finding, why, level="info")
                 return
             promote(model, version, repository=self._repository)
         except ModelportError as exc:
-            why = f"it is a candidate and could not be promoted: {exc.what}: {exc.why}"
-            self._tell("drop_not_promoted", why, finding)
+            if isinstance(exc, RepositoryLockedError | ServerTimeoutError) and not last:
+                raise _Again(f"it is a candidate, and cannot be promoted now: {exc.what}", RETRY_S) from exc
+            self._not_promoted(finding, f"it could not be promoted: {exc.what}: {exc.why}")
+
+    def _not_promoted(self, finding: Complete, why: str, *, level: str = "warning") -> None:
+        with contextlib.suppress(ModelportError):  # it is told all the same
+            drops.not_promoted(self._repository, finding.model, finding.version, why)
+        self._tell("drop_not_promoted", why, finding, level=level)
 
     def _refuse(self, finding: Complete | Incomplete, reason: str, *, noted: bool = False) -> None:
         if not noted:
@@ -248,9 +276,6 @@ class Drops:
         except OSError as exc:
             raise _Again(f"{finding.name!r} cannot be moved out of the model's folder: {exc}", RETRY_S) from exc
         self._tell("set_aside", f"{finding.name!a} was moved to {str(target)!a}: {finding.reason}", finding)
-
-    def _changed(self, finding: Changed) -> None:
-        self._tell("version_changed", finding.reason, finding)
 
     def _tell(
         self, kind: str, text: str, finding: Finding | None = None, *, level: str = "warning", **facts: object

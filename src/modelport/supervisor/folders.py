@@ -9,10 +9,12 @@ import re
 import stat
 from pathlib import Path
 
+from modelport.errors import InvalidNameError
 from modelport.lifecycle.adopt.files import entries, unfinished
 from modelport.repository.manifest import MANIFEST_FILE
+from modelport.repository.registry import MODEL_FILES
 from modelport.server.model_folder import STUB
-from modelport.spec import MAX_VERSION
+from modelport.spec import MAX_VERSION, check_model_name
 
 MAX_MANIFEST_BYTES = 4 << 20
 _NUMBER = re.compile(r"\s*([+-]?)([0-9]+)")
@@ -62,6 +64,29 @@ def danger(path: Path) -> str:
         return "Triton reads its name as a version number that it cannot hold, which can end the server"
     if not path.is_symlink() and os.path.lexists(path / STUB):
         return f"there is a file {STUB} in it, which Triton would execute instead of its own program"
+    return ""
+
+
+def misplaced(path: Path) -> str:
+    """Why a model file that lies beside a model's versions is not picked up; empty for anything else."""
+    if path.suffix not in MODEL_FILES or not path.is_file():
+        return ""
+    numbers = [int(p.name) for p in path.parent.iterdir() if p.name.isdecimal() and len(p.name) < len(str(MAX_VERSION))]
+    return f"it lies beside the version folders: move it into {path.parent.name}/{max(numbers, default=0) + 1}/"
+
+
+def no_model(path: Path) -> str:
+    """Why something in the repository's root, which is no model, is not picked up; empty where nobody expects it."""
+    if path.is_file():
+        fits = path.suffix in MODEL_FILES
+        return f"it lies in the repository itself: move it into {path.stem}/1/ as model{path.suffix}" if fits else ""
+    try:
+        versions = path.is_dir() and any(p.name.isdecimal() and p.is_dir() for p in path.iterdir())
+        check_model_name(path.name)
+    except OSError:
+        return ""
+    except InvalidNameError as exc:
+        return f"its name cannot be a model's: {exc.why}" if versions else ""
     return ""
 
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-THREADS = 4
+THREADS = 8  # so many models may hang in their loading, until those that are to be restored wait for them
 
 
 class Jobs:

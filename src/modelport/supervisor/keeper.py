@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from modelport.errors import ModelportError, ServerDiedError, ServerError
+from modelport.errors import EnvironmentUnfitError, ModelportError, ServerDiedError, ServerError
 from modelport.repository import events, journal
 from modelport.repository.events import Event
 from modelport.server import EmbeddedServer, connection
@@ -19,6 +19,7 @@ from modelport.supervisor.link import Link
 from modelport.supervisor.mend import taken_back
 from modelport.supervisor.signals import Signals
 
+TELL_S = 5.0  # until it is tried again to make a server known
 LINES, LINE = 8, 200  # of the server's last words that are shown
 
 
@@ -54,6 +55,8 @@ class Keeper:
         self._deaths = Deaths() if deaths is None else deaths
         self._clock = clock
         self._known: ServerHandle | None = None
+        self._since = self._tell_at = 0.0
+        self._hidden = False
 
     def start(self) -> None:
         """Start the server, and make it known to other commands.
@@ -61,24 +64,30 @@ class Keeper:
         Raises:
             ModelportError: It does not start; nothing of it is left.
         """
-        for note in journal.repair(self._server.repository):
-            self._emit(taken_back(note))
+        try:
+            for note in journal.repair(self._server.repository):
+                self._emit(taken_back(note))
+        except ModelportError as error:  # it is tried again while the server runs
+            self._emit(events.event("not_taken_back", f"{error.what}: {error.why}", level="error"))
         started = self._clock()
         self._server.start()
         try:
             supervisor = ProcessId.of()
             handle = replace(self._server.handle, supervisor=supervisor, health_url=self._health_url)
-            connection.write(self._server.state_dir, handle)
-            self._known = handle
+            self._make_known(handle)
         except BaseException:
             self._server.stop()
             raise
-        self._care.started(handle, self._server.failed)
+        loading = self._server.loading
+        self._care.started(handle, {m: why for m, why in self._server.failed.items() if m not in loading})
         self._link.handle, self._link.since, self._link.starts = handle, started, self._link.starts + 1
-        seconds = round(self._clock() - started, 3)
+        self._since = self._clock()  # loading many models takes minutes, and is no time that it lived well
+        seconds = round(self._since - started, 3)
         kind = "server_restarted" if self._link.restarts else "server_started"
         text = f"process {handle.server_pid} answers at {handle.http_url} and {handle.grpc_url}"
         self._emit(events.event(kind, text, seconds=seconds, pid=handle.server_pid))
+        for model in sorted(loading):
+            self._emit(events.event("still_loading", "the service goes on without it", model=model, level="warning"))
 
     def keep(self, signals: Signals, poll_s: float) -> None:
         """Return when a signal asks for the end; until then, start the server again when it dies.
@@ -92,6 +101,8 @@ class Keeper:
             elif self._care.hung():
                 self._server.stop(grace_s=0.0)
                 self._start_again(signals, _hung())
+            elif self._link.handle is not None and self._known is None and self._clock() >= self._tell_at:
+                self._make_known(self._link.handle)
 
     def stop(self, *, grace_s: float | None = None) -> None:
         """Let the server answer what it has accepted, and end it.
@@ -108,8 +119,27 @@ class Keeper:
         else:
             self._server.stop(grace_s=grace_s)
 
+    def _make_known(self, handle: ServerHandle) -> None:
+        """Let other commands find the server. One that was started again serves also when the disk refuses that.
+
+        Raises:
+            EnvironmentUnfitError: The disk refused, at the first start.
+        """
+        self._known, self._tell_at = None, self._clock() + TELL_S
+        try:
+            connection.write(self._server.state_dir, handle)
+        except EnvironmentUnfitError as error:
+            if not self._link.starts:
+                raise
+            text = f"commands do not find the server, which serves: {error.what}: {error.why}"
+            if not self._hidden:
+                self._emit(events.event("not_made_known", text, level="error"))
+            self._hidden = True
+        else:
+            self._known, self._hidden = handle, False
+
     def _start_again(self, signals: Signals, reason: ModelportError) -> None:
-        lived_s = self._clock() - self._link.since
+        lived_s = self._clock() - self._since
         self._link.handle = None
         self._care.ended()
         text = f"{reason.what}, {lived_s:.0f} s after its start"

@@ -7,7 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelport.errors import ModelportError, RepositoryLockedError
+from modelport.errors import (
+    ModelportError,
+    RepositoryLockedError,
+    ServerError,
+    ServerTimeoutError,
+    VersionNotFoundError,
+)
 from modelport.lifecycle import settle, trial
 from modelport.repository import events, journal
 from modelport.repository.events import Event
@@ -56,6 +62,7 @@ class Mender:
         jobs: Where loading is done.
         emit: Takes events.
         clock: Seconds that only grow.
+        load_timeout_s: Seconds that a model may take to load.
     """
 
     def __init__(
@@ -65,12 +72,15 @@ class Mender:
         jobs: Jobs,
         emit: Callable[[Event], None],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        load_timeout_s: float = LOAD_TIMEOUT_S,
     ) -> None:
         self._repository = repository
         self._link = link
         self._jobs = jobs
         self._emit = emit
         self._clock = clock
+        self._load_timeout_s = load_timeout_s
         self._states: dict[str, _State] = {}
         self._finish_at = 0.0
         self._unfinished = ""
@@ -137,7 +147,7 @@ class Mender:
                 if not loaded_versions(self._repository, model):
                     return
                 started = self._clock()
-                versions = handle.load(model, timeout_s=LOAD_TIMEOUT_S)
+                versions = self._load(handle, model)
         except RepositoryLockedError:
             state.locked_until = self._clock() + LOCKED_S
         except ModelportError as error:
@@ -148,6 +158,18 @@ class Mender:
             text = f"loaded version {', '.join(map(str, versions))}"
             seconds = round(self._clock() - started, 3)
             self._emit(events.event("loaded", text, model=model, version=max(versions), seconds=seconds))
+
+    def _load(self, handle: ServerHandle, model: str) -> tuple[int, ...]:
+        """Load a model, without what keeps its serving version from being loaded; a load that hangs is ended."""
+        try:
+            return handle.load(model, timeout_s=self._load_timeout_s)
+        except ServerTimeoutError:
+            handle.end_loads(model)
+            raise
+        except (ServerError, VersionNotFoundError):
+            if not handle.shed(model):
+                raise
+            return handle.load(model, timeout_s=self._load_timeout_s)
 
     def _failed(self, model: str, state: _State, wish: Wish, reason: str) -> None:
         wait_s = state.backoff.failed() if state.mark == wish.mark else FIRST_S

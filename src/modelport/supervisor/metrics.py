@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from modelport.repository.drops import Noted
 from modelport.supervisor.answers import OK
 from modelport.supervisor.care import Care
 from modelport.supervisor.link import Link
@@ -17,6 +18,8 @@ from modelport.supervisor.probes import Prober
 
 Family = GaugeMetricFamily | CounterMetricFamily
 ACCEPTED, REFUSED = "dropped", "drop_refused"  # kinds of events
+NOT_PROMOTED = "drop_not_promoted"
+MAX_REASON = 300  # letters of a label
 PROMOTED, ROLLED_BACK = "promoted", "rolled_back"
 
 
@@ -29,6 +32,7 @@ class Known:
         care: What is seen of the models.
         prober: Golden requests.
         events: Counts of the events by kind.
+        drops: Model, version, and what is wrong with version folders that were copied in.
         clock: The supervisor's clock.
     """
 
@@ -36,6 +40,7 @@ class Known:
     care: Care
     prober: Prober
     events: Callable[[], dict[str, int]]
+    drops: Callable[[], Iterable[tuple[str, int, Noted]]]
     clock: Callable[[], float] = time.monotonic
 
 
@@ -76,6 +81,8 @@ class Metrics(Collector):
         yield CounterMetricFamily(
             "modelport_server_restarts", "How often a dead tritonserver was started again.", value=link.restarts
         )
+        text = "Python processes that died and that the server keeps until it ends."
+        yield _gauge("modelport_dead_stubs", text, self._known.care.stubs.dead)
         yield _gauge("modelport_ready", "Whether /readyz answers 200.", self._known.care.ready().ready)
 
     def _of_models(self) -> Iterator[Family]:
@@ -125,7 +132,13 @@ class Metrics(Collector):
         drops = CounterMetricFamily("modelport_drops", "Version folders that were copied in.", labels=["result"])
         drops.add_metric(["accepted"], counts.get(ACCEPTED, 0))
         drops.add_metric(["refused"], counts.get(REFUSED, 0))
-        yield drops
+        drops.add_metric(["not_promoted"], counts.get(NOT_PROMOTED, 0))
+        text = "A version folder that was copied in and refused or not promoted, and lies there unchanged."
+        wrong = GaugeMetricFamily("modelport_drop_problem", text, labels=["model", "version", "result", "reason"])
+        for model, version, noted in self._known.drops():
+            result = "refused" if noted.refused else "not_promoted"
+            wrong.add_metric([model, str(version), result, noted.reason[:MAX_REASON]], 1.0)
+        yield from (drops, wrong)
         yield _counter("modelport_promotions", "Versions that were promoted.", counts.get(PROMOTED, 0))
         yield _counter("modelport_rollbacks", "Versions that were gone back to.", counts.get(ROLLED_BACK, 0))
         kinds = CounterMetricFamily("modelport_events", "Events since the supervisor's start.", labels=["kind"])

@@ -35,11 +35,6 @@ class ModelView:
         """The version that callers get."""
         return max(self.loaded, default=None)
 
-    @property
-    def matches(self) -> bool:
-        """Whether the server has loaded what is wanted."""
-        return self.wanted == self.loaded
-
 
 @dataclass(frozen=True, kw_only=True)
 class Readiness:
@@ -89,7 +84,7 @@ def not_ready(view: ModelView, result: Result | None, now: float) -> str | None:
         return view.fault
     if view.serving is None:
         if view.problem or view.known:
-            return f"version {max(view.wanted)} is not loaded{_because(view.problem)}"
+            return f"version {max(view.wanted)} is not loaded{_because(view.problem or view.changing)}"
         return None
     if result is None and not view.known:
         return None

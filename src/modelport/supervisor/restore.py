@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modelport.errors import ModelportError, RepositoryLockedError, ServerError
+from modelport.errors import ModelportError, RepositoryLockedError, ServerError, ServerTimeoutError
 from modelport.repository import events, journal
 from modelport.repository.events import Event
 from modelport.server import shared_memory
+from modelport.server.handle import ServerHandle
 from modelport.supervisor.answers import BUSY, OK, UNPROVED
 from modelport.supervisor.backoff import Backoff
 from modelport.supervisor.jobs import Jobs
@@ -151,7 +152,7 @@ class Restorer:
         started = self._clock()
         try:
             with journal.changing(self._repository, model, timeout_s=0):
-                handle.restore(model, versions=state.versions, timeout_s=LOAD_TIMEOUT_S)
+                self._load_anew(handle, model, state.versions)
                 self._prove(model, state.versions)
         except RepositoryLockedError:
             state.until = self._clock() + LOCKED_S
@@ -160,6 +161,17 @@ class Restorer:
                 self._failed(model, state, mark, f"{error.what}: {error.why}")
         else:
             self._well_again(model, state, started)
+
+    def _load_anew(self, handle: ServerHandle, model: str, versions: tuple[int, ...]) -> None:
+        """Load versions anew; one beside them whose files were damaged meanwhile does not keep them from that."""
+        try:
+            handle.restore(model, versions=versions, timeout_s=LOAD_TIMEOUT_S)
+        except ServerTimeoutError:
+            raise
+        except ServerError as error:
+            if not handle.shed(model, error.why):
+                raise
+            handle.restore(model, versions=versions, timeout_s=LOAD_TIMEOUT_S)
 
     def _prove(self, model: str, versions: tuple[int, ...]) -> None:
         """Every version that was loaded anew answers its golden request, or is busy enough to refuse it.

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks for the end, the second hurries it."""
+"""Ctrl-C, SIGTERM, and the SIGHUP of a closed terminal: the first asks for the end, the second hurries it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM)
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:
-    """Takes both signals while the block runs. Only the main thread can.
+    """Takes these signals while the block runs; not a SIGHUP that `nohup` has ignored. Only the main thread can.
 
     Attributes:
         stop: Set when the end was asked for.
@@ -40,7 +40,8 @@ class Signals:
             self._interrupting = False
 
     def __enter__(self) -> Signals:
-        self._before = {number: signal.signal(number, self._take) for number in NUMBERS}
+        hup = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+        self._before = {n: signal.signal(n, self._take) for n in NUMBERS if n != signal.SIGHUP or hup}
         return self
 
     def __exit__(

@@ -31,19 +31,26 @@ def only_one(repository: Path, state: Path) -> Iterator[None]:
         state.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as exc:
-        raise EnvironmentUnfitError(
-            f"the file {path} cannot be written", why=str(exc), fix="make the state folder writable"
-        ) from exc
+        raise _unfit(path, exc) from exc
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise _taken(repository, state, os.pread(descriptor, 100, 0).decode("utf-8", "replace").strip()) from exc
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError as exc:
+            raise _unfit(path, exc) from exc
         yield
     finally:
         os.close(descriptor)
+
+
+def _unfit(path: Path, exc: OSError) -> EnvironmentUnfitError:
+    return EnvironmentUnfitError(
+        f"the file {path} cannot be written", why=str(exc), fix="make the state folder writable, and room on its disk"
+    )
 
 
 def _taken(repository: Path, state: Path, pid: str) -> ServerError:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelport.server import stubs
+from modelport.server import shared_memory, stubs
 from modelport.server.handle import ServerHandle
 from modelport.server.process_id import ProcessId
 
@@ -55,14 +55,21 @@ class Stubs:
 
     Args:
         clock: Seconds that only grow.
+        settled_s: Age in seconds from which shared memory that no stub uses is a dead one's.
+
+    Attributes:
+        dead: How many stubs that died the server keeps until it ends.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], *, settled_s: float = stubs.SETTLED_S) -> None:
+        self.dead = 0
+        self._settled_s = settled_s
         self._clock = clock
         self._server: ProcessId | None = None
         self._looked_anew = float("-inf")
         self._known: dict[int, Stub] = {}
         self._written_off: set[int] = set()
+        self._complained = False
 
     def look(self, handle: ServerHandle, *, anew: bool = False) -> None:
         """See how the stubs are.
@@ -73,7 +80,7 @@ class Stubs:
         """
         now = self._clock()
         if handle.server != self._server:
-            self._server, self._known, self._written_off = handle.server, {}, set()
+            self._server, self._known, self._written_off, self._complained = handle.server, {}, set(), False
             anew = True
         if anew or now - self._looked_anew >= LOOK_ANEW_S:
             self._looked_anew = now
@@ -102,8 +109,18 @@ class Stubs:
         """These stubs were replaced: that they are lost matters no more."""
         self._written_off |= set(pids) & self._known.keys()
 
+    def complaint(self) -> str:
+        """What to say when the dead ones have become many; empty when they are few, or when it was said."""
+        text = "" if self._complained else stubs.hint(self.dead)
+        self._complained = self._complained or bool(text)
+        return text
+
     def _meet(self, handle: ServerHandle) -> None:
-        for found in stubs.find(handle):
+        self.dead = stubs.dead(handle)
+        living = stubs.find(handle)
+        if len(shared_memory.entries(handle.shm_prefix)) > len(living):  # one died, and its version was taken out
+            stubs.sweep(handle, settled_s=self._settled_s)
+        for found in living:
             fields = _fields(found.pid)
             known = self._known.get(found.pid)
             if fields and (known is None or known.started != fields[_STARTED]):

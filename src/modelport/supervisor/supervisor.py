@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from modelport.repository import events
+from modelport.repository import drops, events
 from modelport.server import EmbeddedServer, checks
 from modelport.supervisor import health
 from modelport.supervisor.announce import Announcer
@@ -100,15 +100,20 @@ class Supervisor:
         self._prober = Prober(
             repository, interval_s=options.probe_interval_s, deadline_s=options.probe_deadline_s, clock=self._clock
         )
-        wishes = Wishes(repository, only)
+        wishes = Wishes(repository, only, watched=options.watch)
         self._care = Care(repository, self._link, wishes, self._prober, self._jobs, self._announce, self._clock)
         known = Known(
-            link=self._link, care=self._care, prober=self._prober, events=self._announce.counts, clock=self._clock
+            link=self._link,
+            care=self._care,
+            prober=self._prober,
+            events=self._announce.counts,
+            drops=lambda: drops.everything(repository),
+            clock=self._clock,
         )
         self._metrics = Metrics(known)
 
     def run(self, started: Callable[[Supervisor], None]) -> None:
-        """Serve until Ctrl-C or SIGTERM, then let accepted requests be answered, and stop everything.
+        """Serve until Ctrl-C, SIGTERM or SIGHUP, then let accepted requests be answered, and stop everything.
 
         Args:
             started: Called once when the server answers.
@@ -127,6 +132,7 @@ class Supervisor:
             "status": self._status,
         }
         with (
+            self._announce.server_log(),
             only_one(self.server.repository, self.server.state_dir),
             Health(HOST, self._options.health_port, pages) as own,
             Signals() as signals,
@@ -148,18 +154,18 @@ class Supervisor:
         """The threads that look, and the watcher for what is copied in."""
         self._looked_at = self._clock()
         thread = threading.Thread(target=self._looks, name="modelport-care", daemon=True)
-        drops = self._drops()
+        watcher = self._drops()
         try:
             thread.start()
-            if drops is not None:
-                drops.start()
-                self._watcher_lives = drops.alive
+            if watcher is not None:
+                watcher.start()
+                self._watcher_lives = watcher.alive
             yield
         finally:
             self._link.stopping = True
             self._ended.set()
-            if drops is not None:
-                drops.stop(timeout_s=END_S)
+            if watcher is not None:
+                watcher.stop(timeout_s=END_S)
             thread.join(END_S)
 
     def _drops(self) -> Any:
@@ -178,7 +184,8 @@ class Supervisor:
             keeper.stop()
         except KeyboardInterrupt:  # the second signal: what the first call was waiting for has been killed
             keeper.stop(grace_s=0.0)
-        self._announce(events.event("stopped", "the server has ended"))
+        if self._link.starts:
+            self._announce(events.event("stopped", "the server has ended"))
         self._announce.close()
 
     def _looks(self) -> None:

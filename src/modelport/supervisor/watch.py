@@ -6,68 +6,32 @@ until they are done, and every file that its manifest lists, if it has one, is t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import watchfiles
 
 from modelport.errors import InvalidNameError, ModelportError
+from modelport.repository import config as configs
 from modelport.repository import drops, placed
 from modelport.repository import manifest as manifests
 from modelport.repository.layout import config_path, model_names
 from modelport.repository.versions import loaded_versions
 from modelport.server.model_folder import named_versions
 from modelport.spec import parse_version
-from modelport.supervisor.folders import danger, missing, signature
+from modelport.supervisor.findings import Changed, Complete, Dangerous, Finding, Incomplete, Misplaced
+from modelport.supervisor.folders import danger, misplaced, missing, no_model, signature
 
 SETTLE_S = 10.0  # without any change, until a folder without a manifest counts as complete
 TICK_S = 1.0
 STEP_MS = 100
 BLIND_S = 5.0  # between two scans of everything, while the kernel wakes nobody
 BLIND_SHARE = 20  # and this many times as long as a scan takes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Complete:
-    """A version folder was copied in, and nothing in it changes any more."""
-
-    model: str
-    version: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Incomplete:
-    """A version folder was copied in and stays incomplete."""
-
-    model: str
-    version: int
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dangerous:
-    """A folder or file in a model's folder that must not reach Triton."""
-
-    model: str
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Changed:
-    """The files of a published version are not what was published."""
-
-    model: str
-    version: int
-    reason: str
-
-
-Finding: TypeAlias = Complete | Incomplete | Dangerous | Changed
 
 
 @dataclass(kw_only=True)
@@ -118,12 +82,12 @@ class Watcher:
 
         What is there at first, is loaded or was published is taken as it is; what was copied in before is found too.
         """
-        self._scan(self._models(), found, stop, start=True)
+        self._scan(self._names(), found, stop, start=True)
         due = 0.0  # at once: something may have come before the kernel watches
         for touched in self._wakes(stop):
             began = time.monotonic()
-            models = self._models() if began >= due else touched | self._pending()
-            self._scan(models, found, stop)
+            names = self._names() if began >= due else touched | self._pending()
+            self._scan(names, found, stop)
             if began >= due:
                 ended = time.monotonic()
                 every_s = max(BLIND_S, BLIND_SHARE * (ended - began)) if self.blind else self.rescan_s
@@ -149,6 +113,12 @@ class Watcher:
         while not stop.wait(self.tick_s):
             yield set()
 
+    def _names(self) -> set[str]:
+        try:
+            return {entry.name for entry in os.scandir(self.repository)}
+        except OSError:
+            return set()
+
     def _models(self) -> set[str]:
         try:
             return set(model_names(self.repository))
@@ -159,17 +129,16 @@ class Watcher:
         return {model for model, versions in self._seen.items() if any(not seen.done for seen in versions.values())}
 
     def _scan(
-        self, models: set[str], found: Callable[[Finding], None], stop: threading.Event, *, start: bool = False
+        self, names: set[str], found: Callable[[Finding], None], stop: threading.Event, *, start: bool = False
     ) -> None:
         known = self._models()
-        for model in sorted(models):
+        for name in sorted(names):
             if stop.is_set():
                 return
-            if model in known:
-                for finding in self._look(model, start):
-                    found(finding)
-            else:
-                self._seen.pop(model, None)
+            if name not in known:
+                self._seen.pop(name, None)
+            for finding in self._look(name, start) if name in known else self._no_model(name):
+                found(finding)
 
     def _look(self, model: str, start: bool) -> Iterator[Finding]:
         folder = self.repository / model
@@ -187,18 +156,27 @@ class Watcher:
             published = number is not None and seen[number].published
             reason = "" if published else danger(folder / name)
             if reason:
-                yield from self._tell(model, name, reason)
+                yield from self._tell(Dangerous(model=model, name=name, reason=reason))
             elif number is not None:
                 versions.append(number)
+            elif reason := misplaced(folder / name):
+                yield from self._tell(Misplaced(model=model, name=name, reason=reason))
         self._told -= {(m, name) for m, name in self._told if m == model and name not in names}
         yield from self._vanished(model, versions)
         for number in sorted(versions):
             yield from self._version(model, number, seen[number])
 
-    def _tell(self, model: str, name: str, reason: str) -> Iterator[Finding]:
-        if (model, name) not in self._told:
-            self._told.add((model, name))
-            yield Dangerous(model=model, name=name, reason=reason)
+    def _no_model(self, name: str) -> Iterator[Finding]:
+        reason = no_model(self.repository / name)
+        if reason:
+            yield from self._tell(Misplaced(model="", name=name, reason=reason))
+        else:
+            self._told.discard(("", name))
+
+    def _tell(self, finding: Dangerous | Misplaced) -> Iterator[Finding]:
+        if (finding.model, finding.name) not in self._told:
+            self._told.add((finding.model, finding.name))
+            yield finding
 
     def _vanished(self, model: str, versions: list[int]) -> Iterator[Finding]:
         gone = {number: seen for number, seen in self._seen[model].items() if number not in versions}
@@ -215,10 +193,19 @@ class Watcher:
         noted, since whole repositories are copied.
         """
         known = placed.known(self.repository, model)
-        if number in known and placed.ours(self.repository, model, number):
+        if placed.ours(self.repository, model, number):
             return True
+        if not start:
+            self._remember_new(model, known is None)
+            return False
         folder = self.repository / model / str(number)
-        return start and (number in _loaded(self.repository, model) or (not known and _has_manifest(folder)))
+        return number in _loaded(self.repository, model) or (known is None and placed.is_own(folder))
+
+    def _remember_new(self, model: str, unknown: bool) -> None:
+        """A model of which nothing was known comes while the service runs: what its manifests say is no proof."""
+        if unknown and not any(seen.published for seen in self._seen[model].values()):
+            with contextlib.suppress(OSError, ModelportError):  # it is checked all the same; only a list is too early
+                placed.nothing_yet(self.repository, model)
 
     def _version(self, model: str, number: int, seen: _Seen) -> Iterator[Finding]:
         now, signature = time.monotonic(), self._signature(model, number)
@@ -255,12 +242,17 @@ class Watcher:
         except (ModelportError, OSError) as exc:
             what = exc.what if isinstance(exc, ModelportError) else str(exc)
             yield Changed(model=model, version=number, reason=what)
+        else:
+            known = placed.known(self.repository, model) or ()
+            if number in known and not placed.ours(self.repository, model, number):
+                reason = "other files have taken its place, with a manifest of their own"
+                yield Changed(model=model, version=number, reason=reason)
 
     def _signature(self, model: str, number: int) -> str:
         folder = self.repository / model / str(number)
         if any(seen.published for seen in self._seen[model].values()):
             return signature(folder)
-        return signature(folder, config_path(self.repository, model))  # a new model may wait for it
+        return signature(folder) + _settings(config_path(self.repository, model))  # a new model may wait for them
 
 
 def _version(path: Path) -> int | None:
@@ -277,9 +269,11 @@ def _loaded(repository: Path, model: str) -> tuple[int, ...]:
         return ()
 
 
-def _has_manifest(folder: Path) -> bool:
+def _settings(path: Path) -> str:
+    """A model's configuration without its version policy, which the check of a version changes."""
     try:
-        manifest = manifests.read(folder)
+        config = configs.read(path)
     except ModelportError:
-        return False
-    return (manifest.spec.name, str(manifest.version)) == (folder.parent.name, folder.name)
+        return signature(path)
+    config.ClearField("version_policy")
+    return configs.text(config)

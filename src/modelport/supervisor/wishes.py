@@ -1,4 +1,8 @@
-"""What `config.pbtxt` wants: the versions to load of each model. Files are read again when they change."""
+"""What `config.pbtxt` wants: the versions to load of each model. Files are read again when they change.
+
+What is copied in while the service runs may bring a configuration that names it, or come where the configuration names
+no versions. It is not wanted before it was checked.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from pathlib import Path
 
 from modelport.errors import ManifestError, ModelportError
 from modelport.repository import config as configs
+from modelport.repository import placed
 from modelport.repository.layout import config_path, model_names, version_numbers
 
 
@@ -37,12 +42,15 @@ class Wishes:
     Args:
         repository: The model repository.
         only: The models to look at; None for all.
+        watched: Whether what is copied in is checked: it is not wanted before. What is there at the first reading is.
     """
 
-    def __init__(self, repository: Path, only: Collection[str] | None = None) -> None:
+    def __init__(self, repository: Path, only: Collection[str] | None = None, *, watched: bool = False) -> None:
         self._repository = repository
         self._only = only
+        self._watched = watched
         self._known: dict[str, Wish] = {}
+        self._first: dict[str, set[int]] | None = None  # model to the versions that were there from the beginning
 
     def read(self) -> dict[str, Wish]:
         """What is wanted now. Models whose files have not changed cost two `stat` calls.
@@ -52,6 +60,8 @@ class Wishes:
         """
         names = [n for n in model_names(self._repository) if self._only is None or n in self._only]
         found: dict[str, Wish] = {}
+        if self._first is None:
+            self._first = {name: set(version_numbers(self._repository, name)) for name in names}
         for name in names:
             mark = self._mark(name)
             known = self._known.get(name)
@@ -61,7 +71,8 @@ class Wishes:
 
     def _mark(self, name: str) -> tuple[object, ...]:
         marks: list[object] = []
-        for path in (self._repository / name, config_path(self._repository, name)):
+        folder, config = self._repository / name, config_path(self._repository, name)
+        for path in (folder, config, placed.path(self._repository, name)):
             try:
                 status = path.stat()
             except OSError:
@@ -76,8 +87,15 @@ class Wishes:
             path = config_path(self._repository, name)
             if not numbers or not path.is_file():
                 return Wish(versions=(), mark=mark)
-            return Wish(versions=configs.selected(configs.read(path), numbers), mark=mark)
+            return Wish(versions=configs.selected(configs.read(path), self._checked(name, numbers)), mark=mark)
         except ManifestError as error:
             return Wish(versions=(), mark=mark, problem=f"{error.what}: {error.why}")
         except ModelportError:  # the folder went away while it was read
             return Wish(versions=(), mark=mark)
+
+    def _checked(self, name: str, numbers: list[int]) -> list[int]:
+        if not self._watched:
+            return numbers
+        first = (self._first or {}).get(name, set())
+        first &= {*numbers}  # what is removed and comes again was copied in
+        return [v for v in numbers if v in first or placed.ours(self._repository, name, v)]

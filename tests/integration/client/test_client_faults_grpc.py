@@ -114,12 +114,14 @@ def test_retries_are_capped_and_the_last_failure_is_told(ask, script):
     assert caught.value.why == "because; this was the last of 3 tries"
 
 
+@pytest.mark.alone
 def test_retry_after_is_honoured(ask, script):
     server = script(Code.RESOURCE_EXHAUSTED, None, trailers=(("retry-after", "1"),))
     assert ask(server.url, "spec", "m").name == "m"
     assert 1.0 <= server.times[1] - server.times[0] <= 1.3
 
 
+@pytest.mark.alone
 def test_retries_stay_inside_the_deadline(ask, script):
     server = script(Code.UNAVAILABLE)
     begin = time.monotonic()
@@ -129,6 +131,7 @@ def test_retries_stay_inside_the_deadline(ask, script):
     assert 2 <= server.requests <= 7
 
 
+@pytest.mark.alone
 def test_a_slow_server_meets_the_deadline_and_is_told_of_none(ask, script):
     """The deadline is the client's alone: sent to the server it would cancel the call there."""
     server = script(None, stall_s=1.0)
@@ -202,6 +205,7 @@ def garbage(sock: socket.socket) -> None:
     sock.close()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("react", [reset, garbage])
 def test_a_server_that_does_not_speak_grpc_is_unreachable(ask, react):
     listener, url = raw_server(react)
@@ -212,6 +216,7 @@ def test_a_server_that_does_not_speak_grpc_is_unreachable(ask, react):
         assert time.monotonic() - begin <= 3.1
 
 
+@pytest.mark.alone
 def test_a_server_that_says_nothing_meets_the_deadline(ask):
     listener, url = raw_server(lambda sock: time.sleep(3))
     with listener:

@@ -72,6 +72,7 @@ def url(server, protocol):
     return server.http_url if protocol == "http" else server.grpc_url
 
 
+@pytest.mark.alone
 def test_a_deadline_ends_the_call_in_time_and_the_next_call_works(url, server):
     """G1, sync: a call of 5 s with a deadline of 0.1 s ends in 0.1 to 0.3 s, with the same client still good."""
     with Client(url) as client:
@@ -85,6 +86,7 @@ def test_a_deadline_ends_the_call_in_time_and_the_next_call_works(url, server):
     assert server.running
 
 
+@pytest.mark.alone
 def test_a_deadline_ends_an_asyncio_call_in_time_and_the_next_call_works(url, server):
     """G1, asyncio."""
 
@@ -240,6 +242,7 @@ def test_eight_tasks_share_one_client_and_get_their_own_answers(url):
     assert asyncio.run(main()) == [True] * 8
 
 
+@pytest.mark.alone
 def test_places_are_limited_and_waiting_for_one_counts_against_the_deadline(url):
     with Client(url, concurrency=1) as client:
         client.spec("nap")

@@ -327,6 +327,12 @@ def net(shelf: Shelf, server: EmbeddedServer) -> Iterator[str]:
 
 
 @pytest.fixture
+def make_onnx() -> Callable[[float, Path], None]:
+    """`make_onnx(2, path)`: a file whose model answers with this number."""
+    return lambda value, path: onnx.save(telling(value), path)
+
+
+@pytest.fixture
 def make_spec() -> Callable[..., ModelSpec]:
     """`make_spec(name)`: the tensors of all these models."""
     return spec_of

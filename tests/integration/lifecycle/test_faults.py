@@ -85,10 +85,11 @@ def test_a_version_that_answers_otherwise_when_it_serves_is_taken_back(shelf, se
 def test_a_version_that_dies_while_it_is_tried(shelf, server, snake, callers, untouched):
     shelf.publish(snake, python={"execute": "os._exit(3)"})
     with callers(server, snake) as load:
-        with pytest.raises(ModelportError, match=r"failed on model '.*\.trial'"):
+        with pytest.raises(ModelportError, match=r"model '.*\.trial'") as caught:
             promote(shelf, snake)
         load.wait(50)
     assert load.violations([1]) == []
+    assert "version 1 serves on" in caught.value.why and "publish a corrected one" in caught.value.fix
     untouched(server, snake, (1,))
     shelf.publish(snake, python={})
     assert promote(shelf, snake).version == 3

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import modelport
-from modelport.errors import ManifestError, ServerError, VerificationError, VersionNotFoundError
+from modelport.cli import main
+from modelport.errors import InvalidNameError, ManifestError, ServerError, VerificationError, VersionNotFoundError
 from modelport.lifecycle import trial
 from modelport.repository import config as configs
 from modelport.repository import switch
@@ -89,11 +90,28 @@ def test_a_version_that_cannot_load_is_refused_with_tritons_reason(
     assert json.loads(done.stdout)["version"] == 3 and ask(server, net) == 3
 
 
+def test_an_export_goes_on_to_promote(shelf, server, net, ask, capsys, tmp_path, make_onnx):
+    """And what was published is told though it cannot be promoted."""
+    make_onnx(2, tmp_path / "net.onnx")
+    words = ["export", str(tmp_path / "net.onnx"), "--name", net, "--promote", "--repository", str(shelf.root)]
+    trap = shelf.root / net / ("9" * 20)
+    trap.mkdir()
+    assert main(words) == InvalidNameError.exit_code
+    out, err = capsys.readouterr()
+    assert f"published {net} version 2 (candidate" in out and "  why: " in err
+    assert shelf.named(net) == (1,) and ask(server, net) == 1
+    trap.rmdir()
+    assert main([*words, "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert (done["exported"]["version"], done["exported"]["serving"], done["promoted"]["before"]) == (3, False, 1)
+    assert shelf.named(net) == (1, 3) and ask(server, net) == 2, "the third one answers with what the file says"
+
+
 def test_a_changed_file_is_found_before_the_server_is_asked(shelf, server, net, untouched):
     published = shelf.publish(net)
     (published.folder / "model.onnx").write_bytes(b"something else")
     with pytest.raises(ManifestError, match=r"model\.onnx was changed"):
-        modelport.promote(net, repository=shelf.root)
+        modelport.promote(net, 2, repository=shelf.root)
     untouched(server, net, (1,))
 
 

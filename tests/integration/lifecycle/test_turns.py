@@ -60,9 +60,10 @@ def test_who_waits_is_told_for_whom(shelf, server, net):
     thread.join()
 
 
-def test_a_folder_that_must_not_reach_triton_is_refused_before_anything_changes(shelf, server, net, untouched):
+@pytest.mark.parametrize("name", ["9" * 20, "2/triton_python_backend_stub"])
+def test_what_must_not_reach_triton_is_refused_before_anything_changes(shelf, server, net, untouched, name):
     shelf.publish(net)
-    (shelf.root / net / ("9" * 20)).mkdir()
+    (shelf.root / net / name).mkdir()
     with pytest.raises(InvalidNameError):
         modelport.promote(net, repository=shelf.root)
     untouched(server, net, (1,))

@@ -12,7 +12,7 @@ REPOSITORY_ERROR = 30
 FAULTS = {"write": "ENOSPC", "openat": "ENOSPC", "mkdir": "ENOSPC", "rename": "EIO", "fsync": "EIO"}
 OTHER_FAULTS = {
     "write": "EIO", "openat": "EACCES", "mkdir": "EROFS", "rename": "ENOSPC", "fsync": "ENOSPC", "flock": "EIO",
-    "ftruncate": "EIO", "unlink": "EIO", "unlinkat": "EIO", "rmdir": "EIO",
+    "chmod": "EPERM", "ftruncate": "EIO", "unlink": "EIO", "unlinkat": "EIO", "rmdir": "EIO",
 }  # fmt: skip
 
 

@@ -73,8 +73,9 @@ def test_what_is_no_model_is_refused_everywhere(here, capsys, name):
 @pytest.mark.parametrize("name", NOT_PATHS, ids=lambda text: repr(text)[:12])
 def test_a_repository_path_that_cannot_be_used_is_refused(tmp_path, capsys, name):
     """Before anything is opened, and anything is made."""
-    said = refused(capsys, tmp_path, "export", "net.onnx", "--name", "net", "-r", str(tmp_path / name / "models"))
-    assert "shell" in said
+    repository = str(tmp_path / name / "models")
+    for words in (["export", "net.onnx", "--name=net"], ["promote", "net"], ["rollback", "net"], ["adopt", "net/1"]):
+        assert "shell" in refused(capsys, tmp_path, *words, "-r", repository)
 
 
 @pytest.mark.parametrize("name", ["3.tmp", "003", "1" * 20])

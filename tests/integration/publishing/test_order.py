@@ -45,7 +45,7 @@ def complaints(calls, kept: list[str]) -> list[str]:
                 found.append(f"{call}: written in place")
             content.add(path)
             entries.add(str(PurePosixPath(path).parent))
-        elif call.name in ("write", "pwrite64", "ftruncate", "truncate"):
+        elif call.name in ("write", "pwrite64", "ftruncate", "truncate", "chmod"):
             content.add(path)
         elif call.name in ("mkdir", "unlink", "unlinkat", "rmdir"):
             changed(path, call)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from modelport.errors import ServerTimeoutError
+from modelport.errors import ServerError, ServerTimeoutError
 from modelport.server import restoring, stubs
 
 
@@ -134,6 +134,20 @@ def test_requests_on_healthy_stubs_end_before_these_are_replaced(models, serve, 
         time.sleep(0.3)
         assert server.handle.restore("hurt", drain_s=10).killed == ()
         assert slow.result(timeout=10) == 201
+
+
+def test_a_damaged_version_beside_the_lost_one_is_named_and_can_be_taken_out(models, serve, ask, stub_of):
+    """Triton loads both or none, and calls the damaged one ready, which still runs."""
+    models.put("hurt", (1, 2))
+    server = serve()
+    (models.root / "hurt" / "1" / "model.onnx").write_bytes(b"not a model")
+    hit(stub_of(server, "hurt", 2), signal.SIGKILL)
+    with pytest.raises(ServerError, match="'hurt' did not load") as caught:
+        server.handle.restore("hurt", versions=[2])
+    assert server.handle.shed("hurt") == {}, "the index does not tell"
+    assert server.handle.shed("hurt", caught.value.why).keys() == {1}
+    assert server.handle.restore("hurt", versions=[2]).ready == (2,)
+    assert ask(server, "hurt", 5) == 7
 
 
 def test_a_model_that_loads_no_more_is_an_error_with_the_reason(models, serve, stub_of):

@@ -32,3 +32,10 @@ def test_the_file_says_what_made_it_and_keeps_every_row(tmp_path, monkeypatch, r
     assert written["machine"]["cores"] >= 1 and written["machine"]["cpu"] and len(written["time"]) >= 20
     assert written["command"] == ["python", "benchmarks/x.py", "--clients", "1"]
     assert [p.name for p in path.parent.iterdir()] == ["x.json"]
+
+
+def test_a_command_that_is_measured_keeps_its_compiled_modules(monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("KEPT", "1")
+    found = results.environment()
+    assert found["KEPT"] == "1" and "PYTHONDONTWRITEBYTECODE" not in found

@@ -37,7 +37,7 @@ def refused(status: int, message: str):
         (404, RequestError, False),
         (408, RequestError, False),
         (413, RequestError, False),
-        (429, RequestError, True),
+        (429, UnavailableError, True),
         (500, RemoteError, False),
         (501, RemoteError, False),
         (502, UnavailableError, True),

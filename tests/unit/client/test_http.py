@@ -13,7 +13,7 @@ from modelport.client._calls import Infer, Metadata, Ready, Tensor
 from modelport.client._connection import parse_target
 from modelport.client._http import HttpAnswer, answer_from, request_for, retry_after_s
 from modelport.client._tensors import decode
-from modelport.errors import ModelNotFoundError, RemoteError, RequestError
+from modelport.errors import ModelNotFoundError, RemoteError, RequestError, UnavailableError
 from modelport.spec import dtype_of
 
 TARGET = parse_target("http://host:8000/base", token="key")
@@ -103,7 +103,7 @@ def test_an_answer_that_is_none_is_a_remote_error(body, headers):
 def test_refusals_are_raised_and_readiness_is_answered():
     with pytest.raises(ModelNotFoundError):
         answer_from(TARGET, ASK, answer({"error": "Request for unknown model: 'm' is not found"}, 404))
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(UnavailableError) as caught:
         answer_from(TARGET, ASK, answer(b"too many\n", 429, retry_after="7"))
     assert (caught.value.why, caught.value.retry_after_s, caught.value.retryable) == ("too many", 7.0, True)
     ready = Ready(model="m", version=None)

@@ -13,6 +13,7 @@ from modelport.errors import (
     InvalidNameError,
     RemoteError,
     RequestError,
+    UnavailableError,
     UnreachableError,
     UsageError,
     VersionNotFoundError,
@@ -174,6 +175,7 @@ def test_classification_is_parsed(session):
 def test_readiness_is_false_when_nothing_answers_and_errors_of_the_caller_are_raised(session):
     assert play(session.ready(None, None), True) == ([Ready(model=None, version=None)], True)
     assert play(session.ready("m", 2), UnreachableError("x")) == ([Ready(model="m", version=2)], False)
+    assert play(session.ready("m", 2), UnavailableError("x", status=502)) == ([Ready(model="m", version=2)], False)
     with pytest.raises(RequestError):
         play(session.ready("m", None), RequestError("key", status=401))
     with pytest.raises(UsageError):

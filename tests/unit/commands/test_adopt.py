@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -466,6 +467,18 @@ def test_a_folder_without_the_model_file_is_refused_and_tells_what_is_there(repo
     assert "net.onnx" in caught.value.why
 
 
+@pytest.mark.parametrize("where", ["scores/9", "fresh/1"])
+@pytest.mark.parametrize(("file", "words"), [("9/model.onnx", "one folder up"), ("net.h5", "modelport export net.h5")])
+def test_a_nested_folder_and_the_file_of_a_training_job_are_told_what_to_do(repository, where, file, words):
+    path = repository / where / file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"weights")
+    with pytest.raises(SourceFormatError, match=r"has no model\.onnx") as caught:
+        adopt(where, repository=repository)
+    model, _, version = where.partition("/")
+    assert words in caught.value.fix and words in drops.refusal(repository, model, int(version))
+
+
 ENTRIES: dict[str, tuple[Callable[[Path], object], type[ModelportError], str]] = {
     "a symbolic link": (lambda f: (f / "data").symlink_to("/etc/passwd"), UnsafeSourceError, "symbolic link"),
     "a dangling link": (lambda f: (f / "data").symlink_to("nothing"), UnsafeSourceError, "symbolic link"),
@@ -585,8 +598,31 @@ def test_what_the_policy_names_stays_named_unless_it_is_to_be_a_candidate(reposi
     switch.write(repository, "scores", config, known)
     done = adopt("scores/9", repository=repository)
     assert done.state == "serving" and any("names version 9" in note for note in done.notes)
+    assert adopt("scores/9", repository=repository, candidate=True).state == "serving", "it is a version already"
+    (repository / "scores" / "9" / "manifest.json").unlink()
     done = adopt("scores/9", repository=repository, candidate=True)
     assert done.state == "candidate" and policy(repository) == (1,)
+
+
+def test_one_that_the_policy_names_is_taken_out_before_anybody_has_looked_at_it(repository, drop):
+    """Else a server that starts after it was refused would load it; an alias goes with it."""
+    drop(b"no model")
+    config, known = switch.read(repository, "scores")
+    configs.set_versions(config, [1, 9])
+    switch.write(repository, "scores", config, replace(known, aliases={"stable": 1, "wild": 9}))
+    with pytest.raises(SourceFormatError):
+        adopt("scores/9", repository=repository, candidate=True)
+    assert policy(repository) == (1,) and switch.read(repository, "scores")[1].aliases == {"stable": 1}
+
+
+def test_a_refused_one_does_not_serve_by_a_policy_that_means_the_newest(repository, drop):
+    drop(b"no model")
+    config, known = switch.read(repository, "scores")
+    config.version_policy.latest.num_versions = 1
+    switch.write(repository, "scores", config, known)
+    with pytest.raises(SourceFormatError):
+        adopt("scores/9", repository=repository)
+    assert policy(repository) == (2,)
 
 
 def test_a_policy_that_names_no_versions_is_made_to_name_those_that_are_loaded(repository, drop):
@@ -612,8 +648,12 @@ def test_a_model_that_is_code_is_taken_only_when_its_user_says_so_and_with_evide
         adopt("echo/1", repository=repository, allow_code=True)
     for name in ("evidence.json", "golden.npz"):
         shutil.copy(repository / "scores/1" / name, folder)
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "model.cpython-311.pyc").write_bytes(b"left by whoever tried it")
     done = adopt("echo/1", repository=repository, allow_code=True)
     assert done.state == "candidate" and manifests.read(folder).format == "python"
+    assert (folder / "__pycache__").is_file(), "Triton's stub writes no bytecode then, and the version stays as it is"
+    assert adopt("echo/1", repository=repository, allow_code=True).version == 1
     with pytest.raises(UnsafeSourceError, match="this is code"):  # as modelport serve, which looked at it as well
         adopt("echo/1", repository=repository)
     assert drops.refusal(repository, "echo", 1) is None, "it is a version all the same"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import pytest
 
-from modelport.errors import RepositoryError, VersionNotFoundError
-from modelport.lifecycle.plan import newest_candidate, plan, present, way_back
+from modelport.errors import ManifestError, RepositoryError, VersionNotFoundError
+from modelport.lifecycle.plan import newest_candidate, plan, present, require_checked, way_back
 from modelport.repository import config as configs
-from modelport.repository import drops, switch
+from modelport.repository import drops, placed, switch
 
 
 @pytest.fixture
@@ -70,6 +71,29 @@ def test_a_refused_drop_and_a_folder_without_manifest_are_no_candidates(release,
     assert newest_candidate(now()) == 2
 
 
+def test_what_was_copied_in_is_promoted_only_after_it_was_found_good(release, now, to, repository):
+    release()
+    release()
+    shutil.copytree(repository / "net" / "2", repository / "net" / "3")
+    path = repository / "net" / "3" / "manifest.json"
+    path.write_text(path.read_text().replace('"version": 2', '"version": 3'))
+    assert newest_candidate(now()) == 2
+    to(2)
+    with pytest.raises(VersionNotFoundError, match="no candidate") as nothing:
+        newest_candidate(now())
+    assert "version 3 is unchecked" in nothing.value.why and "modelport list net" in nothing.value.fix
+    with pytest.raises(ManifestError, match="copied in and is not checked yet"):
+        require_checked(now(), 3)
+    drops.refuse(repository, "net", 3, "it has other tensors")
+    with pytest.raises(ManifestError, match="was refused") as caught:
+        require_checked(now(), 3)
+    assert caught.value.why == "it has other tensors" and "modelport adopt net/3" in caught.value.fix
+    placed.note(repository, "net", 3, repository / "net" / "3")
+    drops.forget(repository, "net", 3)
+    require_checked(now(), 3)
+    assert newest_candidate(now()) == 3
+
+
 def test_the_first_version_may_be_a_candidate(release, now, to):
     release(candidate=True)
     assert now().serving is None and newest_candidate(now()) == 1
@@ -85,6 +109,10 @@ def test_the_way_back_skips_versions_that_are_gone(release, now, to, repository)
     assert way_back(now()) == 2
     (repository / "net" / "2").rename(repository / "elsewhere")
     assert way_back(now()) == 1
+    (repository / "net" / "1").rename(repository / "elsewhere" / "1")
+    with pytest.raises(VersionNotFoundError) as caught:
+        way_back(now())
+    assert caught.value.why == "none that served before version 3 is known and still there"
 
 
 # What is loaded

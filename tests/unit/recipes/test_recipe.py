@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from modelport.errors import UsageError
-from modelport.recipes.recipe import Options, recipe_digest
+from modelport.recipes.recipe import Evaluation, Options, recipe_digest
 
 RECIPE = """
 import numpy
@@ -84,6 +85,13 @@ def test_weights_that_are_not_there_are_refused(recipe, tmp_path):
 def test_an_unknown_place_for_data_is_refused():
     with pytest.raises(UsageError, match="the moon"):
         Options(data="the moon")
+
+
+def test_quick_options_score_little():
+    whole = Evaluation(inputs={"x": np.zeros((500, 2))}, truth=np.arange(500), metrics=("accuracy",))
+    assert Options().scored(whole) is whole
+    little = Options(quick=True).scored(whole)
+    assert (little.inputs["x"].shape, little.truth.tolist()) == ((200, 2), list(range(200)))
 
 
 def test_quick_options_train_on_little():

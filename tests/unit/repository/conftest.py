@@ -58,6 +58,7 @@ def release(repository: Path) -> Callable[..., Published]:
         candidate: bool = False,
         backend: str = "onnxruntime",
         filename: str = "model.onnx",
+        report: Callable[[str], None] = lambda _: None,
         **options: Any,
     ) -> Published:
         spec = spec or spec_of()
@@ -68,7 +69,16 @@ def release(repository: Path) -> Callable[..., Published]:
 
         with staged(repository, spec.name) as staging:
             (staging / filename).write_bytes(content)
-            return publish(repository, staging, config, finish=finish, labels=labels, asked=asked, candidate=candidate)
+            return publish(
+                repository,
+                staging,
+                config,
+                finish=finish,
+                labels=labels,
+                asked=asked,
+                candidate=candidate,
+                report=report,
+            )
 
     return act
 

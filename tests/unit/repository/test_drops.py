@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -89,3 +91,32 @@ def test_a_folder_that_is_gone_is_one_clear_error_and_no_refusal(folder, reposit
     with pytest.raises(RepositoryError, match="cannot be read"):
         drops.fingerprint(folder)
     assert drops.refusal(repository, "net", 3) is None
+
+
+UNREADABLE = """
+import sys
+from pathlib import Path
+from modelport.errors import RepositoryError
+from modelport.lifecycle.adopt import files
+from modelport.repository import drops
+repository = Path(sys.argv[1])
+try:
+    files.check(repository / "net" / "3")
+except RepositoryError as exc:
+    drops.refuse(repository, "net", 3, exc.what)
+    print(drops.refusal(repository, "net", 3), "|", exc.fix)
+"""
+
+
+def test_a_folder_that_may_not_be_read_is_refused_until_it_may(folder, repository, require):
+    command = [sys.executable, "-c", UNREADABLE, str(repository)]
+    if os.geteuid() == 0:  # root may read everything, unless that right is taken away
+        require("setpriv")
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+    folder.chmod(0)
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    finally:
+        folder.chmod(0o755)
+    assert "net/3 may not be read" in said and "chmod" in said
+    assert drops.refusal(repository, "net", 3) is None, "it changed"

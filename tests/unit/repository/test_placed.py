@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_version_that_was_noted_is_ours_until_its_manifest_changes(folder):
     repository = folder.parents[1]
-    assert not placed.ours(repository, "m", 3) and placed.known(repository, "m") == {}
+    assert not placed.ours(repository, "m", 3) and placed.known(repository, "m") is None
     placed.note(repository, "m", 3, folder)
     assert placed.ours(repository, "m", 3) and set(placed.known(repository, "m")) == {3}
     (folder / "manifest.json").write_text("{ }")
@@ -53,4 +53,4 @@ def test_a_damaged_note_is_no_note(folder):
     (file,) = (tmp for tmp in repository.parent.rglob("m.json"))
     for damage in ("", "[1]", '{"x": 1}'):
         file.write_text(damage)
-        assert placed.known(repository, "m") == {}
+        assert placed.known(repository, "m") is None

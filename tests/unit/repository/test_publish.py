@@ -14,8 +14,8 @@ import pytest
 
 from modelport.errors import InvalidNameError, ManifestError, RepositoryError
 from modelport.repository import config as configs
+from modelport.repository import lock, switch
 from modelport.repository import manifest as manifests
-from modelport.repository import switch
 from modelport.repository.layout import config_path, state_folder, version_numbers
 from modelport.repository.publish import clean_staging, publish, staged
 from modelport.repository.record import Record
@@ -64,6 +64,28 @@ def test_a_version_is_a_folder_and_a_configuration_that_names_it(repository, rel
     assert configs.versions_of(config_of(repository)) == (1,)
     assert (repository / "net" / "y_labels.txt").read_text() == "cat\ndog\n"
     manifests.check_files(done.folder, manifests.read(done.folder))
+
+
+def test_who_waits_for_another_operation_on_the_model_is_told_for_whom(repository, release):
+    """A promotion may take minutes."""
+    begun, go, said = threading.Event(), threading.Event(), []
+
+    def hold() -> None:
+        with lock.model(repository, "net"):
+            begun.set()
+            assert go.wait(30)
+
+    def report(text: str) -> None:
+        said.append(text)
+        go.set()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert begun.wait(10)
+    assert release(report=report).version == 1
+    thread.join()
+    [line] = said
+    assert line.startswith(f"waiting: model 'net' is being changed by process {os.getpid()} (")
 
 
 def test_a_version_holds_the_configuration_and_the_labels_it_was_made_with(repository, release, make_spec):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 
 import pytest
 
 from modelport.errors import ModelNotFoundError, RepositoryError, VersionNotFoundError
 from modelport.repository import config as configs
-from modelport.repository import drops, registry, switch
+from modelport.repository import drops, placed, registry, switch
+from modelport.repository.layout import state_folder
 from modelport.repository.record import Record
 
 
@@ -102,9 +104,66 @@ def test_a_damaged_version_is_broken_and_says_why(net, rows, damage):
     assert found[3].state == "serving" and not found[3].problem, "the others are as they were"
 
 
-def test_a_folder_that_was_renamed_is_broken(net, rows):
+def test_a_folder_that_was_renamed_or_copied_in_is_unchecked_and_says_what_it_was(net, rows):
+    shutil.copytree(net / "2", net / "6")
     (net / "4").rename(net / "7")
-    assert rows()[7].state == "broken" and "the folder was net/4" in rows()[7].problem
+    found = rows()
+    assert found[6].state == found[7].state == "unchecked"
+    assert "'modelport adopt net/7' checks it: the folder was net/4" in found[7].problem
+
+
+def test_a_version_that_another_repository_published_is_unchecked_until_it_is_adopted_here(net, repository, rows):
+    """Its manifest is right; nobody here has looked at it."""
+    content = json.loads((net / "5" / "manifest.json").read_text())
+    shutil.copytree(net / "5", net / "6")
+    (net / "6" / "manifest.json").write_text(json.dumps({**content, "version": 6}))
+    assert rows()[6].state == "unchecked" and "copied in" in rows()[6].problem
+    placed.note(repository, "net", 6, net / "6")
+    assert (rows()[6].state, rows()[6].problem) == ("candidate", "")
+
+
+@pytest.mark.parametrize(("number", "state"), [(4, "unchecked"), (1, "broken"), (3, "broken")])
+def test_a_version_whose_manifest_was_replaced_is_not_the_one_that_was_published(net, rows, number, state):
+    path = net / str(number) / "manifest.json"
+    path.write_text(path.read_text().replace("pytorch 2", "pytorch 3"))
+    assert rows()[number].state == state and rows()[number].problem
+
+
+def test_of_a_repository_from_another_machine_what_has_a_manifest_is_taken_as_it_is(net, release, repository, rows):
+    shutil.rmtree(state_folder(repository))
+    (net / "7").mkdir()
+    before = {version: row.state for version, row in rows().items()}
+    assert before == {1: "retired", 2: "retired", 3: "serving", 4: "candidate", 5: "candidate", 7: "unchecked"}
+    assert release().version == 8
+    assert {version: row.state for version, row in rows().items()} == {**before, 8: "candidate"}
+
+
+def test_nothing_of_a_model_that_came_while_a_service_ran_is_taken_as_it_is(net, repository, rows):
+    shutil.rmtree(state_folder(repository))
+    placed.nothing_yet(repository, "net")
+    assert {row.state for row in rows().values()} == {"unchecked"}
+    placed.note(repository, "net", 4, net / "4")
+    placed.nothing_yet(repository, "net")
+    assert rows()[4].state == "candidate" and rows()[5].state == "unchecked"
+
+
+def test_a_candidate_that_could_not_be_promoted_says_why_until_it_serves(net, repository, rows):
+    drops.not_promoted(repository, "net", 5, "it did not load")
+    assert (rows()[5].state, rows()[5].problem) == ("candidate", "it did not load")
+    assert drops.refusal(repository, "net", 5) is None and [one[:2] for one in drops.everything(repository)] == [
+        ("net", 5)
+    ]
+    config, known = switch.read(repository, "net")
+    configs.set_versions(config, [2, 5])
+    switch.write(repository, "net", config, known)
+    assert (rows()[5].state, rows()[5].problem) == ("serving", "")
+
+
+def test_a_model_file_beside_the_version_folders_is_told(repository):
+    (repository / "new").mkdir(parents=True)
+    (repository / "new" / "model.onnx").write_bytes(b"weights")
+    (row,) = registry.rows(repository)
+    assert row.state == "empty" and "move it into new/1/" in row.problem
 
 
 def test_a_name_in_a_manifest_that_no_file_can_have_is_a_missing_file(net, rows):

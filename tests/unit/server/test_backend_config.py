@@ -90,6 +90,10 @@ def test_instances_share_the_cores(read, module):
     assert read(instance_group=[{"count": 1000}]).threads() == 1
 
 
+def test_a_group_has_its_count_of_instances_on_each_device(read):
+    assert read(instance_group=[{"count": 2, "gpus": [0, 1]}, {"count": 1}]).instances == 5
+
+
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [

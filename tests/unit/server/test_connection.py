@@ -63,7 +63,8 @@ def test_no_file_and_a_damaged_one_are_no_server(repository, handle):
     assert connection.find(repository) is None
     path = connection.write(connection.state_folder(repository), handle)
     whole = path.read_text()
-    for text in ("", "{", "[]", "null", "{}", whole[: len(whole) // 2], whole.replace("http_port", "port")):
+    no_process = json.dumps(json.loads(whole) | {"server": None})
+    for text in ("", "{", "[]", "null", "{}", whole[: len(whole) // 2], whole.replace("http_port", "port"), no_process):
         path.write_text(text)
         assert connection.find(repository) is None
 

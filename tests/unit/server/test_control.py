@@ -81,13 +81,15 @@ def test_problems_are_models_without_a_ready_version_and_versions_that_the_polic
         {"name": "bad", "version": "1", "state": "UNAVAILABLE", "reason": "too big"},
         {"name": "quiet", "version": "1", "state": "UNAVAILABLE", "reason": "unloaded"},
         {"name": "gap", "version": "1", "state": "READY"},
+        {"name": "slow", "version": "1", "state": "LOADING"},
     ]
     seam.answers["/v2/repository/index"] = (200, json.dumps(entries))
-    assert caller.problems({"good": (1,), "bad": (1,), "quiet": None, "gap": (1, 2), "absent": ()}) == {
+    assert caller.problems({"good": (1,), "bad": (1,), "quiet": None, "gap": (1, 2), "absent": (), "slow": (1,)}) == {
         "bad": "version 1: too big",
-        "quiet": "Triton gives no reason; its log may",
+        "quiet": "",
         "gap": "version 2 is not served, though version_policy names it",
-        "absent": "Triton gives no reason; its log may",
+        "absent": "",
+        "slow": "version 1 is still loading",
     }
     assert [caller.gone(model) for model in ("good", "bad", "quiet", "absent")] == [False, True, True, True]
 
@@ -154,3 +156,10 @@ def test_silence_ends_at_the_timeout():
 )
 def test_source_locations_are_left_out(reason, plain):
     assert control.tidy(reason) == plain
+
+
+def test_which_versions_did_not_load_is_read_from_the_answer_to_a_load():
+    parts = ["load failed for model 'm': version 1", "Bad: file; line 2;version 12", "late;version 3", "unloaded;"]
+    said = " is at UNAVAILABLE state: ".join(parts)
+    assert control.refused_versions(said) == {1: "Bad: file; line 2", 12: "late"}
+    assert control.refused_versions("load failed for model 'm': no such file") == {}

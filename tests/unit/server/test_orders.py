@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from modelport.errors import ServerTimeoutError
+from modelport.errors import InvalidNameError, ServerTimeoutError
 from modelport.server import orders
 
 HOLD = """
@@ -65,6 +65,15 @@ def test_without_a_run_folder_nothing_is_locked_and_nothing_made(tmp_path):
         with orders.alone(run, "m", timeout_s=0), orders.alone(run, "m", timeout_s=0):
             pass
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["../m", "a/b", "", "/m", "x" * 300])
+def test_what_is_no_model_name_is_refused_and_nothing_is_made(tmp_path, name):
+    run = tmp_path / "run"
+    run.mkdir()
+    with pytest.raises(InvalidNameError), orders.alone(run, name, timeout_s=0):
+        pytest.fail("it is no name")
+    assert list(tmp_path.iterdir()) == [run] and not list(run.iterdir())
 
 
 def test_an_order_that_fails_frees_the_model(tmp_path):

@@ -37,12 +37,22 @@ class Server:
 
     def __init__(self):
         self.calls, self.error, self.lives, self.trial = [], None, True, None
+        self.sheds = {}
 
     def running(self):
         return self.lives
 
     def load(self, model, **options):
         return self._do("load", model)
+
+    def shed(self, model, said=""):
+        """What did not load is taken out, and the error with it."""
+        if self.sheds:
+            self.error = None
+        return self.sheds
+
+    def end_loads(self, model):
+        self.calls.append(("end_loads", model))
 
     def restore(self, model, *, versions, **options):
         return self._do("restore", model, *versions)

@@ -10,6 +10,7 @@ from modelport.errors import (
     NotFiniteError,
     RemoteError,
     RequestError,
+    UnavailableError,
     UnreachableError,
     VerificationError,
 )
@@ -22,8 +23,8 @@ from modelport.supervisor.answers import BUSY, FAILED, LATE, OK, UNPROVED, WRONG
         (VerificationError("x"), WRONG),
         (NotFiniteError("x"), WRONG),
         (DeadlineError("x"), LATE),
-        (RemoteError("x", status=503), BUSY),
-        (RemoteError("x", status=429), BUSY),
+        (UnavailableError("x", status=503), BUSY),
+        (UnavailableError("x", status=429), BUSY),
         (RemoteError("x", status=500), FAILED),
         (UnreachableError("x"), FAILED),
         (RequestError("x", status=400), FAILED),

@@ -19,11 +19,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from modelport.repository import config as configs
 from modelport.repository import drops as refusals
-from modelport.repository import lock, placed, record, switch
+from modelport.repository import lock, placed, record, registry, switch
 from modelport.repository.events import Event
 from modelport.repository.layout import config_path, state_folder
 from modelport.spec import ModelSpec, TensorSpec, dtype_of
 from modelport.supervisor.drops import Drops
+from modelport.supervisor.findings import Complete, Finding
 from modelport.supervisor.watch import Watcher
 
 F32 = dtype_of("FP32")
@@ -292,6 +293,30 @@ def test_a_link_is_refused_and_not_followed(repository, drop, start, told, tmp_p
     assert event.version == 6 and "this is a link" in event.text
 
 
+class Twice:
+    """A watcher that finds the same folder twice, as when a new model's configuration comes while it waits."""
+
+    blind = ""
+
+    def run(self, found: Callable[[Finding], None], stop: threading.Event) -> None:
+        for _ in range(2):
+            found(Complete(model="m", version=6))
+        stop.wait()
+
+
+def test_what_is_found_twice_is_handled_once(repository, told):
+    (repository / "m" / "6").symlink_to("/")
+    done = Drops(repository, told, watcher=Twice())
+    done.start()
+    try:
+        told.wait("drop_refused")
+        time.sleep(0.5)
+        assert not checks()
+    finally:
+        done.stop()
+    told.wait("drop_refused")
+
+
 def test_a_lower_number_than_the_serving_one_stays_a_candidate_whatever_the_policy_says(repository, drop, start, told):
     drop(7, good())
     config, _ = switch.read(repository, "m")
@@ -301,6 +326,8 @@ def test_a_lower_number_than_the_serving_one_stays_a_candidate_whatever_the_poli
     drop(3, good())
     events = told.wait("dropped", "drop_not_promoted")
     assert "version 7" in events[1].text and events[1].level == "info"
+    row = registry.row(repository, "m", 3)
+    assert row.state == "candidate" and row.problem == events[1].text
     assert configs.versions_of(configs.read(config_path(repository, "m"))) == (7,)
 
 

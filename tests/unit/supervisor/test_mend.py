@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from modelport.errors import ServerError
+from modelport.errors import ServerError, ServerTimeoutError
 from modelport.repository import lock
 from modelport.supervisor.mend import Mender
 from modelport.supervisor.wishes import Wish, Wishes
@@ -64,6 +64,21 @@ def test_what_did_not_load_at_the_start_is_not_tried_again_at_once(look, server,
     assert server.calls == [] and mender.problem("m") == "no file" and kinds() == ["load_failed"]
     look(wait_s=11)
     assert len(server.calls) == 1
+
+
+def test_what_keeps_the_serving_version_from_being_loaded_is_taken_out(look, server, kinds):
+    server.error, server.sheds = ServerError("model 'm' did not load", why="version 1: no file"), {1: "no file"}
+    look((1, 2))
+    assert server.calls == [("load", "m")] * 2 and kinds() == ["loaded"]
+
+
+def test_a_load_that_hangs_is_ended_and_tried_again_later(look, server, kinds):
+    server.error = ServerTimeoutError("model 'm' is still loading after 300 s")
+    look()
+    assert server.calls == [("load", "m"), ("end_loads", "m")] and kinds() == ["load_failed"]
+    look()
+    look(wait_s=11)
+    assert server.calls.count(("load", "m")) == 2
 
 
 def test_a_configuration_that_cannot_be_read_is_told_once(look, server, kinds, mender):

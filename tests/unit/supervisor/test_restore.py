@@ -131,6 +131,12 @@ def test_an_answer_that_is_wrong_afterwards_is_a_failure(look, answers, kinds):
     assert kinds() == ["stub_lost", "restore_failed"]
 
 
+def test_a_damaged_version_beside_it_is_taken_out(look, server, kinds):
+    server.error, server.sheds = ServerError("model 'm' did not load", why="version 1 is bad"), {1: "bad"}
+    look("dead")
+    assert server.calls == [("restore", "m", 2)] * 2 and kinds() == ["stub_lost", "stub_restored"]
+
+
 def test_one_that_refuses_for_overload_afterwards_lives(look, answers, kinds):
     answers.kind = BUSY
     look("dead")

@@ -6,10 +6,11 @@ import signal
 
 import pytest
 
+from modelport._guard import guarded
 from modelport.supervisor.signals import Signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_asks_and_the_second_interrupts(number):
     before = signal.getsignal(number)
     with Signals() as signals:
@@ -28,3 +29,16 @@ def test_a_start_is_interrupted_by_the_first():
         assert signals.stop.is_set()
         with pytest.raises(KeyboardInterrupt), signals.interrupting():
             raise AssertionError("a start after a signal")
+
+
+def test_what_nohup_ignores_stays_ignored():
+    """By the block, and by the program around it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Signals() as signals:
+            signal.raise_signal(signal.SIGHUP)
+            assert not signals.stop.is_set()
+        assert guarded(lambda: signal.raise_signal(signal.SIGHUP), program="p") == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert guarded(lambda: signal.raise_signal(signal.SIGHUP), program="p") == 129, "negative control"

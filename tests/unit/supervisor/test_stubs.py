@@ -12,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from modelport.server import shared_memory
 from modelport.server.process_id import ProcessId
+from modelport.server.stubs import MANY_DEAD
 from modelport.supervisor.stubs import Stubs
+
+PREFIX = f"modelport_test_{os.getpid()}_"
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Handle:
 
     repository: Path
     server: ProcessId
+    shm_prefix: str = PREFIX
     trial: Path | None = None
 
     @property
@@ -35,7 +40,7 @@ def child(tmp_path):
     program = tmp_path / "m" / "2" / "model.py"
     program.parent.mkdir(parents=True)
     program.write_text("import time; time.sleep(60)")
-    words = [f"{tmp_path}/triton_python_backend_stub", program, "region", "1", "1", "1", "x", "1", "m_0_0", "x"]
+    words = [f"{tmp_path}/triton_python_backend_stub", program, f"{PREFIX}own", "1", "1", "1", "x", "1", "m_0_0", "x"]
     process = subprocess.Popen(words, executable=sys.executable)
     yield process
     process.kill()
@@ -44,7 +49,7 @@ def child(tmp_path):
 
 @pytest.fixture
 def stubs(child, clock):
-    return Stubs(clock)
+    return Stubs(clock, settled_s=0)
 
 
 @pytest.fixture
@@ -96,3 +101,34 @@ def test_one_that_ended_as_it_should_is_forgotten(look, child):
     child.kill()
     child.wait()
     assert look() == look() == []
+
+
+def test_the_memory_of_one_that_died_is_removed_also_when_its_version_was_taken_out_since(look):
+    own, left = (shared_memory.FOLDER / f"{PREFIX}{word}" for word in ("own", "left"))
+    try:
+        own.touch()
+        left.touch()
+        time.sleep(0.02)
+        look()
+        assert own.exists() and not left.exists()
+    finally:
+        own.unlink(missing_ok=True)
+        left.unlink(missing_ok=True)
+
+
+def test_dead_ones_that_the_server_keeps_are_counted_and_told_once_when_they_are_many(stubs, look, child):
+    """Nobody has asked for the exit codes of these twenty."""
+    dead = [subprocess.Popen(["true"]) for _ in range(MANY_DEAD - 1)]
+    try:
+        for process in dead:
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        look()
+        assert stubs.dead == MANY_DEAD - 1 and stubs.complaint() == ""
+        dead.append(subprocess.Popen(["true"]))
+        os.waitid(os.P_PID, dead[-1].pid, os.WEXITED | os.WNOWAIT)
+        for _ in range(11):
+            look()
+        assert f"keeps {MANY_DEAD} dead processes" in stubs.complaint() and stubs.complaint() == ""
+    finally:
+        for process in dead:
+            process.wait()

@@ -17,7 +17,8 @@ from modelport.repository import drops, placed
 from modelport.repository import manifest as manifests
 from modelport.repository.manifest import Manifest
 from modelport.spec import ModelSpec
-from modelport.supervisor.watch import Changed, Complete, Dangerous, Finding, Incomplete, Watcher
+from modelport.supervisor.findings import Changed, Complete, Dangerous, Finding, Incomplete, Misplaced
+from modelport.supervisor.watch import Watcher
 
 SETTLE_S = 0.6
 CONFIG = "version_policy {{ specific {{ versions: [{}] }} }}\n"
@@ -212,8 +213,10 @@ def test_a_new_model_is_looked_at_again_when_its_configuration_comes(repository,
     (repository / "new" / "1").mkdir(parents=True)
     (repository / "new" / "1" / "model.pt").touch()
     seen.wait()
-    (repository / "new" / "config.pbtxt").write_text(CONFIG.format(""))
+    (repository / "new" / "config.pbtxt").write_text(CONFIG.format(1))
     assert seen.wait(2) == [Complete(model="new", version=1)] * 2
+    (repository / "new" / "config.pbtxt").write_text(CONFIG.format(""))  # as the check does before it looks
+    assert seen.nothing()
 
 
 def test_dangerous_names_are_told_at_once_and_once(repository, watching):
@@ -230,7 +233,25 @@ def test_dangerous_names_are_told_at_once_and_once(repository, watching):
     assert [f for f in seen.found if isinstance(f, Changed)] and len(seen.found) == 4
 
 
-def test_a_published_version_that_is_changed_is_told_once(repository, watching):
+def test_what_lies_where_no_version_is_looked_for_is_told_once(repository, watching, tmp_path):
+    seen = watching()
+    (repository / "m" / "net.onnx").touch()
+    (repository / "new").mkdir()
+    (repository / "new" / "model.onnx").touch()
+    (repository / "other.onnx").touch()
+    (tmp_path / "1").mkdir()
+    (repository / "my model").mkdir()
+    (tmp_path / "1").rename(repository / "my model" / "1")
+    (repository / "notes.txt").touch()
+    (repository / "m" / "labels.txt").touch()
+    assert seen.wait(4) and seen.nothing()
+    told = {f"{f.model}/{f.name}": f.reason for f in seen.found if isinstance(f, Misplaced)}
+    assert told.keys() == {"m/net.onnx", "new/model.onnx", "/other.onnx", "/my model"} and len(seen.found) == 4
+    assert "into m/2/" in told["m/net.onnx"] and "into new/1/" in told["new/model.onnx"]
+    assert "into other/1/ as model.onnx" in told["/other.onnx"]
+
+
+def test_a_published_version_that_is_changed_is_told_once(repository, watching, tmp_path):
     seen = watching()
     os.utime(repository / "m" / "1" / "model.onnx", (1, 1))
     assert seen.nothing(), "its content is as it was"
@@ -238,8 +259,11 @@ def test_a_published_version_that_is_changed_is_told_once(repository, watching):
     (finding,) = seen.wait()
     assert isinstance(finding, Changed) and "model.onnx was changed" in finding.reason
     assert seen.nothing()
+    other = version(tmp_path / "elsewhere" / "1", model="m", weights=b"others")
+    shutil.copytree(other, repository / "m" / "1", dirs_exist_ok=True)  # its manifest is right
+    assert "taken its place" in seen.wait(2)[-1].reason
     shutil.rmtree(repository / "m" / "1")
-    assert isinstance(seen.wait(2)[-1], Changed) and seen.nothing()
+    assert isinstance(seen.wait(3)[-1], Changed) and seen.nothing()
     assert seen.found[-1].reason == "its folder is gone, and config.pbtxt names it"
 
 

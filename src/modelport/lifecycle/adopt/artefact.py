@@ -10,13 +10,14 @@ from typing import Any
 
 from modelport.convert import format_module, hostile, sniff
 from modelport.convert.types import Arrays, Declaration, Runner, Source
-from modelport.errors import ManifestError, RepositoryError, SourceFormatError
+from modelport.errors import ManifestError, ModelportError, RepositoryError, SourceFormatError
 from modelport.lifecycle.adopt import settings
 from modelport.lifecycle.adopt.settings import Settings
 from modelport.repository.config import ModelConfig
 from modelport.spec import VARIES, ModelSpec, TensorSpec
 
 VARYING = "varies"
+_TRAINED = (".keras", ".h5", ".hdf5", ".pth", ".pt2", ".ckpt", ".safetensors")  # of a training job
 _DERIVED = "model.onnx"  # only an ONNX graph states its tensors
 
 
@@ -111,22 +112,9 @@ def open_artefact(folder: Path, found: Settings) -> Artefact:
         SourceFormatError: The file is missing, empty, cut off, or another kind than the configuration asks for.
         UnsafeSourceError: Opening it would run code or read other files.
     """
-    if found.merged is None and not (folder / _DERIVED).is_file():
-        raise ManifestError(
-            f"model {folder.parent.name!r} has no config.pbtxt",
-            why=f"it is a new model, and version {folder.name} has no {_DERIVED}, which would state its tensors",
-            fix=f"copy a config.pbtxt into {folder.parent.name}/, then touch the version folder",
-            path=str(folder.parent / "config.pbtxt"),
-        )
     path = folder / (found.filename or _DERIVED)
     if not path.is_file():
-        there = sorted(entry.name for entry in folder.iterdir())
-        raise SourceFormatError(
-            f"version {folder.parent.name}/{folder.name} has no {path.name}",
-            why=f"the configuration names this file; the folder holds {', '.join(there)[:300] or 'nothing'}",
-            fix="copy the model file, or name it so",
-            path=str(path),
-        )
+        raise _no_file(path, found)
     wanted = found.format or "onnx"
     kind = sniff.kind_of(path)
     if kind != wanted:
@@ -174,6 +162,32 @@ def no_fit(path: Path, why: str) -> RepositoryError:
         why=why,
         fix="keep the tensors of the model's other versions, or drop it under another model name",
         path=str(path),
+    )
+
+
+def _no_file(path: Path, found: Settings) -> ModelportError:
+    """The error for a folder without the model file; it tells what is there, and what was most likely meant."""
+    folder, model = path.parent, path.parent.parent.name
+    reference = f"{model}/{folder.name}"
+    there = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    nested = [name for name in there if name.endswith(f"/{path.name}")]
+    trained = [name for name in there if Path(name).suffix in _TRAINED]
+    holds = f"the folder holds {', '.join(there)[:300] or 'no file'}"
+    if nested:
+        fix = f"move what is in {nested[0].rpartition('/')[0]}/ one folder up"
+    elif trained:
+        fix = f"publish it: modelport export {trained[0]} --name {model}; only what is served is copied in"
+    elif found.merged is None:
+        return ManifestError(
+            f"model {model!r} has no config.pbtxt",
+            why=f"it is a new model, and there is no {path.name}, which would state its tensors; {holds}",
+            fix=f"copy a config.pbtxt into {model}/, or name an ONNX file {path.name}",
+            path=str(folder.parent / "config.pbtxt"),
+        )
+    else:
+        fix = f"copy the model file, or name it {path.name}"
+    return SourceFormatError(
+        f"version {reference} has no {path.name}", why=f"it is the model file; {holds}", fix=fix, path=str(path)
     )
 
 

@@ -58,8 +58,20 @@ def check(folder: Path, *, allow_code: bool = False) -> None:
 
     Raises:
         UnsafeSourceError: A link, a pipe or device, a library or program, or a name that hides something.
-        RepositoryError: Something is still being copied, or there are too many files.
+        RepositoryError: Something is still being copied, or may not be read, or there are too many files.
     """
+    try:
+        _check(folder, allow_code=allow_code)
+    except PermissionError as exc:
+        raise RepositoryError(
+            f"{_shown(folder)} may not be read",
+            why=f"the system said {exc!r}; this process runs as user {os.geteuid()}",
+            fix="give the folder to that user, or let it be read by all: chmod -R a+rX",
+            path=str(folder),
+        ) from exc
+
+
+def _check(folder: Path, *, allow_code: bool) -> None:
     for path in (folder, folder.parent):
         if not stat.S_ISDIR(path.lstat().st_mode):
             raise _unsafe(

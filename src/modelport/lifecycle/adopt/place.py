@@ -7,11 +7,13 @@ looked at anew, or a version.
 from __future__ import annotations
 
 import datetime
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from modelport.lifecycle.adopt import settings
+from modelport.lifecycle.adopt.files import BYTECODE
 from modelport.lifecycle.adopt.look import Found
 from modelport.repository import config as configs
 from modelport.repository import disk, lock, placed, switch
@@ -26,14 +28,14 @@ from modelport.verify import evidence as evidences
 from modelport.verify.evidence import EVIDENCE_FILE, GOLDEN_FILE
 
 CANDIDATE, SERVING = "candidate", "serving"
+PYTHON = "python"
 
 
-def place(found: Found, *, candidate: bool) -> tuple[str, tuple[str, ...]]:
+def place(found: Found) -> tuple[str, tuple[str, ...]]:
     """Write what the folder lacks; the model's lock is held by the caller.
 
     Args:
         found: A folder that holds.
-        candidate: Take the version out of the version policy where that names it.
 
     Returns:
         Its state, and what a reader should know.
@@ -41,7 +43,7 @@ def place(found: Found, *, candidate: bool) -> tuple[str, tuple[str, ...]]:
     Raises:
         RepositoryError: The disk refused.
     """
-    notes = [*_renamed(found), *_configured(found, candidate=candidate)]
+    notes = [*_renamed(found), *_configured(found), *_without_bytecode(found)]
     with staged(found.repository, found.model) as aside:
         _fill(found, aside)
         manifest = _manifest(found, aside)
@@ -53,7 +55,7 @@ def place(found: Found, *, candidate: bool) -> tuple[str, tuple[str, ...]]:
             disk.sync_tree(aside)
             disk.sync_tree(found.folder)
             with lock.writer(found.repository):
-                for name in (CARD_FILE, configs.CONFIG_FILE, GOLDEN_FILE, EVIDENCE_FILE):
+                for name in (CARD_FILE, configs.CONFIG_FILE, GOLDEN_FILE, EVIDENCE_FILE, BYTECODE):
                     if (aside / name).is_file():
                         disk.move(aside / name, found.folder / name)
                 placed.note(found.repository, found.model, found.version, aside)
@@ -73,24 +75,16 @@ def _renamed(found: Found) -> list[str]:
     return [f"it was published as version {manifest.version} of {manifest.spec.name!r}"]
 
 
-def _configured(found: Found, *, candidate: bool) -> list[str]:
-    """Write the model's configuration where there is none; see that its policy does not serve what it does not name."""
-    if found.settings.present is None:
-        _write_labels(found)
-        final = _copy(found.whole)
-        configs.set_versions(final, [])
-        switch.write(found.repository, found.model, final, Record())
-        how = "brought" if found.settings.brought is not None else "derived from the ONNX graph"
-        return [f"config.pbtxt of the new model: {how}"]
-    config, record = switch.read(found.repository, found.model)
-    others = [v for v in version_numbers(found.repository, found.model) if v != found.version]
-    named = found.version in configs.versions_of(config)
-    if config.version_policy.HasField("specific") and not (named and candidate):
-        return [f"config.pbtxt names version {found.version}: it is loaded with the model"] if named else []
-    pinned = _copy(config)
-    configs.set_versions(pinned, [v for v in configs.selected(config, others) if v != found.version])
-    switch.write(found.repository, found.model, pinned, record)
-    return ["the version policy of config.pbtxt names versions now, and not this one"]
+def _configured(found: Found) -> list[str]:
+    """Write the model's configuration where there is none."""
+    if found.settings.present is not None:
+        return []
+    _write_labels(found)
+    final = _copy(found.whole)
+    configs.set_versions(final, [])
+    switch.write(found.repository, found.model, final, Record())
+    how = "brought" if found.settings.brought is not None else "derived from the ONNX graph"
+    return [f"config.pbtxt of the new model: {how}"]
 
 
 def _write_labels(found: Found) -> None:
@@ -102,8 +96,18 @@ def _write_labels(found: Found) -> None:
             disk.replace_text(target, text, through=state_folder(found.repository) / STAGING)
 
 
+def _without_bytecode(found: Found) -> list[str]:
+    """Remove what a stub or a test has written beside the model's code; Python would write it anew when it changes."""
+    if found.format != PYTHON or not (found.folder / BYTECODE).is_dir():
+        return []
+    shutil.rmtree(found.folder / BYTECODE)
+    return [f"{BYTECODE} was removed: it is made from the code, and a version does not change"]
+
+
 def _fill(found: Found, aside: Path) -> None:
     """What the folder lacks, without the manifest."""
+    if found.format == PYTHON:
+        (aside / BYTECODE).touch()  # a file: the stub would make a folder of this name, and a version does not change
     if not found.proof.brought:
         evidences.write(aside, found.proof.evidence, found.proof.golden)
     own = settings.own_config(found.settings, found.whole, found.folder)

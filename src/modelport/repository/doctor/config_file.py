@@ -75,7 +75,7 @@ PLATFORM_MISMATCH = Rule(
 RUNTIME_SET = Rule(
     id="runtime-set",
     severity="warning",
-    title='A config.pbtxt says `runtime: "model.py"`',
+    title='A config.pbtxt says `runtime: "model.py"` (a note for a pytorch model that is Python code)',
     why="it forces a Python-based backend where the container has a compiled one: for onnxruntime the model does not "
     "load there, for pytorch it is slower",
     fix="remove the line; Triton takes the compiled backend where there is one",
@@ -160,10 +160,14 @@ def _platform(model: Model) -> Iterator[Finding]:
             model.at("platform"),
         )
     if config.runtime:
+        module = model.backend == "pytorch" and any(
+            (model.folder / str(version) / config.runtime).exists() for version in model.versions
+        )
         yield RUNTIME_SET.found(
-            f"runtime is {config.runtime!r}",
+            f"runtime is {config.runtime!r}" + (", as for a model that is Python code" if module else ""),
             model.at("runtime"),
-            fixable=config.backend == "onnxruntime",  # pytorch has documented uses of it
+            severity="note" if module else None,
+            fixable=config.backend == "onnxruntime",
         )
 
 

@@ -27,7 +27,7 @@ def apply(model: Model, rule: str) -> str | None:
         rule: Which finding is repaired.
     """
     edit, fields = EDITS[rule]
-    if model.config is None or not model.fields:
+    if model.config is None or (not model.fields and model.config.ByteSize()):  # a text that cannot be followed
         return None
     text = edit(model)
     try:

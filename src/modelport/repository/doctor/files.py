@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modelport.repository import config as configs
-from modelport.repository.doctor.backends import READS_ONE_FILE
+from modelport.repository.doctor.backends import READS_ONE_FILE, USUAL_FILES
 from modelport.repository.doctor.context import Context
 from modelport.repository.doctor.finding import Finding, Rule, Severity
-from modelport.repository.doctor.model import MAX_ONNX_BYTES, Model, outside, proper, published
+from modelport.repository.doctor.model import MAX_ONNX_BYTES, Model, outside, proper
 
 STUB = "triton_python_backend_stub"
 
@@ -54,14 +54,14 @@ LABELS_MISSING = Rule(
 STUB_FILE = Rule(
     id="stub-file",
     severity="error",
-    title=f"A file named {STUB} is in a model's folder",
+    title=f"A file named {STUB} is in a model's folder (a warning for the python backend)",
     why="Triton runs it in the place of its own program when the model loads",
     fix="remove it unless you built it yourself for another Python",
 )
 BACKEND_LIBRARY = Rule(
     id="backend-library",
     severity="warning",
-    title="A file libtriton_*.so is in a model's folder",
+    title="A file libtriton_*.so is in a model's folder (a note for a backend of the model's own)",
     why="Triton loads it into the server as the model's backend: it can do whatever the server can",
     fix="remove it unless it is a backend of your own",
 )
@@ -101,6 +101,8 @@ RULES = (
     HARD_LINK,
     STRAY_FILE,
 )
+# Of git and DVC, in whose working trees many repositories are; also what keeps an empty version folder in git.
+_TOOLS = (".git*", ".keep", "*.dvc")
 _JUNK = (".DS_Store", "Thumbs.db", "*.swp", "*.tmp", "*.part", "*~", ".nfs*", ".~lock*")
 
 
@@ -167,9 +169,11 @@ def _file(model: Model, path: Path) -> Iterator[Finding]:
     inside = path.relative_to(model.folder).parts
     found = path.lstat()
     if path.name == STUB and len(inside) <= 2:
-        yield STUB_FILE.found(f"{path.name} would be run", where)
+        meant = model.backend == "python"  # how a model brings a Python of another version
+        yield STUB_FILE.found(f"{path.name} would be run", where, severity="warning" if meant else None)
     elif fnmatch.fnmatch(path.name, "libtriton_*.so") and len(inside) <= 2:
-        yield BACKEND_LIBRARY.found(f"{path.name!r} would be loaded", where)
+        meant = path.name == f"libtriton_{model.backend}.so" and model.backend not in USUAL_FILES
+        yield BACKEND_LIBRARY.found(f"{path.name!r} would be loaded", where, severity="note" if meant else None)
     elif stat.S_ISLNK(found.st_mode):
         if len(inside) > 1 or path.exists():  # beside config.pbtxt a dangling one is worse: link-dangling
             yield LINK.found(f"a link to {str(path.readlink())!r}", where)
@@ -181,11 +185,18 @@ def _file(model: Model, path: Path) -> Iterator[Finding]:
 
 
 def _is_stray(model: Model, path: Path, inside: tuple[str, ...]) -> bool:
-    if len(inside) > 1 and published(model.folder / inside[0]):
+    if len(inside) > 1 and int(inside[0]) in model.published:
         return False  # its manifest says what belongs
+    if any(fnmatch.fnmatch(path.name, pattern) for pattern in _TOOLS) or (model.ensemble and not path.stat().st_size):
+        return False
     if any(fnmatch.fnmatch(path.name, pattern) for pattern in _JUNK):
         return True
-    if model.backend not in READS_ONE_FILE or path.name == configs.CONFIG_FILE or model.mentions(path.name):
+    if (
+        model.backend not in READS_ONE_FILE
+        or model.runtime
+        or path.name == configs.CONFIG_FILE
+        or model.mentions(path.name)
+    ):
         return False
     if len(inside) == 1:
         return path.name not in {output.label_filename for output in model.config.output} if model.config else False

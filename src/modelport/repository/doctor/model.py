@@ -25,7 +25,6 @@ from modelport.repository.doctor.backends import AOTI, GUESSES, PLATFORMS, USUAL
 from modelport.repository.doctor.finding import Place
 from modelport.repository.doctor.onnx_header import Header
 from modelport.repository.doctor.text_fields import Field
-from modelport.repository.manifest import Manifest
 from modelport.spec import parse_version
 
 MAX_ONNX_BYTES = 2**31 - 1  # of one protobuf message
@@ -135,6 +134,11 @@ class Model:
                 found[version] = _open(path, self.kind)
         return found
 
+    @cached_property
+    def published(self) -> frozenset[int]:
+        """The versions with a manifest that can be read."""
+        return frozenset(version for version in self.versions if _is_published(self.folder / str(version)))
+
     @property
     def kind(self) -> Kind | None:
         """What its artefact has to be; None where only Triton can tell."""
@@ -240,14 +244,14 @@ def outside(name: str) -> bool:
     return name.startswith("/") or ".." in name.split("/")
 
 
-def published(folder: Path) -> Manifest | None:
-    """The manifest of a version folder; None where it has none that can be read."""
+def _is_published(folder: Path) -> bool:
     if not (folder / manifests.MANIFEST_FILE).is_file():  # a pipe would never end
-        return None
+        return False
     try:
-        return manifests.read(folder)
+        manifests.read(folder)
     except ManifestError:
-        return None
+        return False
+    return True
 
 
 def _open(path: Path, kind: Kind | None) -> Header | ModelportError | None:

@@ -44,6 +44,7 @@ LINK_DANGLING = Rule(
     fix="remove the link, or restore what it points to",
     repair="move",
 )
+_STAYS = (".git", ".hg", ".svn", ".dvc", "lost+found")  # somebody works with it, or the system keeps it there
 RULES = (REPOSITORY_PATH, ROOT_FOLDER, MODEL_NAME, LINK_DANGLING)
 
 
@@ -72,7 +73,7 @@ def _root(context: Context) -> Iterator[Finding]:
             hidden = " hidden" if path.name.startswith(".") else ""
             what = f"the{hidden} folder {path.name!r} has neither a config.pbtxt nor a version"
             used = any(model.mentions(path.name) for model in (*context.models, *context.others.values()))
-            yield ROOT_FOLDER.found(what, context.at_path(path), fixable=not used)
+            yield ROOT_FOLDER.found(what, context.at_path(path), fixable=not used and path.name not in _STAYS)
 
 
 def _dangles(path: Path) -> str:

@@ -63,7 +63,11 @@ ONNX_EXTERNAL = Rule(
 )
 RULES = (ONNX_OPSET, ONNX_IR, ONNX_OPERATORS, ONNX_TENSORS, ONNX_BATCH_AXIS, ONNX_EXTERNAL)
 
-_OWN_DOMAINS = re.compile(r"(ai\.onnx(\..*)?|com\.microsoft(\..*)?|com\.ms\..*|org\.pytorch\.aten)?")
+# ONNX Runtime's own; `pkg.` is what exporters call functions of theirs. The first two are of onnxruntime-extensions.
+_OWN_DOMAINS = re.compile(
+    r"(?!ai\.onnx\.contrib$|com\.microsoft\.extensions$)"
+    r"((ai\.onnx|com\.microsoft|com\.ms|pkg)(\..*)?|org\.pytorch\.aten)?"
+)
 _NAME = re.compile(r"[^\x00-\x1f\\]+")
 
 
@@ -124,25 +128,54 @@ def _tensors(model: Model, version: int, header: Header) -> Iterator[Finding]:
     severity = weight(model, version)
     known = {value.name: value for value in (*header.inputs, *header.optional)}
     outputs = {value.name: value for value in header.outputs}
+    given = {tensor.name for tensor in config.input} | _given_by_triton(config)
+    shaped = {name for batch in config.batch_output for name in batch.target_name}  # by the requests
     for value in header.inputs if config.input else ():
-        if value.name not in {tensor.name for tensor in config.input}:
+        if value.name not in given:
             what = f"version {version}: the file needs an input {value.name!r}, which config.pbtxt does not name"
             yield ONNX_TENSORS.found(what, model.at("input"), severity=severity)
+    if not config.input or not config.output:
+        yield from _completed(model, version, header)
     for word, group, there in (("input", config.input, known), ("output", config.output, outputs)):
         for index, tensor in enumerate(group):
-            where = model.at(word, index=index)
             found = there.get(tensor.name)
             name = f"version {version}: {word} {tensor.name!r}"
             if found is None:
                 what = f"{name} is not in the file; there is {', '.join(map(repr, sorted(there))) or 'none'}"
                 yield ONNX_TENSORS.found(what, _line(model, word, index, "name"), severity=severity)
+            elif word == "input" and tensor.allow_ragged_batch:
+                if found.shape not in (None, (VARIES,)):
+                    what = f"{name} is ragged: its shape in the file must be [-1], and is {list(found.shape)}"
+                    yield ONNX_TENSORS.found(what, _line(model, word, index, "allow_ragged_batch"), severity=severity)
+            elif word == "input" and tensor.optional and found in header.inputs:
+                what = f"{name} is optional, and the file needs it"
+                yield ONNX_TENSORS.found(what, _line(model, word, index, "optional"), severity=severity)
+            elif word == "output" and tensor.name in shaped:
+                continue
             elif model.batched and found.shape and found.shape[0] != VARIES:
                 what = (
                     f"{name} has the shape {list(found.shape)} in the file; max_batch_size is {config.max_batch_size}"
                 )
-                yield ONNX_BATCH_AXIS.found(what, where, severity=severity)
+                yield ONNX_BATCH_AXIS.found(what, model.at(word, index=index), severity=severity)
             elif problem := _misfit(tensor, found, batched=model.batched, exact=word == "output"):
                 yield ONNX_TENSORS.found(f"{name} {problem}", _line(model, word, index, "dims"), severity=severity)
+
+
+def _given_by_triton(config: Any) -> set[str]:
+    """Inputs that no caller sends: a sequence's controls and states, and what is counted over a batch."""
+    sequence = config.sequence_batching
+    made = {name for batch in config.batch_input for name in batch.target_name}
+    return made | {control.name for control in sequence.control_input} | {state.input_name for state in sequence.state}
+
+
+def _completed(model: Model, version: int, header: Header) -> Iterator[Finding]:
+    """Tensors that are not written are filled in from the file, where all have a batch axis if one is asked for."""
+    if not model.batched:
+        return
+    for value in (*header.inputs, *header.outputs):
+        if value.shape is not None and value.shape[:1] != (VARIES,):
+            what = f"version {version}: {value.name!r} has the shape {list(value.shape)} in the file"
+            yield ONNX_BATCH_AXIS.found(what, model.at("max_batch_size"), severity=weight(model, version))
 
 
 def _misfit(tensor: Any, value: Value, *, batched: bool, exact: bool) -> str:

@@ -21,6 +21,7 @@ from modelport.repository.doctor import (
 )
 from modelport.repository.doctor.context import Context
 from modelport.repository.doctor.finding import Finding, Rule
+from modelport.repository.layout import CONFIG_FILE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,12 @@ REPAIRED_AREAS = tuple(area for area in AREAS if any(rule.repair for rule in are
 def examine(context: Context, areas: Sequence[Area] = AREAS) -> list[Finding]:
     """Everything that is found: the repository first, then model after model, by file and line."""
     found = [finding for area in areas for finding in area.check(context)]
-    linked = {model.name for model in context.models if model.folder.is_symlink()}
-    found = [replace(f, fixable=False) if f.model in linked else f for f in found]  # what is elsewhere stays as it is
+    found = [replace(f, fixable=False) if f.fixable and _elsewhere(f, context) else f for f in found]
     return sorted(found, key=lambda f: (f.model, str(f.path), f.line or 0))
+
+
+def _elsewhere(finding: Finding, context: Context) -> bool:
+    """Whether a repair would change what lies behind a link, or put a file in the link's place."""
+    folder = context.repository / finding.model
+    edited = RULES[finding.rule].repair == "edit"
+    return bool(finding.model) and (folder.is_symlink() or (edited and (folder / CONFIG_FILE).is_symlink()))

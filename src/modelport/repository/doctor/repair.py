@@ -28,13 +28,16 @@ from modelport.spec import check_model_name
 SET_ASIDE = "set-aside"
 
 
-def repair(repository: Path, target: Target, names: tuple[str, ...] = ()) -> list[str]:
+def repair(
+    repository: Path, target: Target, names: tuple[str, ...] = (), report: lock.Report = lambda _: None
+) -> list[str]:
     """Repair what can be repaired; one line for each thing that was done.
 
     Args:
         repository: The repository.
         target: The container that it is meant for.
         names: The models; none: all, and the repository itself.
+        report: Told for whom this waits, where somebody else is at work on a model.
 
     Raises:
         RepositoryLockedError: Another writer is at work.
@@ -49,13 +52,13 @@ def repair(repository: Path, target: Target, names: tuple[str, ...] = ()) -> lis
             done += _clean(root)
         for finding in _fixable(root, target, names):
             if RULES[finding.rule].repair == "move":
-                done += _move(root, finding, aside)
+                done += _move(root, finding, aside, report)
         wanted: dict[str, dict[str, None]] = {}  # the rules of a model, each once, in the order of the report
         for finding in _fixable(root, target, names):
             if RULES[finding.rule].repair == "edit":
                 wanted.setdefault(finding.model, {})[finding.rule] = None
         for model, rules in wanted.items():
-            done += _edit(root, model, rules, aside)
+            done += _edit(root, model, rules, aside, report)
     return done
 
 
@@ -68,9 +71,9 @@ def _clean(root: Path) -> list[str]:
     return done + [f"removed {name} from staging: its export was killed" for name in publish.clean_staging(root)]
 
 
-def _move(root: Path, finding: Finding, aside: Path) -> list[str]:
+def _move(root: Path, finding: Finding, aside: Path, report: lock.Report) -> list[str]:
     """Move the path of a finding out of the repository; nothing where it went with its folder already."""
-    with _holding(root, finding.model):
+    with _holding(root, finding.model, report):
         source = root / finding.path
         if not os.path.lexists(source):
             return []
@@ -82,9 +85,9 @@ def _move(root: Path, finding: Finding, aside: Path) -> list[str]:
     return [f"moved {finding.place} to {printable(target)}"]
 
 
-def _edit(root: Path, name: str, rules: Iterable[str], aside: Path) -> list[str]:
+def _edit(root: Path, name: str, rules: Iterable[str], aside: Path, report: lock.Report) -> list[str]:
     """Repair a model's configuration: edit after edit in memory, then one rename; the old file goes aside first."""
-    with _holding(root, name) as state:
+    with _holding(root, name, report) as state:
         model = read_model(root / name, root)
         before = model.text
         repaired: list[str] = []
@@ -103,11 +106,11 @@ def _edit(root: Path, name: str, rules: Iterable[str], aside: Path) -> list[str]
 
 
 @contextlib.contextmanager
-def _holding(root: Path, name: str) -> Iterator[Path]:
+def _holding(root: Path, name: str, report: lock.Report) -> Iterator[Path]:
     """The locks for a change of a model, or of the root; gives the state folder."""
     with contextlib.ExitStack() as stack:
         if name:
             with contextlib.suppress(InvalidNameError):  # no command can be at work on such a model
                 check_model_name(name)
-                stack.enter_context(journal.changing(root, name))
+                stack.enter_context(journal.changing(root, name, report=report))
         yield stack.enter_context(lock.writer(root))

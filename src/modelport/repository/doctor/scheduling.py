@@ -98,7 +98,7 @@ QUEUE_STALLS = Rule(
 RESPONSE_CACHE = Rule(
     id="response-cache",
     severity="warning",
-    title="A model uses the response cache",
+    title="A model uses the response cache (a note where no input has the same bytes in two shapes)",
     why="the cache's key is made of the inputs' bytes without their shapes: a request with the same bytes in another "
     "shape gets the wrong answer",
     fix="leave response_cache out",
@@ -143,7 +143,9 @@ RULES = (
 )
 _THREADS = {"onnxruntime": "intra_op_thread_count", "pytorch": "INTRA_OP_THREAD_COUNT"}
 _AUTO, _GPU = 0, 1  # ModelInstanceGroup.Kind
-_RANDOM_IS_FINE = ("TYPE_FP16", "TYPE_FP32", "TYPE_FP64", "TYPE_BF16", "TYPE_BOOL")
+_GPU_ONLY = ("tensorrt", "tensorrtllm", "vllm")
+# Images are bytes: each of them is a value that may come.
+_RANDOM_IS_FINE = ("TYPE_UINT8", "TYPE_INT8", "TYPE_FP16", "TYPE_FP32", "TYPE_FP64", "TYPE_BF16", "TYPE_BOOL")
 
 
 def check(context: Context) -> Iterator[Finding]:
@@ -172,7 +174,7 @@ def _instances(model: Model) -> Iterator[Finding]:
         total += max(1, group.count) if group.kind != _GPU else 0
         if group.gpus and group.kind not in (_AUTO, _GPU):
             yield INSTANCES_INVALID.found(f"{kind} with gpus {list(group.gpus)}", where)
-        if group.kind == _GPU:
+        if group.kind == _GPU and model.backend not in _GPU_ONLY:
             yield INSTANCES_GPU.found(f"instance_group is {kind}", where)
     parameter = _THREADS.get(model.backend)
     if parameter and total:
@@ -181,7 +183,7 @@ def _instances(model: Model) -> Iterator[Finding]:
         threads = int(said) if said.isdecimal() and int(said) else cores
         if total * threads > cores:
             yield INSTANCES_THREADS.found(
-                f"{total} instances of {threads} threads; there are {cores} cores", model.at("instance_group")
+                f"instances {total}, threads of each {threads}, cores {cores}", model.at("instance_group")
             )
 
 
@@ -224,7 +226,7 @@ def _queues(model: Model) -> Iterator[Finding]:
         yield QUEUE_INVALID.found(what, where)
     if config.HasField("dynamic_batching") and any(policy.max_queue_size == 0 for policy in policies):
         yield QUEUE_UNLIMITED.found("max_queue_size is not set", where)
-    instances = sum(max(1, group.count) for group in config.instance_group)
+    instances = sum(max(1, group.count) * max(1, len(group.gpus)) for group in config.instance_group)
     if instances == 1 and (levels or any(map(_limits, policies))):
         yield QUEUE_STALLS.found("default_queue_policy or priority_levels is set", where)
 
@@ -249,8 +251,17 @@ def _cache(model: Model, target: Target) -> Iterator[Finding]:
                 f"response_cache with {what}", where, severity="error", why="Triton refuses the model"
             )
             return
+    if not target.cache_leaks and not _ambiguous(config):
+        yield RESPONSE_CACHE.found("response_cache is on; here equal bytes are equal inputs", where, severity="note")
+        return
     leaks = f"; in {target.name} (Triton {target.triton}) it also loses memory" if target.cache_leaks else ""
     yield RESPONSE_CACHE.found("response_cache is on", where, why=RESPONSE_CACHE.why + leaks)
+
+
+def _ambiguous(config: Any) -> bool:
+    """Whether an input can have the same bytes in two shapes; unknown for inputs that the backend completes."""
+    free = [sum(size < 0 for size in tensor.dims) + (config.max_batch_size > 0) for tensor in config.input]
+    return max(free, default=2) > 1
 
 
 def _embedded(model: Model) -> Iterator[Finding]:

@@ -8,13 +8,14 @@ from typing import Any
 
 from modelport.repository.doctor import text_fields
 from modelport.repository.doctor.context import Context
-from modelport.repository.doctor.finding import Finding, Place, Rule
+from modelport.repository.doctor.finding import Finding, Place, Rule, Severity
 from modelport.repository.doctor.model import Model
+from modelport.repository.doctor.targets import EMBEDDED_BACKENDS
 
 TENSORS_MISSING = Rule(
     id="tensors-missing",
     severity="warning",
-    title="A config.pbtxt names no inputs or no outputs",
+    title="A config.pbtxt names no inputs or no outputs (a note for backends that only a container has)",
     why="some backends fill them in by themselves in the container, pytorch and ensembles do not; the embedded server "
     "never does",
     fix="write every input and output with name, data_type and dims",
@@ -52,10 +53,11 @@ def check(context: Context) -> Iterator[Finding]:
         missing = [word for word in ("input", "output") if not getattr(model.config, word)]
         if missing:
             never = model.backend in ("pytorch", "ensemble")
+            usual: Severity = "warning" if model.backend in EMBEDDED_BACKENDS else "note"
             yield TENSORS_MISSING.found(
                 f"there is no {' and no '.join(missing)}",
                 model.at(),
-                severity="error" if never else "warning",
+                severity="error" if never else usual,
                 why="nothing fills them in here, so Triton refuses the model" if never else "",
             )
         if model.config.max_batch_size < 0:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from modelport.repository import record
 from modelport.repository.doctor.backends import READS_ONE_FILE
 from modelport.repository.doctor.context import Context
 from modelport.repository.doctor.finding import Finding, Rule, Severity
@@ -64,7 +66,7 @@ VERSION_WORD = Rule(
 POLICY_MISSING = Rule(
     id="policy-missing",
     severity="warning",
-    title="A config.pbtxt has no version_policy",
+    title="A config.pbtxt has no version_policy (a note for a model that modelport does not keep)",
     why="Triton takes the highest version that is there, so that a folder serves from the moment that it is copied in",
     fix="name the versions: version_policy { specific { versions: [ ... ] } }",
     repair="edit",
@@ -72,7 +74,7 @@ POLICY_MISSING = Rule(
 POLICY_FLOATING = Rule(
     id="policy-floating",
     severity="warning",
-    title="The version_policy is `latest` or `all`",
+    title="The version_policy is `latest` or `all` (a note for a model that modelport does not keep)",
     why="a version folder serves from the moment that it is copied in, checked or not, complete or not",
     fix="name the versions: version_policy { specific { versions: [ ... ] } }",
     repair="edit",
@@ -154,6 +156,12 @@ def _harm(model: Model, number: int) -> Severity:
     return "error" if number in loaded(model.config, [*model.versions, number]) else "warning"
 
 
+def _unfixed(found: Finding, model: Model) -> Finding:
+    """A note where modelport does not keep the model: its owner may well mean what is copied in to serve."""
+    ours = model.published or record.MARK in (model.text or "")
+    return found if ours else replace(found, severity="note", fixable=False)
+
+
 def _policy(model: Model) -> Iterator[Finding]:
     plain = any(path.name == str(_value(path.name)) for path in model.entries if path.is_dir())  # 0 among them
     if not model.versions and not plain:
@@ -164,11 +172,11 @@ def _policy(model: Model) -> Iterator[Finding]:
     now = ", ".join(map(str, model.selected))
     if not model.config.HasField("version_policy"):
         what = f"no policy; Triton would load {now}" if now else "no policy"
-        yield POLICY_MISSING.found(what, where, fixable=bool(now))
+        yield _unfixed(POLICY_MISSING.found(what, where, fixable=bool(now)), model)
     elif not policy.HasField("specific"):
         kind = "all" if policy.HasField("all") else "latest"
         what = f"the policy is {kind!r}; today that is {now}" if now else f"the policy is {kind!r}"
-        yield POLICY_FLOATING.found(what, where, fixable=bool(now))
+        yield _unfixed(POLICY_FLOATING.found(what, where, fixable=bool(now)), model)
         if model.versions and not now:
             what = "the policy is 'latest' without num_versions, which selects none"
             yield VERSIONS_UNSELECTED.found(what, where, fix="name the versions in the policy")

@@ -144,7 +144,10 @@ def read_config(args: Mapping[str, str], usual_file: str) -> Config:
         parameters={key: value.get("string_value", "") for key, value in raw.get("parameters", {}).items()},
         optimization=raw.get("optimization") or {},
         op_libraries=tuple((raw.get("model_operations") or {}).get("op_library_filename", ())),
-        instances=sum(max(1, group.get("count", 1)) for group in raw.get("instance_group", ())),
+        instances=sum(
+            max(1, group.get("count", 1)) * max(1, len(group.get("gpus") or ()))
+            for group in raw.get("instance_group", ())
+        ),
         queue_policy=bool((raw.get("dynamic_batching") or {}).get("default_queue_policy", {}).get("max_queue_size")),
     )
 

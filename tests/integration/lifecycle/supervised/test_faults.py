@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from modelport.client import Client
-from modelport.errors import DeadlineError, RemoteError
+from modelport.commands import status
+from modelport.errors import DeadlineError, RemoteError, ServerError
 from modelport.server import EmbeddedServer, connection, stubs
 
 X = [[0.5, 0.25]]
@@ -144,25 +145,71 @@ def test_a_model_that_has_too_much_to_do_is_not_taken_for_one_that_hangs(shelf, 
     service.await_ready(10)
 
 
-def test_a_dead_server_comes_back_with_the_same_versions_on_the_same_ports(service, watched, callers, held, waiting):
-    """F3: the old one's shared memory and stubs are gone; other commands find the new one."""
+def look_until_new(root, old, seen):
+    """What `status --watch` sees, until a server is there that is not the old one."""
+    for found in status.watch(root, sample_s=0.2):
+        seen.append(found)
+        if isinstance(found, status.Status) and found.pid != old:
+            return
+
+
+def test_a_dead_server_comes_back_with_the_same_versions_on_the_same_ports(
+    filled, service, watched, callers, held, waiting, command
+):
+    """F3: the old one's shared memory and stubs are gone; other commands find the new one, `status --watch` by itself.
+
+    Version 1 of `two` was kept loaded and does not load any more: it is left out and told, so that version 2 serves.
+    """
+    filled.publish("two")
+    filled.publish("two")
+    assert command("promote", "two").returncode == 0
+    waiting(lambda: service.ready("two"), 20)
+    (filled.root / "two" / "1" / "model.onnx").write_bytes(b"no model")
     before, old = held(service), service.handle
     family = [process.pid for process in psutil.Process(old.server_pid).children(recursive=True)]
     versions = {model: old.ready_versions(model) for model in ("steady", "py")}
+    seen, looking = [], threading.Thread(target=lambda: look_until_new(filled.root, old.server_pid, seen))
+    looking.start()
+    waiting(lambda: seen, 10)
     with watched(service) as watch:
         took = after_the_fault(service, watch, lambda: os.kill(old.server_pid, signal.SIGKILL), 30)
     new = service.handle
+    looking.join(20)
+    away = {found.what for found in seen if isinstance(found, ServerError)}
+    assert any("down at this moment" in what for what in away) and seen[-1].pid == new.server_pid
     assert took < 30 and new.server_pid != old.server_pid and new.ports == old.ports
     assert {model: new.ready_versions(model) for model in versions} == versions == {"steady": (1,), "py": (1,)}
+    assert (old.running(), new.ready_versions("two"), filled.named("two")) == (False, (2,), (2,))
+    assert service.kinds("two").count("taken_out") == 1
+    listed = command("list", "two")
+    assert "it did not load, and was taken out" in " ".join(listed.stdout.split())
+    assert "no version to go back to" in command("rollback", "two").stderr
     assert not [pid for pid in family if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
     assert not old.running() and new.running() and new.secret != old.secret
     assert before.violations(held(service), same_server=False) == []
     assert before.violations(held(service)) != [], "negative control: another process is seen"
     kinds = service.kinds("")
-    assert kinds.index("server_died") < kinds.index("server_restarted")
+    assert kinds.index("server_died") < kinds.index("server_restarted") and service.ready()
     with callers(service, "py") as load:
         load.wait(40)
     assert load.violations([1]) == []
+
+
+@pytest.mark.soak
+def test_a_model_that_hangs_in_its_loading_does_not_keep_the_others_from_serving(shelf, serve, flag, waiting):
+    """After 30 s the service goes on without it; `/readyz` says which one is missing, and it serves once it can."""
+    shelf.publish("steady")
+    shelf.publish("stuck", python={"initialize": HANG.format(flag=flag).replace("            ", "        ")})
+    flag.touch()
+    service = serve()
+    waiting(lambda: service.ready("steady"), 20)
+    status, content = service.get("readyz")
+    assert (status, list(content["missing"])) == (503, ["stuck"])
+    assert content["missing"]["stuck"] == "version 1 is not loaded: loading"
+    assert service.kinds("stuck") == ["still_loading"]
+    flag.unlink()
+    service.await_ready(20)
+    assert service.kinds("stuck") == ["still_loading", "loaded"]
 
 
 @pytest.mark.soak
@@ -198,7 +245,7 @@ def test_rule_g_sees_what_is_left(service, held, changed):
     stray = Path(f"/dev/shm/modelport_test{os.getpid()}_x")
     stray.touch()
     try:
-        assert before.violations(held(service)) == [f"left in /dev/shm: {stray.name}"]
+        assert before.violations(held(service), patience_s=0.5) == [f"left in /dev/shm: {stray.name}"]
     finally:
         stray.unlink()
 

@@ -238,7 +238,12 @@ def test_status_shows_rates_and_errors_of_what_is_asked(shelf, serve, callers, c
     assert rates["requests_per_s"] > 5 and rates["errors_per_s"] == 0
     assert 1 <= rates["mean_batch"] <= 8 and 0 < rates["latency_ms"] < 1000 and version["probe_ms"] > 0
     assert found["ready"] and found["pid"] == service.handle.server_pid and found["supervisor"] == service.pid
-    quiet = json.loads(command("status", "--json").stdout)["versions"][0]["rates"]
+    words = ("status", "--watch", "--json", "--sample", "0.5", "--repository", str(shelf.root))
+    with subprocess.Popen([sys.executable, "-m", "modelport", *words], stdout=subprocess.PIPE, text=True) as watching:
+        first, second = (json.loads(watching.stdout.readline()) for _ in range(2))
+        watching.terminate()
+    assert second["uptime_s"] > first["uptime_s"], "a line each"
+    quiet = second["versions"][0]["rates"]
     assert quiet["requests_per_s"] < 5, "golden requests only"
 
 
@@ -270,7 +275,7 @@ def test_a_taken_health_port_is_one_clear_error(shelf, serve):
     assert done.returncode == 41 and f"port {port} for health is taken" in done.stderr
 
 
-def test_what_a_killed_supervisor_leaves_is_cleared_by_the_next(shelf, serve, waiting):
+def test_what_a_killed_supervisor_leaves_is_cleared_by_the_next(shelf, serve, waiting, command):
     """SIGKILL leaves the server running and known; the next start ends it and takes its place."""
     shelf.publish("one")
     first = serve("--model", "one")
@@ -278,6 +283,8 @@ def test_what_a_killed_supervisor_leaves_is_cleared_by_the_next(shelf, serve, wa
     first.process.kill()
     first.process.wait()
     assert old.running() and shared_memory.entries(old.shm_prefix), "negative control: it is left"
+    found = json.loads(command("status", "--json").stdout)
+    assert (found["pid"], found["supervisor"], found["ready"]) == (old.server_pid, None, None)
     second = serve("--model", "one")
     second.await_ready(20)
     waiting(lambda: not old.running(), 10)

@@ -27,6 +27,39 @@ def kept(repo):
     return found
 
 
+def kept_by_modelport(repo):
+    repo.config(add=f'{record.NOTE}\n{record.MARK}{{"on_drop": "promote"}}\n')
+
+
+def test_a_policy_that_follows_the_folders_stays_where_others_keep_the_model(repo, fix):
+    """Whoever rolls out by copying a folder in would serve the old version for ever."""
+    repo.config((POLICY, "version_policy { latest { num_versions: 2 } }"))
+    assert fix(repo) == []
+
+
+def test_a_corrected_configuration_keeps_its_permissions(repo, fix):
+    path = repo.config(('"net"', '"other"'))
+    path.chmod(0o640)
+    assert len(fix(repo)) == 1 and path.stat().st_mode & 0o777 == 0o640
+
+
+def test_an_empty_configuration_is_repaired_as_well(repo, fix):
+    """As some exporters leave it, for the server to complete."""
+    path = repo.file("net/config.pbtxt", "")
+    (done,) = fix(repo)
+    assert "backend-missing" in done and "instances-missing" in done and fix(repo) == []
+    assert configs.read(path).backend == "onnxruntime"
+
+
+def test_a_configuration_that_is_a_link_is_left_alone(repo, look, fix):
+    """Such as one of a Kubernetes ConfigMap: a file in its place would be what nobody else changes any more."""
+    path = repo.config(('"net"', '"other"'))
+    elsewhere = path.rename(repo.root.parent / "config.pbtxt")
+    path.symlink_to(elsewhere)
+    assert {"config-name", "link"} <= {f.rule for f in look(repo)}
+    assert fix(repo) == [] and path.is_symlink()
+
+
 def test_a_corrected_configuration_keeps_its_comments_and_says_what_it_said(repo, fix):
     """All at once: name, policy, preferred sizes, instances; in Windows line ends, with a record of modelport's."""
     note = f'{record.NOTE}\n{record.MARK}{{"aliases": {{"stable": 1}}}}\n'
@@ -58,7 +91,8 @@ def test_a_corrected_configuration_keeps_its_comments_and_says_what_it_said(repo
 
 
 def test_what_is_moved_is_kept_under_its_old_path(repo, fix):
-    repo.file(".git/objects/a", "one")
+    repo.file("notes/objects/a", "one")
+    repo.file(".git/HEAD")
     repo.file("net/README.md", "two")
     repo.file("net/3.tmp/model.onnx", "three")
     repo.net.joinpath("gone").symlink_to("/nowhere")
@@ -66,8 +100,9 @@ def test_what_is_moved_is_kept_under_its_old_path(repo, fix):
     done = fix(repo)
     assert len(done) == 4
     found = kept(repo)
-    assert found.keys() == {".git/objects/a", "net/README.md", "net/3.tmp/model.onnx"} | (found.keys() & {"net/gone"})
-    assert found[".git/objects/a"].read_text() == "one" and found["net/README.md"].read_text() == "two"
+    assert found.keys() == {"notes/objects/a", "net/README.md", "net/3.tmp/model.onnx"} | (found.keys() & {"net/gone"})
+    assert (repo.root / ".git" / "HEAD").exists(), "somebody works with it"
+    assert found["notes/objects/a"].read_text() == "one" and found["net/README.md"].read_text() == "two"
     assert found["net/3.tmp/model.onnx"].stat().st_ino == inode, "moved, not copied"
     assert any(os.path.lexists(stamp / "net" / "gone") for stamp in (repo.state / repairs.SET_ASIDE).iterdir())
 
@@ -89,6 +124,7 @@ def test_without_anything_to_do_nothing_is_written(repo, fix):
 
 def test_a_policy_is_written_as_triton_would_load_today(repo, fix):
     """All versions under `all`; the highest without a policy."""
+    kept_by_modelport(repo)
     repo.model("net", config=None, versions=("2", "10"))
     repo.config((POLICY, "version_policy { all { } }"))
     fix(repo)
@@ -99,6 +135,7 @@ def test_a_policy_is_written_as_triton_would_load_today(repo, fix):
 
 
 def test_a_folder_that_counts_as_a_version_goes_before_the_policy_is_written(repo, fix):
+    kept_by_modelport(repo)
     (repo.net / "3.tmp").mkdir()
     repo.config((POLICY, ""))
     assert len(fix(repo)) == 2

@@ -69,6 +69,12 @@ def changed(repo: Any) -> None:
         file.write(b"\x00\x00")
 
 
+def module(repo: Any) -> None:
+    """Make net a model of the pytorch backend that is Python code."""
+    (repo.net / "1" / "model.onnx").rename(repo.net / "1" / "model.py")
+    repo.config(('backend: "onnxruntime"\n', ""), add='runtime: "model.py"\nbackend: "pytorch"\n')
+
+
 def rename(repo: Any, name: str) -> None:
     repo.net.rename(repo.root / name)
     path = repo.root / name / "config.pbtxt"
@@ -128,7 +134,8 @@ SERVED = ('backend: "onnxruntime"', 'backend: "python"')
 FIRES = [
     # The repository and names
     case("repository-path", "error", ".", lambda r: setattr(r, "root", r.root.rename(r.root.with_name("a b")))),
-    case("root-folder", "error", ".git", file(".git/HEAD"), fix=True),
+    case("root-folder", "error", ".git", file(".git/HEAD")),
+    case("root-folder", "error", ".ipynb_checkpoints", file(".ipynb_checkpoints/a"), fix=True),
     case("root-folder", "error", "notes", lambda r: (r.root / "notes").mkdir(), fix=True),
     case(
         "root-folder",
@@ -159,6 +166,7 @@ FIRES = [
     case("backend-embedded", "note", "net/config.pbtxt:3", savedmodel, target="24.10"),
     case("platform-mismatch", "error", "net/config.pbtxt:19", config(add='platform: "pytorch_libtorch"\n')),
     case("runtime-set", "warning", "net/config.pbtxt:19", config(add='runtime: "model.py"\n'), fix=True),
+    case("runtime-set", "note", "net/config.pbtxt:18", lambda r: module(r)),
     # Version folders and the version policy
     case("version-overflow", "error", f"net/{'9' * 20}", lambda r: (r.net / ("9" * 20)).mkdir(), fix=True),
     case("version-prefix", "warning", "net/3.tmp", lambda r: (r.net / "3.tmp").mkdir(), fix=True),
@@ -181,14 +189,16 @@ FIRES = [
         "net/tokenizer",
         lambda r: (r.config(add=PARAMETER % "/m/net/tokenizer/x"), (r.net / "tokenizer").mkdir()),
     ),
-    case("policy-missing", "warning", "net/config.pbtxt", config((POLICY, "")), fix=True),
+    case("policy-missing", "warning", "net/config.pbtxt", lambda r: (r.config((POLICY, "")), publish(r)), fix=True),
+    case("policy-missing", "note", "net/config.pbtxt", config((POLICY, ""))),
     case(
         "policy-floating",
         "warning",
         "net/config.pbtxt:18",
-        config((POLICY, "version_policy { latest { num_versions: 1 } }")),
+        lambda r: (r.config((POLICY, "version_policy { latest { num_versions: 1 } }")), publish(r)),
         fix=True,
     ),
+    case("policy-floating", "note", "net/config.pbtxt:18", config((POLICY, "version_policy { all { } }"))),
     case("policy-absent-version", "error", "net/config.pbtxt:18", config(("[ 1 ] } }", "1 versions: 7 } }")), fix=True),
     case("versions-none", "warning", "empty", model("empty", versions=())),
     case("versions-unselected", "warning", "net/config.pbtxt:18", config(("[ 1 ] } }", "[ ] } }"))),
@@ -200,6 +210,8 @@ FIRES = [
     ),
     # Inputs and outputs
     case("tensors-missing", "warning", "net/config.pbtxt", config((OUTPUT, ""))),
+    case("tensors-missing", "error", "net/config.pbtxt", config((OUTPUT, ""), ("onnxruntime", "pytorch"))),
+    case("tensors-missing", "note", "net/config.pbtxt", config((OUTPUT, ""), ("onnxruntime", "vllm"))),
     case("tensor-invalid", "error", "net/config.pbtxt:9", config(("    dims: [ 3 ]", "    dims: [ 0 ]"))),
     case("tensor-invalid", "error", "net/config.pbtxt:12", config((" data_type: TYPE_FP32 dims", " dims"))),
     case(
@@ -274,7 +286,20 @@ FIRES = [
         "net/config.pbtxt:15",
         config(("count: 2", "count: 1"), ("max_queue_size: 64", "default_timeout_microseconds: 1000")),
     ),
-    case("response-cache", "warning", "net/config.pbtxt:19", config(add="response_cache { enable: true }\n")),
+    case(
+        "response-cache",
+        "warning",
+        "net/config.pbtxt:19",
+        config(("    dims: [ 3 ]", "    dims: [ -1 ]"), add="response_cache { enable: true }\n"),
+    ),
+    case("response-cache", "note", "net/config.pbtxt:19", config(add="response_cache { enable: true }\n")),
+    case(
+        "response-cache",
+        "warning",
+        "net/config.pbtxt:19",
+        config(add="response_cache { enable: true }\n"),
+        target="24.10",
+    ),
     case(
         "response-cache",
         "error",
@@ -331,7 +356,19 @@ FIRES = [
     ),
     case("stub-file", "error", "net/triton_python_backend_stub", file("net/triton_python_backend_stub")),
     case("stub-file", "error", "net/1/triton_python_backend_stub", file("net/1/triton_python_backend_stub")),
+    case(
+        "stub-file",
+        "warning",
+        "net/triton_python_backend_stub",
+        lambda r: (r.config(SERVED), r.file("net/triton_python_backend_stub")),
+    ),
     case("backend-library", "warning", "net/libtriton_mine.so", file("net/libtriton_mine.so")),
+    case(
+        "backend-library",
+        "note",
+        "net/libtriton_mine.so",
+        lambda r: (r.config(("onnxruntime", "mine")), r.file("net/libtriton_mine.so")),
+    ),
     case("link", "warning", "net/2", lambda r: link(r.net / "2", r.net / "1")),
     case("link", "warning", "net/1/a", lambda r: link(r.net / "1" / "a", "model.onnx")),
     case("link", "warning", "copy", lambda r: link(r.root / "copy", r.net)),
@@ -351,6 +388,7 @@ FIRES = [
     case("onnx-opset", "error", "net/1/model.onnx", onnx(domains={"ai.onnx.ml": 6})),
     case("onnx-ir", "error", "net/1/model.onnx", onnx(ir=11), target="24.10"),
     case("onnx-custom-operators", "warning", "net/1/model.onnx", onnx(domains={"com.example": 1})),
+    case("onnx-custom-operators", "warning", "net/1/model.onnx", onnx(domains={"ai.onnx.contrib": 1})),
     case("onnx-tensors", "error", "net/config.pbtxt:7", config(('    name: "x"', '    name: "image"'))),
     case("onnx-tensors", "error", "net/config.pbtxt:6", config(('    name: "x"', '    name: "image"'))),
     case("onnx-tensors", "error", "net/config.pbtxt:9", config(("    dims: [ 3 ]", "    dims: [ 4 ]"))),
@@ -364,7 +402,10 @@ FIRES = [
         "onnx-tensors", "error", "net/config.pbtxt:9", lambda r: (r.config(("[ 3 ]", "[ 1 ]")), r.onnx(shape=["batch"]))
     ),
     case("onnx-tensors", "error", "net/config.pbtxt:9", onnx(shape=[])),
+    case("onnx-tensors", "error", "net/config.pbtxt:9", config(("[ 3 ]\n", "[ 3 ] optional: true\n"))),
+    case("onnx-tensors", "error", "net/config.pbtxt:9", config(("[ 3 ]\n", "-1 allow_ragged_batch: true\n"))),
     case("onnx-batch-axis", "error", "net/config.pbtxt:6", onnx(shape=[1, 3])),
+    case("onnx-batch-axis", "error", "net/config.pbtxt:4", lambda r: (r.config((OUTPUT, "")), r.onnx(shape=[1, 3]))),
     case("onnx-external-data", "error", "net/1/model.onnx", onnx(location="weights.bin")),
     case("onnx-external-data", "error", "net/1/model.onnx", onnx(location="../weights.bin")),
     # TorchScript files
@@ -453,7 +494,7 @@ SILENT: dict[str, list[Callable[[Any], Any]]] = {
     "batch-size": [config(("size: 8", "size: 0"))],
     "instances-missing": [ensemble()],
     "instances-invalid": [config(("KIND_GPU", "KIND_GPU gpus: 0"))],
-    "instances-gpu-only": [config(("KIND_GPU", "KIND_AUTO"))],
+    "instances-gpu-only": [config(("KIND_GPU", "KIND_AUTO")), config(("onnxruntime", "tensorrt"))],
     "instances-threads": [
         config(("KIND_GPU", "KIND_CPU")),
         config(("count: 2 kind: KIND_GPU", "count: 64 kind: KIND_GPU")),
@@ -463,7 +504,11 @@ SILENT: dict[str, list[Callable[[Any], Any]]] = {
     "batch-implicit": [config((BATCHING, ""), ("size: 8", "size: 1"))],
     "queue-invalid": [config(("  default_queue", "  priority_levels: 2 default_priority_level: 1 default_queue"))],
     "queue-unlimited": [config((BATCHING, ""))],
-    "queue-stalls": [config(("count: 2", "count: 1"), (BATCHING, "")), config(("size: 64", "size: 0"))],
+    "queue-stalls": [
+        config(("count: 2", "count: 1"), (BATCHING, "")),
+        config(("size: 64", "size: 0")),
+        config(("count: 2 kind: KIND_GPU", "count: 1 kind: KIND_GPU gpus: [ 0, 1 ]")),
+    ],
     "response-cache": [config(add="response_cache { enable: false }\n")],
     "embedded-unserved": [
         config(SERVED, add="model_transaction_policy { decoupled: true }\n"),
@@ -471,6 +516,7 @@ SILENT: dict[str, list[Callable[[Any], Any]]] = {
     ],
     "warmup-random": [
         config(add=WARMUP % ("TYPE_FP32", "random_data: true")),
+        config(add=WARMUP % ("TYPE_UINT8", "random_data: true")),
         config(add=WARMUP % ("TYPE_INT64", "zero_data: true")),
     ],
     "warmup-file": [
@@ -505,13 +551,15 @@ SILENT: dict[str, list[Callable[[Any], Any]]] = {
         lambda r: (r.config(("dims: [ 3 ] }", 'dims: 3 label_filename: "a.txt" }')), r.file("net/a.txt")),
         lambda r: (r.config(SERVED), r.file("net/helper.py"), r.file("net/1/vocab.txt")),
         lambda r: (r.config(add=PARAMETER % "/m/e.tar"), r.file("net/e.tar")),
+        lambda r: (r.ensemble(), r.file("flow/1/.gitkeep"), r.file("flow/1/.tmp", ""), r.file("net/1/model.onnx.dvc")),
+        lambda r: (module(r), r.file("net/1/model.pt")),
         lambda r: (r.onnx(location="weights.bin"), r.file("net/1/weights.bin")),
         lambda r: (r.config(add='model_operations { op_library_filename: "ops.so" }\n'), r.file("net/1/ops.so")),
         publish,
     ],
     "onnx-opset": [onnx(opset=26, domains={"ai.onnx.ml": 5}), onnx(domains={"com.microsoft": 99})],
     "onnx-ir": [onnx(ir=13)],
-    "onnx-custom-operators": [onnx(domains={"com.microsoft.nchwc": 1, "ai.onnx.training": 1})],
+    "onnx-custom-operators": [onnx(domains={"com.microsoft.nchwc": 1, "ai.onnx.training": 1, "pkg.torch": 1})],
     "onnx-tensors": [
         config(("    dims: [ 3 ]", "    dims: [ 1, 3 ] reshape { shape: [ 3 ] }")),
         lambda r: (r.config(("[ 3 ]", "1 reshape { }")), r.onnx(shape=["batch"])),
@@ -610,3 +658,39 @@ def test_looking_changes_nothing(repo, look):
     before = repo.bytes()
     look(repo)
     assert repo.bytes() == before and not repo.state.exists()
+
+
+GIVEN = [
+    'sequence_batching { control_input { name: "s" control { kind: CONTROL_SEQUENCE_READY } } }',
+    'sequence_batching { state { input_name: "s" output_name: "t" data_type: TYPE_FP32 dims: 3 } }',
+    'batch_input { kind: BATCH_ELEMENT_COUNT target_name: "s" data_type: TYPE_FP32 source_input: "x" }',
+]
+
+
+@pytest.mark.parametrize("made", GIVEN)
+def test_an_input_that_triton_makes_is_not_missed(repo, look, made):
+    """A sequence's controls and states, and counts over a batch: no caller sends them, no `input` names them."""
+    add_input(repo.net / "1" / "model.onnx", "s")
+    repo.config((BATCHING, ""), add=made)
+    assert [f for f in look(repo) if f.rule.startswith("onnx")] == []
+    repo.config((made, ""))
+    assert [f.rule for f in look(repo) if f.rule.startswith("onnx")] == ["onnx-tensors"]
+
+
+def test_a_ragged_input_is_one_row_of_all_in_the_file(repo, look):
+    repo.onnx(shape=["n"])
+    repo.config(
+        ("    dims: [ 3 ]", "    dims: -1 allow_ragged_batch: true"),
+        (OUTPUT, 'output { name: "y" data_type: TYPE_FP32 dims: 5 }'),
+        add='batch_output { target_name: "y" kind: BATCH_SCATTER_WITH_INPUT_SHAPE source_input: "x" }\n',
+    )
+    assert [f for f in look(repo) if f.rule.startswith("onnx")] == []
+
+
+def add_input(path: Path, name: str) -> None:
+    import onnx as package
+
+    made = package.load(path)
+    made.graph.input.add().CopyFrom(made.graph.input[0])
+    made.graph.input[1].name = name
+    package.save(made, path)
