@@ -14,7 +14,7 @@ from modelport.bench.places import Place
 from modelport.errors import ProcessError
 from modelport.server import EmbeddedServer, connection
 
-SHORT = ("--interval", "0.1", "--repeats", "1", "--concurrency", "2")
+SHORT = ("--interval", "0.2", "--repeats", "1", "--concurrency", "2")
 TWO = Load(kind="concurrency", value=2)
 
 
@@ -39,7 +39,7 @@ def test_golden_inputs_reach_the_model_as_they_were_recorded(
     """`strict` answers nothing else; `scale` has an axis whose size only the inputs tell. In batches as well."""
     before = set(Path("/dev/shm").iterdir())
     inputs = write_golden(repository / model / "1", tmp_path / "inputs.json")
-    job = Job(place=at(server, protocol), model=model, version=1, inputs=inputs, batch_size=2, interval_s=0.1,
+    job = Job(place=at(server, protocol), model=model, version=1, inputs=inputs, batch_size=2, interval_s=0.2,
               shared_memory=shared_memory)  # fmt: skip
     seen = perf_analyzer.measure(program, job, TWO, folder=tmp_path)
     assert seen.requests > 0 and seen.inferences_per_s > 0
@@ -55,7 +55,7 @@ def test_other_inputs_are_an_error_with_the_models_words(server, program, tmp_pa
     """Else the test above says nothing."""
     (tmp_path / "other.json").write_text('{"data": [{"text": ["not", "recorded"]}]}')
     flags = ("--input-data", str(tmp_path / "other.json"))
-    job = Job(place=at(server, "http"), model="strict", interval_s=0.1, flags=flags)
+    job = Job(place=at(server, "http"), model="strict", interval_s=0.2, flags=flags)
     with pytest.raises(ProcessError, match="strict at concurrency 2") as caught:
         perf_analyzer.measure(program, job, TWO, folder=tmp_path)
     assert "not what was recorded" in caught.value.why
@@ -63,7 +63,7 @@ def test_other_inputs_are_an_error_with_the_models_words(server, program, tmp_pa
 
 def test_the_running_server_is_measured_and_everything_is_kept(run, repository, server, tmp_path):
     """Table, raw file and report; each tells what was measured, where, with what; and no file holds the secret."""
-    done = run("bench", "scale", "-r", repository, "--concurrency", "1,2", "--interval", "0.1", "--repeats", "2",
+    done = run("bench", "scale", "-r", repository, "--concurrency", "1,2", "--interval", "0.2", "--repeats", "2",
                "-o", "out/a.json", "--", "--percentile", "95", "-H", "mine:hush")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert f"measuring in the running server of {repository}" in done.stderr

@@ -15,12 +15,12 @@ import psutil
 from modelport.errors import VerificationError
 from modelport.verify import evidence as evidences
 
-SHORT = ("--interval", "0.1", "--repeats", "1", "--concurrency", "2")
+SHORT = ("--interval", "0.2", "--repeats", "1", "--concurrency", "2")
 
 
 def test_a_candidate_is_measured_in_turns_with_the_serving_version(run, repository, tmp_path):
     """Both in one temporary server; then the files alone give the same comparison."""
-    done = run("bench", "scale/2", "-r", repository, "--against", "scale", "--concurrency", "2", "--interval", "0.1",
+    done = run("bench", "scale/2", "-r", repository, "--against", "scale", "--concurrency", "2", "--interval", "0.2",
                "--repeats", "3", "-o", "b.json", "--json")  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
