@@ -28,7 +28,7 @@ T_975 = (
 )
 _NORMAL_975 = 1.96
 
-_COLUMNS = ("A inferences/s", "B inferences/s", "A / B", "95 % interval", "p50 A / B", "p99 A / B", "verdict")
+_COLUMNS = ("A /s", "B /s", "A / B (95 %)", "p50 A / B", "p99 A / B", "verdict")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,9 +149,7 @@ def cells(row: Compared) -> tuple[object, ...]:
         row.load.value if row.load.value % 1 else int(row.load.value),
         f"{row.rate_a:,.0f}",
         f"{row.rate_b:,.0f}",
-        f"{row.rate.value:.3f}",
-        interval(row.rate),
-        *("" if r is None else f"{r.value:.3f} ({interval(r)})" for r in (row.p50, row.p99)),
+        *("" if r is None else f"{r.value:.3f} ({interval(r)})" for r in (row.rate, row.p50, row.p99)),
         "; ".join((row.verdict, *row.notes)),
     )
 
@@ -175,7 +173,7 @@ def remarks(found: Comparison) -> list[tuple[str, bool]]:
 def interval(found: Ratio) -> str:
     """The interval in words."""
     if found.low is None or found.high is None:
-        return "none: one round"
+        return "one round"
     return f"{found.low:.3f} to {found.high:.3f}"
 
 
@@ -194,7 +192,9 @@ def _compared(load: Load, a: dict[int, Measured], b: dict[int, Measured], *, in_
         return of(lambda measured: float(getattr(measured, f"p{percent}_us")))
 
     rate = of(lambda measured: measured.inferences_per_s)
-    found = [f"{name}: {note}" for name, runs in (("A", a), ("B", b)) for note in summary.notes(list(runs.values()))]
+    noted = [(note, name) for name, runs in (("A", a), ("B", b)) for note in summary.notes(list(runs.values()))]
+    kinds = dict.fromkeys(note for note, _ in noted)
+    found = [f"{kind}: {', '.join(name for note, name in noted if note == kind)}" for kind in kinds]
     return Compared(
         load=load,
         rate_a=statistics.median(m.inferences_per_s for m in a.values()),

@@ -79,7 +79,7 @@ def test_the_verdict_follows_the_interval(result):
     assert found.in_turns and (found.a, found.b) == ("a", "b")
     assert [row.load.value for row in found.rows] == [1, 2, 4], "only what both have"
     assert [row.verdict for row in found.rows] == ["A answers more", "no difference shown", "A answers fewer"]
-    assert found.rows[1].notes == ("A: unstable",)
+    assert found.rows[1].notes == ("unstable: A",)
     assert found.rows[0].p50.value == pytest.approx(1 / found.rows[0].rate.value)
 
 
