@@ -16,6 +16,7 @@ from modelport.errors import UNEXPECTED_EXIT_CODE, EnvironmentUnfitError, Modelp
 _PACKAGES_OF_EXTRA = {
     "export": ("torch", "keras", "h5py", "onnx", "onnxruntime", "onnxscript", "safetensors"),
     "server": ("pytriton", "prometheus_client", "watchfiles"),
+    "bench": ("jinja2", "matplotlib"),
     "samples": ("sklearn", "PIL", "pandas", "pyarrow"),
 }
 

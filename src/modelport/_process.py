@@ -134,11 +134,12 @@ class Child:
         except FileNotFoundError:
             return ""
 
-    def stop(self, *, grace_s: float = 10.0) -> int:
+    def stop(self, *, grace_s: float = 10.0, first: signal.Signals = signal.SIGTERM) -> int:
         """Terminate, wait, kill, and check that it and its children are gone.
 
         Args:
-            grace_s: Seconds between SIGTERM and SIGKILL.
+            grace_s: Seconds between the first signal and SIGKILL.
+            first: What asks it to end; SIGINT for a program that cleans up only then.
 
         Returns:
             The exit code; negative when a signal ended it.
@@ -148,7 +149,7 @@ class Child:
         """
         family = self._family()
         if self.returncode() is None:
-            self._popen.terminate()
+            self._popen.send_signal(first)
             if self.wait(grace_s) is None:
                 _signal_group(self.pid, signal.SIGKILL)
                 self.wait(5.0)

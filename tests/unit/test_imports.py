@@ -25,6 +25,8 @@ ALLOWED = {
     "pytriton": (),
     "pickle": (),
     "fastapi": ("bench/",),
+    "jinja2": ("bench/report.py",),
+    "matplotlib": ("bench/charts.py",),
     "uvicorn": ("bench/",),
     "typer": ("cli/",),
     "rich": ("_render.py", "_progress.py", "_guard.py"),

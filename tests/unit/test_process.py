@@ -191,3 +191,12 @@ def test_wait_until_asks_again_and_gives_up():
 def test_tail_keeps_the_last_lines():
     assert tail("a\nb\nc\n", 2) == "b\nc"
     assert tail("", 5) == ""
+
+
+def test_another_signal_may_come_first(tmp_path):
+    """A program that cleans up on SIGINT only is asked with that."""
+    code = "import signal, sys, time\nsignal.signal(signal.SIGINT, lambda *_: sys.exit(7))\nprint('up', flush=True)\n"
+    code += "time.sleep(60)"
+    with Child([sys.executable, "-c", code], log=tmp_path / "log") as child:
+        assert wait_until(lambda: "up" in child.log_tail(), timeout_s=20)
+        assert child.stop(first=signal.SIGINT) == 7

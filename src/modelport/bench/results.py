@@ -66,7 +66,7 @@ def conditions(packages: Sequence[str]) -> dict[str, Any]:
     """
     return {
         "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": ["python", *_relative(sys.argv)],
+        "command": _command(sys.argv),
         "commit": _commit(),
         "machine": _machine(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
@@ -86,6 +86,16 @@ def write(path: Path, *, circumstances: Mapping[str, Any], rows: Sequence[Mappin
     new = path.with_name(path.name + ".new")
     new.write_text(text + "\n", encoding="utf-8")
     new.replace(path)
+
+
+def _command(argv: Sequence[str]) -> list[str]:
+    """The command line as anyone would type it."""
+    program, rest = Path(argv[0]), _relative(argv[1:])
+    if program.name == "modelport":
+        return ["modelport", *rest]
+    if program.parts[-2:] == ("modelport", "__main__.py"):
+        return ["python", "-m", "modelport", *rest]
+    return ["python", *_relative(argv[:1]), *rest]
 
 
 def _relative(words: Sequence[str]) -> list[str]:

@@ -18,7 +18,8 @@ import modelport.cli.dropping
 import modelport.cli.registry
 import modelport.cli.doctoring
 import modelport.cli.serving
-import modelport.cli.asking  # noqa: F401 - it registers its commands
+import modelport.cli.asking
+import modelport.cli.benching  # noqa: F401 - it registers its command
 # isort: on
 
 

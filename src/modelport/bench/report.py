@@ -1,0 +1,125 @@
+"""The report of one or more results: a single HTML file with tables and pictures in it, which loads nothing."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from modelport.bench import charts, compare, summary
+from modelport.bench.compare import Comparison
+from modelport.bench.stored import Stored
+from modelport.bench.summary import Point
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """A paragraph; a warning stands out."""
+
+    words: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of the page.
+
+    Attributes:
+        heading: Its heading.
+        texts: Paragraphs.
+        pictures: SVG.
+        columns: Headings of its table; empty for a table of facts.
+        rows: Cells of its table.
+        facts: Whether the table has a name and a text in each row.
+    """
+
+    heading: str
+    texts: Sequence[Text] = ()
+    pictures: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[object]] = ()
+    facts: bool = False
+
+
+def write(path: Path, results: Sequence[Stored], comparison: Comparison | None = None) -> None:
+    """Write the page; under a temporary name first.
+
+    Args:
+        path: The HTML file; its folder is made.
+        results: What was measured, one or more.
+        comparison: The first two against each other, where there are two.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(path.name + ".new")
+    new.write_text(page(results, comparison), encoding="utf-8")
+    new.replace(path)
+
+
+def page(results: Sequence[Stored], comparison: Comparison | None = None) -> str:
+    """The page's text."""
+    series = {stored.name: summary.points(stored) for stored in results}
+    title = " and ".join(series)
+    parts = [Part(heading="Latency and throughput", pictures=_curves(series))]
+    parts += [_compared(comparison)] if comparison is not None else []
+    parts += [_target(name, points) for name, points in series.items()]
+    parts += [_conditions(stored) for stored in results]
+    time = str(results[0].circumstances.get("time", ""))
+    template = (Path(__file__).with_name("templates") / "report.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    subtitle = f"Measured with perf_analyzer, {time}. Figures are medians over the rounds."
+    return environment.from_string(template).render(title=title, subtitle=subtitle, parts=parts)
+
+
+def _curves(series: Mapping[str, Sequence[Point]]) -> list[str]:
+    return [charts.latency_over_rate(series), charts.rate_over_load(series)]
+
+
+def _target(name: str, points: Sequence[Point]) -> Part:
+    unsure = sorted({f"{point.load}: {note}" for point in points for note in point.notes})
+    texts = [Text(words="Cannot be relied on: " + "; ".join(unsure), warning=True)] if unsure else []
+    note = (
+        "The mean latency is what client (sending, receiving), network (between client and queue, the server's own "
+        "protocol work included), queue and compute take. Percentiles with fewer than "
+        f"{summary.ENOUGH_REQUESTS} requests beyond them in a run are left out."
+    )
+    return Part(
+        heading=name,
+        texts=[*texts, Text(words=note)],
+        pictures=[charts.time_parts(points)],
+        columns=summary.columns(points),
+        rows=[summary.cells(point) for point in points],
+    )
+
+
+def _compared(found: Comparison) -> Part:
+    return Part(
+        heading="A against B",
+        texts=[Text(words=words, warning=warning) for words, warning in compare.remarks(found)],
+        pictures=[charts.ratios(found.rows)],
+        columns=compare.columns(found),
+        rows=[compare.cells(row) for row in found.rows],
+    )
+
+
+def _conditions(stored: Stored) -> Part:
+    about = stored.circumstances
+    facts = {
+        "command": shlex.join(map(str, about.get("command", ()))),
+        "perf_analyzer": shlex.join(map(str, stored.settings.get("perf_analyzer_command", ()))),
+        **{name: about.get(name, "") for name in ("time", "commit", "machine", "versions", "load_average_after")},
+        "target": stored.target,
+        "settings": {k: v for k, v in stored.settings.items() if k != "perf_analyzer_command"},
+    }
+    rows = [(name.replace("_", " "), _words(value)) for name, value in facts.items()]
+    return Part(heading=f"How {stored.name} was measured", rows=rows, facts=True)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{name.replace('_', ' ')}: {_words(item)}" for name, item in value.items())
+    return value if isinstance(value, str) else json.dumps(value)

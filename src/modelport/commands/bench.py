@@ -1,0 +1,129 @@
+"""The verb `bench`: measure a served model with perf_analyzer, in repeated rounds, and compare results."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelport.bench import asked as asking
+from modelport.bench import compare as comparing
+from modelport.bench import perf_analyzer, perf_program, report, results, rounds, stored, targets
+from modelport.bench.asked import Asked
+from modelport.bench.compare import Comparison
+from modelport.bench.perf_analyzer import WINDOWS, Job
+from modelport.bench.perf_program import Program
+from modelport.bench.places import Report
+from modelport.bench.stored import Stored
+
+PACKAGES = ("modelport", "nvidia-pytriton", "tritonclient", "onnxruntime", "torch", "numpy")
+FOLDER = Path("benchmarks/results")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benched:
+    """What was measured, and where it is.
+
+    Attributes:
+        results: What was asked for; behind it what it was measured against, if anything.
+        files: Their files.
+        html: The report.
+        comparison: The first against the second, where there are two.
+    """
+
+    results: tuple[Stored, ...]
+    files: tuple[Path, ...]
+    html: Path
+    comparison: Comparison | None = None
+
+
+def bench(asked: Asked, *, output: Path | None = None, tell: Report = lambda _: None) -> Benched:
+    """Measure a served model with perf_analyzer; write a result file for each target, and a report.
+
+    Args:
+        asked: What is measured, and how.
+        output: The first target's JSON file; the report goes beside it. Left out, a new one in `benchmarks/results`.
+        tell: Called with one line at each step.
+
+    Raises:
+        UsageError: Options that cannot be right, all of them.
+        EnvironmentUnfitError: There is no perf_analyzer.
+        ModelNotFoundError, VersionNotFoundError: There is no such model or version.
+        VerificationError: The server does not answer the golden inputs as it should; nothing is measured.
+        ProcessError: perf_analyzer failed, with its words.
+    """
+    asking.check(asked)
+    program = perf_program.find()
+    circumstances = results.conditions(PACKAGES)
+    circumstances["command"] = perf_analyzer.shown(circumstances["command"])
+    with tempfile.TemporaryDirectory(prefix="modelport-bench-") as scratch, contextlib.ExitStack() as stack:
+        folder = Path(scratch)
+        jobs = targets.jobs(asked, folder, stack, tell)
+        facts = {name: targets.facts(job) for name, job in jobs.items()}
+        rows = rounds.measure(program, jobs, asked.loads(), rounds=asked.repeats, folder=folder, report=tell)
+    series = f"{circumstances['time']} {os.urandom(4).hex()}"
+    found = tuple(
+        Stored(
+            name=name,
+            series=series,
+            target=facts[name],
+            settings=_settings(program, job, asked),
+            rows=tuple(row for row in rows if row.target == name),
+            circumstances=circumstances,
+        )
+        for name, job in jobs.items()
+    )
+    return _written(found, output or _new_file(found[0]))
+
+
+def compare(first: Path, second: Path, *, html: Path | None = None) -> Comparison:
+    """Compare two result files.
+
+    Args:
+        first: Of A.
+        second: Of B.
+        html: Where to write a report of both; None for none.
+
+    Raises:
+        UsageError: One is no result file, or they have no load in common.
+    """
+    both = (stored.read(first), stored.read(second))
+    found = comparing.compare(*both)
+    if html is not None:
+        report.write(html, both, found)
+    return found
+
+
+def _settings(program: Program, job: Job, asked: Asked) -> dict[str, Any]:
+    command = perf_analyzer.command(program, job, asked.loads()[0], Path("latencies.csv"))
+    return {
+        "batch_size": asked.batch_size,
+        "shared_memory": asked.shared_memory,
+        "interval_s": asked.interval_s,
+        "windows": WINDOWS,
+        "rounds": asked.repeats,
+        "perf_analyzer": program.version,
+        "perf_analyzer_sha256": program.sha256,
+        "perf_analyzer_command": perf_analyzer.shown(command),
+    }
+
+
+def _written(found: tuple[Stored, ...], path: Path) -> Benched:
+    """Write the raw results first: a report can be made again."""
+    files = (path, path.with_name(f"{path.stem}-against{path.suffix}"))[: len(found)]
+    for file, one in zip(files, found, strict=True):
+        stored.write(file, one)
+    comparison = comparing.compare(*found) if len(found) == 2 else None
+    html = path.with_suffix(".html")
+    report.write(html, found, comparison)
+    return Benched(results=found, files=files, html=html, comparison=comparison)
+
+
+def _new_file(first: Stored) -> Path:
+    stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%d-%H%M%S")
+    version = first.target["version"] or "serving"
+    return FOLDER / f"bench-{first.target['model']}-{version}-{first.target['protocol']}-{stamp}.json"
