@@ -1,7 +1,7 @@
 #include "model.h"
 
 #include <algorithm>
-#include <regex>
+#include <sstream>
 
 #include "failure.h"
 
@@ -43,6 +43,16 @@ void check_accelerators(const Config& config) {
   };
   check("gpu_execution_accelerator", {"cuda", "tensorrt"});
   check("cpu_execution_accelerator", {"openvino"});
+}
+
+// Whether a text is such as cpu:0;gpu:1.
+bool names_devices(const std::string& text) {
+  std::istringstream parts(text + ";");
+  bool right = !text.empty() && text.back() != ';';
+  for (std::string part; std::getline(parts, part, ';');)
+    right &= part.size() > 4 && (part.compare(0, 4, "cpu:") == 0 || part.compare(0, 4, "gpu:") == 0) &&
+             part.find_first_not_of("0123456789", 4) == std::string::npos;
+  return right;
 }
 
 const ort::Node* find(const std::vector<ort::Node>& nodes, const std::string& name) {
@@ -104,8 +114,7 @@ std::unique_ptr<ort::RunOptions> Model::run_options() const {
   auto options = std::make_unique<ort::RunOptions>();
   const auto found = config.parameters.find(kShrinkage);
   if (found != config.parameters.end()) {
-    static const std::regex right("(cpu|gpu):[0-9]+(;(cpu|gpu):[0-9]+)*");
-    if (!std::regex_match(found->second, right))
+    if (!names_devices(found->second))
       throw Failure(std::string("parameter '") + kShrinkage + "' is '" + found->second +
                     "'; it must look like 'cpu:0' or 'cpu:0;gpu:0'");
     options->entry(kShrinkage, found->second);

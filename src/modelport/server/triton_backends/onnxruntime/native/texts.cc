@@ -1,7 +1,8 @@
 #include "texts.h"
 
+#include <algorithm>
+#include <cctype>
 #include <cstring>
-#include <regex>
 #include <sstream>
 
 #include "failure.h"
@@ -27,6 +28,43 @@ bool is_utf8(const char* data, size_t size) {
       if (*at < 0x80 || *at > 0xBF) return false;
   }
   return true;
+}
+
+bool is_word(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; }
+
+// Removes C++ signatures such as `onnxruntime::Status onnxruntime::Gather::Compute(Context*) const`.
+std::string without_signatures(std::string line) {
+  constexpr char kBegin[] = "onnxruntime::";
+  for (size_t at = line.find(kBegin); at != std::string::npos; at = line.find(kBegin, at)) {
+    const size_t open = line.find('(', at), close = line.find(')', at);
+    const bool is_signature =
+        open != std::string::npos && close != std::string::npos && open < close &&
+        std::all_of(line.begin() + static_cast<long>(at), line.begin() + static_cast<long>(open),
+                    [](char c) { return is_word(c) || std::strchr(":<>~&*, ", c) != nullptr; });
+    if (is_signature)
+      line.erase(at, close + 1 - at);
+    else
+      at += 1;
+  }
+  return line;
+}
+
+// Removes paths of files, with the number of a line behind them.
+std::string without_paths(const std::string& line) {
+  const auto in_path = [](char c) { return is_word(c) || (c != '\0' && std::strchr("/.+@-", c) != nullptr); };
+  std::string left;
+  for (size_t at = 0; at < line.size();) {
+    const bool begins = line[at] == '/' && (at == 0 || !(is_word(line[at - 1]) || line[at - 1] == '.'));
+    size_t end = at;
+    while (begins && end < line.size() && in_path(line[end])) ++end;
+    if (line.find('/', at + 1) >= end) {  // one name alone is no path
+      left += line[at++];
+      continue;
+    }
+    while (end < line.size() && (line[end] == ':' || std::isdigit(static_cast<unsigned char>(line[end])))) ++end;
+    at = end;
+  }
+  return left;
 }
 
 }  // namespace
@@ -65,14 +103,10 @@ void write_texts(const std::vector<std::string>& texts, size_t from, size_t coun
 }
 
 std::string plain(const std::string& error) {
-  static const std::regex symbols(R"(\bonnxruntime::[\w:<>~&*, ]+\([^)]*\)\s*)");
-  static const std::regex paths(R"((^|[^\w.])/[\w.+@-]+(?:/[\w.+@-]+)+(?::\d+)?:?)");
-  std::istringstream lines(error);
-  std::string line;
-  while (std::getline(lines, line) && line.find_first_not_of(" \t\r") == std::string::npos) {
-  }
-  line = std::regex_replace(line.substr(0, 8 * kLongestError), symbols, "");
-  line = std::regex_replace(line, paths, "$1");
+  const size_t from = error.find_first_not_of(" \t\r\n");
+  if (from == std::string::npos) return "";
+  std::string line = error.substr(from, std::min(error.find('\n', from), from + 8 * kLongestError) - from);
+  line = without_paths(without_signatures(line));
   std::istringstream words(line);
   std::string text;
   for (std::string word; words >> word;) text += (text.empty() ? "" : " ") + word;
