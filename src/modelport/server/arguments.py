@@ -103,6 +103,7 @@ def command(
         f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
         f"--backend-config=python,shm-default-byte-size={SHM_DEFAULT_BYTES}",
         f"--backend-config=python,shm-growth-byte-size={SHM_GROWTH_BYTES}",
+        *([f"--backend-config=onnxruntime,library={toolchain.onnxruntime}"] if toolchain.onnxruntime else []),
         f"--log-verbose={log_verbose}",
         *extra,
     ]

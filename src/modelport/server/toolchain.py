@@ -22,6 +22,7 @@ from modelport.errors import EnvironmentUnfitError
 
 BACKENDS = Path(__file__).with_name("triton_backends")
 OWN_BACKENDS = ("onnxruntime", "pytorch")
+NATIVE = BACKENDS / "onnxruntime" / "libtriton_onnxruntime.so"  # compiled when modelport is installed
 SHARED_MODULES = ("modelport_config.py", "modelport_line.py", "modelport_serving.py")
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -51,12 +52,14 @@ class Toolchain:
         server: The `tritonserver` program.
         backends: Backend directory.
         libraries: Folders for `LD_LIBRARY_PATH`.
+        onnxruntime: ONNX Runtime's library for the compiled backend; None where models run in Python processes.
         empty: An empty folder to run in. The stub puts its working directory first on Python's path.
     """
 
     server: Path
     backends: Path
     libraries: tuple[Path, ...]
+    onnxruntime: Path | None = None
     empty: Path
 
     def environment(self, inherited: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -136,6 +139,20 @@ def cache_folder() -> Path:
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "modelport"
 
 
+def find_onnxruntime() -> Path | None:
+    """The library that the installed package `onnxruntime` ships, for the processor; None where there is none.
+
+    A package with CUDA is left to the backend in Python, which knows how to set it up.
+    """
+    spec = importlib.util.find_spec("onnxruntime")
+    if spec is None or not spec.origin:
+        return None
+    folder = Path(spec.origin).parent / "capi"
+    if (folder / "libonnxruntime_providers_cuda.so").exists():
+        return None
+    return next(iter(sorted(folder.glob("libonnxruntime.so.*"))), None)
+
+
 def build(package: Package, libpython: Path, cache: Path | None = None) -> Toolchain:
     """The toolchain for the running Python; built on the first call, found on later ones.
 
@@ -147,7 +164,8 @@ def build(package: Package, libpython: Path, cache: Path | None = None) -> Toolc
     Raises:
         EnvironmentUnfitError: The cache folder cannot be written.
     """
-    files = _plan(package)
+    runtime = find_onnxruntime() if NATIVE.is_file() else None
+    files = _plan(package, native=runtime is not None)
     parent = (cache_folder() if cache is None else cache) / "triton"
     target = parent / f"py{PYTHON_VERSION}-{_digest(files, libpython)}"
     try:
@@ -164,11 +182,12 @@ def build(package: Package, libpython: Path, cache: Path | None = None) -> Toolc
         server=package.server,
         backends=target / "backends",
         libraries=(target / "lib", package.libraries),
+        onnxruntime=runtime,
         empty=target / "empty",
     )
 
 
-def _plan(package: Package) -> dict[str, Path]:
+def _plan(package: Package, *, native: bool) -> dict[str, Path]:
     """Path in the toolchain -> file to copy."""
     files = {
         f"backends/python/{name}": package.backend / name
@@ -179,6 +198,8 @@ def _plan(package: Package) -> dict[str, Path]:
         files[f"backends/{name}/model.py"] = BACKENDS / name / "model.py"
         for shared in SHARED_MODULES:
             files[f"backends/{name}/{shared}"] = BACKENDS / shared
+    if native:
+        files[f"backends/onnxruntime/{NATIVE.name}"] = NATIVE  # Triton takes it before `model.py`
     return files
 
 
