@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Makes .venv with the locked packages and the project itself. Does nothing when neither the lock nor
-# pyproject.toml changed since the last time. A PYTHON of another version makes it anew. PYTHON, PIP_ARGS and VENV
+# Makes .venv with the locked packages and the project itself. Does nothing when the lock, pyproject.toml and what is
+# compiled did not change since the last time. A PYTHON of another version makes it anew. PYTHON, PIP_ARGS and VENV
 # are described in the Makefile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 venv=${VENV:-.venv}
 stamp=$venv/.installed
-wanted=$(cat requirements.lock pyproject.toml | sha256sum)
+native=src/modelport/server/triton_backends/onnxruntime/native
+wanted=$(cat requirements.lock pyproject.toml hatch_build.py $native/* | sha256sum)
 
 version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 

@@ -60,6 +60,14 @@ def serve_command(
     settle_s: Annotated[
         float, typer.Option("--settle", min=0.5, help="Seconds without a change until such a folder is complete.")
     ] = 10.0,
+    isolated: Annotated[
+        bool,
+        typer.Option(
+            "--isolated",
+            envvar="MODELPORT_ISOLATED",
+            help="Run each ONNX model in processes of its own: slower; a crash takes no other model with it.",
+        ),
+    ] = False,
     repository: Repository = DEFAULT_REPOSITORY,
 ) -> None:
     """Serve a repository with the embedded Triton on this machine's loopback address, until Ctrl-C.
@@ -71,7 +79,8 @@ def serve_command(
     """
     from modelport.commands.serve import curl_line, supervise, unwatched
 
-    server = unwatched(repository, models=models, http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)
+    ports = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
+    server = unwatched(repository, models=models, isolated=isolated, **ports)
     health = health_port if health_port is not None else 8003 if metrics_port else 0
 
     def started(supervisor: Any) -> None:

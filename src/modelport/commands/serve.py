@@ -61,15 +61,15 @@ def unwatched(
     http_port: int = 8000,
     grpc_port: int = 8001,
     metrics_port: int = 8002,
+    isolated: bool = False,
 ) -> EmbeddedServer:
     """The same for `supervise`, which makes it known itself.
 
     Raises:
         ModelportError: As `serve`.
     """
-    return EmbeddedServer(
-        **_arguments(repository, models, http_port, grpc_port, metrics_port), load_timeout_s=LOADING_S
-    )
+    arguments = _arguments(repository, models, http_port, grpc_port, metrics_port)
+    return EmbeddedServer(**arguments, load_timeout_s=LOADING_S, isolated=isolated)
 
 
 def servable(repository: Path) -> list[str]:

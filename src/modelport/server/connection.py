@@ -131,6 +131,7 @@ def remove(state: Path, handle: ServerHandle) -> None:
 def _handle(fields: dict[str, Any]) -> ServerHandle:
     fields["server"], fields["repository"] = ProcessId(**fields["server"]), Path(fields["repository"])
     fields["supervisor"] = ProcessId(**fields["supervisor"]) if fields["supervisor"] else None
+    fields["inside"] = tuple(fields["inside"])
     for name in ("trial", "log"):
         fields[name] = Path(fields[name]) if fields[name] else None
     return ServerHandle(**fields)

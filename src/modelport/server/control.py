@@ -134,6 +134,10 @@ class Control:
         specific = (self._config(model).get("version_policy") or {}).get("specific") or {}
         return tuple(int(version) for version in specific.get("versions", ()))
 
+    def backend(self, model: str) -> str:
+        """The backend that the loaded configuration names; empty for an ensemble."""
+        return str(self._config(model).get("backend", ""))
+
     def instances(self, model: str) -> int:
         """How many instances the loaded configuration asks for, on all devices together."""
         groups = self._config(model).get("instance_group") or ()

@@ -57,6 +57,8 @@ class EmbeddedServer:
         state_dir: Where its logs are; by default `<repository>.state` beside the repository.
         start_timeout_s: Seconds until the server must answer.
         load_timeout_s: Seconds that `start` then waits for each model; one that takes longer goes on loading.
+        isolated: Give each instance of an ONNX model a process of its own: one that crashes takes no other with it, and
+            each request costs more. Without it they run in the server's process, where modelport could be compiled.
         log_verbose: Triton's verbosity, 0 to 4.
         extra_args: Further options for `tritonserver`, passed through untouched; none that opens it to others.
 
@@ -81,6 +83,7 @@ class EmbeddedServer:
         state_dir: Path | str | None = None,
         start_timeout_s: float = 120.0,
         load_timeout_s: float = 120.0,
+        isolated: bool = False,
         log_verbose: int = 0,
         extra_args: Sequence[str] = (),
     ) -> None:
@@ -94,6 +97,7 @@ class EmbeddedServer:
         self._models = models if models is None or callable(models) else tuple(models)
         self._start_timeout_s = start_timeout_s
         self._load_timeout_s = load_timeout_s
+        self._isolated = isolated
         self._log_verbose = log_verbose
         self._extra_args = arguments.harmless(extra_args)
         self._owner = 0
@@ -300,7 +304,7 @@ class EmbeddedServer:
         wanted = self._models() if callable(self._models) else self._models
         models, refused = model_folder.usable(repository, wanted)
         self.failed = {model: f"{error.what}: {error.why}" for model, error in refused.items()}
-        tools = toolchain.build(package, libpython)
+        tools = toolchain.build(package, libpython, isolated=self._isolated)
         for cleared in runs.clear_stale(state):
             _log.warning("%s", cleared)
         self._ports = ports.choose(self._host, self._wanted_ports, before=self._ports)
@@ -333,6 +337,7 @@ class EmbeddedServer:
             shm_prefix=prefix,
             trial=self._run.trial,
             log=self.log,
+            inside=tools.inside,
         )
         return self._child, self._handle, models
 

@@ -42,6 +42,7 @@ class ServerHandle:
         log: The server's log file.
         supervisor: The process that watches over it; None for a server that nobody restarts.
         health_url: Where the supervisor answers `/healthz` and `/readyz`; empty where it does not.
+        inside: The backends whose models run in the server's own process, without stubs.
     """
 
     repository: Path
@@ -56,6 +57,7 @@ class ServerHandle:
     log: Path | None = None
     supervisor: ProcessId | None = None
     health_url: str = ""
+    inside: tuple[str, ...] = ()
 
     @property
     def server_pid(self) -> int:
@@ -117,8 +119,9 @@ class ServerHandle:
         return self._control().policy(model)
 
     def instances(self, model: str) -> int:
-        """How many stubs each loaded version of `model` has when all is well; 0 for an ensemble."""
-        return self._control().instances(model)
+        """How many stubs each loaded version of `model` has when all is well; 0 for one that needs none."""
+        control = self._control()
+        return 0 if control.backend(model) in self.inside else control.instances(model)
 
     def statistics(self, model: str = "") -> list[dict[str, Any]]:
         """Triton's counters for each loaded version of one model, or of all, as its statistics extension tells them."""

@@ -62,6 +62,11 @@ class Toolchain:
     onnxruntime: Path | None = None
     empty: Path
 
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """The backends whose models run in the server's own process."""
+        return ("onnxruntime",) if self.onnxruntime else ()
+
     def environment(self, inherited: Mapping[str, str] | None = None) -> dict[str, str]:
         """Environment variables for the server and its stubs.
 
@@ -153,18 +158,19 @@ def find_onnxruntime() -> Path | None:
     return next(iter(sorted(folder.glob("libonnxruntime.so.*"))), None)
 
 
-def build(package: Package, libpython: Path, cache: Path | None = None) -> Toolchain:
+def build(package: Package, libpython: Path, cache: Path | None = None, *, isolated: bool = False) -> Toolchain:
     """The toolchain for the running Python; built on the first call, found on later ones.
 
     Args:
         package: Files of nvidia-pytriton.
         libpython: The shared libpython.
         cache: Cache folder; by default `cache_folder()`.
+        isolated: Leave the compiled backend out, so that each instance of a model has a process of its own.
 
     Raises:
         EnvironmentUnfitError: The cache folder cannot be written.
     """
-    runtime = find_onnxruntime() if NATIVE.is_file() else None
+    runtime = find_onnxruntime() if NATIVE.is_file() and not isolated else None
     files = _plan(package, native=runtime is not None)
     parent = (cache_folder() if cache is None else cache) / "triton"
     target = parent / f"py{PYTHON_VERSION}-{_digest(files, libpython)}"
