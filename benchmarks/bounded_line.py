@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import tempfile
 from pathlib import Path
 
@@ -23,10 +22,10 @@ import modelport
 from modelport.bench import interleave, results, variant
 from modelport.bench.interleave import Run, Target
 from modelport.bench.requests import triton_request
-from modelport.server import EmbeddedServer
+from modelport.server import EmbeddedServer, cores
 
 MODEL = "digits_cnn"
-CORES = len(os.sched_getaffinity(0))
+CORES = cores.usable()
 INSTANCES = tuple(sorted({1, CORES}))
 OFF = {"modelport_max_wait_ms": "0"}
 BOUNDS = {"unbounded": (OFF, 0), "our backends": ({}, 0), "Triton's queue policy": ({}, 1024)}

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -28,10 +27,10 @@ from modelport.bench.interleave import Run, Target
 from modelport.bench.requests import Request, send, triton_request
 from modelport.convert.runtime import onnxruntime
 from modelport.repository.layout import version_folder
-from modelport.server import EmbeddedServer
+from modelport.server import EmbeddedServer, cores
 
 MODEL = "digits_cnn"
-CORES = len(os.sched_getaffinity(0))
+CORES = cores.usable()
 EMBEDDED = ("embedded", f"embedded, {CORES} instances")
 # Workers of uvicorn, and ONNX Runtime's threads in each; 0 is its default, all cores.
 PEERS = {"FastAPI": (1, 0), "FastAPI, 1 thread": (1, 1), f"FastAPI, {CORES} workers": (CORES, 1)}

@@ -14,7 +14,7 @@ import pytest
 # neighbour in the same layer.
 LAYERS = (
     ("errors", "_version"),
-    ("_process",),
+    ("_process", "_cores"),
     ("spec",),
     ("convert",),
     ("verify",),

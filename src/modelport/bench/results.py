@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from modelport import _cores
 from modelport._process import run
 from modelport.errors import ProcessError
 
@@ -116,7 +117,7 @@ def _machine() -> dict[str, Any]:
     model = next((line.partition(":")[2].strip() for line in cpuinfo.splitlines() if line.startswith("model name")), "")
     return {
         "cpu": model or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": _cores.usable(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": platform.platform(),
         "load_average_before": os.getloadavg(),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from modelport import _cores
 from modelport.repository.doctor import text_fields
 from modelport.repository.doctor.backends import READS_ONE_FILE
 from modelport.repository.doctor.context import Context
@@ -178,7 +178,7 @@ def _instances(model: Model) -> Iterator[Finding]:
             yield INSTANCES_GPU.found(f"instance_group is {kind}", where)
     parameter = _THREADS.get(model.backend)
     if parameter and total:
-        cores = len(os.sched_getaffinity(0))
+        cores = _cores.usable()
         said = config.parameters[parameter].string_value if parameter in config.parameters else ""
         threads = int(said) if said.isdecimal() and int(said) else cores
         if total * threads > cores:
