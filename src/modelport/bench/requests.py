@@ -72,6 +72,21 @@ def send(base_url: str, request: Request, *, timeout_s: float = 10.0) -> np.ndar
         UnreachableError: Nothing answers there.
         RemoteError: The answer is an error.
     """
+    return np.frombuffer(post(base_url, request, timeout_s=timeout_s), dtype=np.float32)
+
+
+def post(base_url: str, request: Request, *, timeout_s: float = 10.0) -> bytes:
+    """Send the request once and give the answer's bytes, those of Triton's JSON header left out.
+
+    Args:
+        base_url: Such as `http://127.0.0.1:8000`.
+        request: What to send.
+        timeout_s: Seconds for connecting, and for each read.
+
+    Raises:
+        UnreachableError: Nothing answers there.
+        RemoteError: The answer is an error.
+    """
     connection = http.client.HTTPConnection(urlsplit(base_url).netloc, timeout=timeout_s)
     try:
         connection.request("POST", request.path, body=request.body, headers=dict(request.headers))
@@ -93,4 +108,4 @@ def send(base_url: str, request: Request, *, timeout_s: float = 10.0) -> np.ndar
             fix="look at the server's log",
             status=answer.status,
         )
-    return np.frombuffer(body[int(answer.headers.get(HEADER_LENGTH, 0)) :], dtype=np.float32)
+    return body[int(answer.headers.get(HEADER_LENGTH, 0)) :]

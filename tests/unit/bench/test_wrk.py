@@ -21,6 +21,15 @@ def test_the_body_arrives_byte_for_byte_with_its_headers(echo, require):
     assert 0 < load.p50_ms <= load.p99_ms
 
 
+def test_several_requests_take_turns(echo, require):
+    require("wrk")
+    asked = [Request(path="/echo", body=bytes([n]) * n, headers={"X-Length": str(n)}) for n in (1, 2, 3)]
+    load = wrk.measure(echo.url, asked, clients=1, seconds=1)
+    headers, body = echo.last
+    assert load.requests > 10
+    assert body == bytes([len(body)]) * int(headers["X-Length"])
+
+
 def test_error_answers_are_not_counted_as_work(echo, require):
     require("wrk")
     with pytest.raises(ProcessError, match="answers were errors"):
