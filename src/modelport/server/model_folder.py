@@ -24,6 +24,7 @@ _NUMBER = re.compile(r"\s*([+-]?)([0-9]+)")
 _INT64 = 2**63
 _COMMENT = re.compile(r"#.*")
 _SPECIFIC = re.compile(r"\bversion_policy\s*:?\s*\{\s*specific\s*:?\s*\{([^}]*)\}")
+_BACKEND = re.compile(r"""(?:^|[\s,;{}])backend\s*:\s*["']([^"']*)["']""")
 
 
 def model_folders(repository: Path) -> list[str]:
@@ -151,12 +152,23 @@ def named_versions(folder: Path) -> tuple[int, ...] | None:
 
     Read without protobuf, which takes as long to import as the server takes to start.
     """
+    found = _SPECIFIC.search(_config_text(folder))
+    return None if found is None else tuple(sorted({int(word) for word in re.findall(r"[0-9]+", found[1])}))
+
+
+def backend(folder: Path) -> str:
+    """The backend that a model's `config.pbtxt` names, read without protobuf as well; empty where it names none."""
+    found = _BACKEND.search(_config_text(folder))
+    return found[1] if found else ""
+
+
+def _config_text(folder: Path) -> str:
+    """A model's `config.pbtxt` without its comments; empty where it cannot be read."""
     try:
         text = (folder / "config.pbtxt").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return None
-    found = _SPECIFIC.search(_COMMENT.sub("", text))
-    return None if found is None else tuple(sorted({int(word) for word in re.findall(r"[0-9]+", found[1])}))
+        return ""
+    return _COMMENT.sub("", text)
 
 
 def _shed(repository: Path, model: str) -> bool:

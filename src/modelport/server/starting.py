@@ -14,11 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from modelport._process import Child
 from modelport.errors import ModelportError, ServerDiedError, ServerError
-from modelport.server import failures, loading, ports
+from modelport.server import failures, loading, model_folder, ports
 from modelport.server.handle import ServerHandle
 from modelport.server.secret import scrub, visible
 
 AT_ONCE = 4  # models that are loaded at the same time
+SLOWEST = "pytorch"  # the backend whose models load for the longest: each process imports torch
 _TRITON_LINE = re.compile(r"^[IWE][0-9]{4} ", re.MULTILINE)  # such a line comes after Triton has read its options
 _log = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ def load_models(
 ) -> dict[str, str]:
     """Have the server load its models, some at a time; one that takes too long goes on loading while others serve.
 
+    Those that take longest are begun first: the last one that is begun would keep the others' cores idle.
+
     Versions that keep the serving version of their model from being loaded are taken out of its policy.
 
     Args:
@@ -74,7 +77,7 @@ def load_models(
     Raises:
         ServerDiedError: The server ended.
     """
-    wanted = list(models)
+    wanted = sorted(models, key=lambda model: model_folder.backend(handle.repository_of(model) / model) != SLOWEST)
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="modelport-load")
     try:
         said = dict(zip(wanted, pool.map(lambda model: _load(child, handle, model, timeout_s), wanted), strict=True))

@@ -97,3 +97,21 @@ def test_a_start_leaves_out_only_the_models_that_must_not_be_loaded(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelNotFoundError, match="holds no model"):
         model_folder.usable(tmp_path / "empty", None)
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ('name: "m"\nbackend: "pytorch"\n', "pytorch"),
+        ("backend : 'onnxruntime' # as before: backend: \"python\"", "onnxruntime"),
+        ('# backend: "pytorch"\nplatform: "ensemble"', ""),
+        ('parameters { key: "my_backend: " }', ""),
+    ],
+)
+def test_the_backend_is_read_from_the_configuration(tmp_path, config, named):
+    (tmp_path / "config.pbtxt").write_text(config)
+    assert model_folder.backend(tmp_path) == named
+
+
+def test_a_model_without_a_configuration_names_no_backend(tmp_path):
+    assert model_folder.backend(tmp_path) == ""
