@@ -19,7 +19,8 @@ import modelport.cli.registry
 import modelport.cli.doctoring
 import modelport.cli.serving
 import modelport.cli.asking
-import modelport.cli.benching  # noqa: F401 - it registers its command
+import modelport.cli.benching
+import modelport.cli.tuning  # noqa: F401 - it registers its command
 # isort: on
 
 

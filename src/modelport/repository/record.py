@@ -54,6 +54,7 @@ class Record:
         retired: Other versions that served once.
         highest: The highest version number that was ever given; no number is given twice.
         kept: Settings of the model that the serving version replaced.
+        tuned: Why the model's instances, threads and batches are as they are; empty where they were not tuned.
     """
 
     on_drop: str = CANDIDATE
@@ -63,6 +64,7 @@ class Record:
     retired: tuple[int, ...] = ()
     highest: int = 0
     kept: Kept = field(default_factory=Kept)
+    tuned: str = ""
 
     def served(self, version: int) -> bool:
         """Whether the version served before."""
@@ -137,6 +139,7 @@ def parse(text: str, *, where: Path) -> Record:
             retired=tuple(map(_number, _list(content.get("retired", [])))),
             highest=_number(content["highest"]) if "highest" in content else 0,
             kept=_kept(content.get("kept", {})),
+            tuned=str(content.get("tuned", "")),
         )
         if record.on_drop not in ON_DROP:
             raise ValueError(f"on_drop is {record.on_drop!r}")
