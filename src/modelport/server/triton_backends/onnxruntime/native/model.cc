@@ -137,6 +137,7 @@ std::shared_ptr<ort::Session> Model::open() {
   options.entry("session.intra_op.allow_spinning", "0");
   options.entry("session.inter_op.allow_spinning", "0");
   options.arena(arena.value_or(true));
+  if (arena.value_or(true)) options.entry("session.use_env_allocators", "1");
   options.pattern(pattern.value_or(true));
   if (config.parameters.count(kDeviceAllocator)) options.entry(kDeviceAllocator, config.parameters.at(kDeviceAllocator));
   for (const std::string& library : config.op_libraries) options.custom_ops(library);

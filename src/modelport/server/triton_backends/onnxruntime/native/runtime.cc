@@ -19,7 +19,8 @@ struct ApiBase {
 };
 
 constexpr int kWarning = 2, kFatal = 4;
-constexpr int kDeviceAllocator = 0, kCpu = 0;
+constexpr int kDeviceAllocator = 0, kArenaAllocator = 1, kCpu = 0;
+constexpr int kAsRequested = 1, kUsual = -1;
 constexpr int kString = 8;  // ONNX's number of the element type
 
 Handle environment = nullptr;
@@ -65,6 +66,17 @@ Shape read_shape(Handle info) {
   return shape;
 }
 
+// One arena for all sessions, which grows by what is asked for and no more. The one that a session makes for itself doubles
+// each time: after one request for too much memory the next small one takes all that the machine has.
+void make_arena() {
+  Handle info = nullptr, config = nullptr;
+  ask(kCreateCpuMemoryInfo, kArenaAllocator, kCpu, &info);
+  const Owned<kReleaseMemoryInfo> owned_info(info);
+  ask(kCreateArenaCfg, size_t{0}, kAsRequested, kUsual, kUsual, &config);
+  const Owned<kReleaseArenaCfg> owned_config(config);
+  ask(kCreateAndRegisterAllocator, environment, info, config);
+}
+
 Handle allocator() {
   Handle found = nullptr;
   ask(kGetAllocatorWithDefaultOptions, &found);
@@ -95,6 +107,7 @@ void open(const std::string& library) {
   if (table == nullptr) throw Failure("ONNX Runtime " + version_text + " is too old");
   ask(kCreateEnv, kWarning, "modelport", &environment);
   ask(kCreateCpuMemoryInfo, kDeviceAllocator, kCpu, &memory);
+  make_arena();
 }
 
 std::string version() { return version_text; }

@@ -67,6 +67,9 @@ enum Function : int {
   kReleaseTensorTypeAndShapeInfo = 99,
   kReleaseSessionOptions = 100,
   kAddSessionConfigEntry = 130,
+  kCreateAndRegisterAllocator = 144,
+  kCreateArenaCfg = 156,
+  kReleaseArenaCfg = 157,
   kAddRunConfigEntry = 165,
 };
 
