@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 
 def test_embedded_vs_fastapi_in_its_short_form(root, require, tmp_path):
     """Every server is measured at every number of clients, and the file says under which circumstances."""
@@ -41,6 +43,37 @@ def test_bounded_line_in_its_short_form(root, require, tmp_path):
     assert len(measured) == len(written["rows"]) and all(row["requests"] > 0 for row in written["rows"])
     assert written["machine"]["cores"] and written["versions"]["nvidia-pytriton"] and written["commit"]
     assert "our backends, 1 instance" in done.stdout and " x " in done.stdout
+
+
+def run_limits(root, output, parts):
+    command = [sys.executable, "benchmarks/limits.py", "--random", "--quick", "--output", output, "--parts", *parts]
+    done = subprocess.run(command, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    written = json.loads(output.read_text())
+    assert written["machine"]["cores"] and written["versions"]["onnxruntime"] and written["commit"]
+    assert all(row.get("requests_per_s", row.get("rows_per_s")) > 0 for row in written["rows"])
+    return written["rows"], done.stdout
+
+
+def test_limits_with_one_part_only(root, require, tmp_path):
+    """The server is measured, and the model in process beside it; the goal is printed with what was reached."""
+    require("wrk")
+    rows, printed = run_limits(root, tmp_path / "results.json", ["resnet"])
+    assert [row["what"] for row in rows] == ["served", "in process", "in process"]
+    assert rows[0]["mean_batch"] >= 1 and rows[0]["cpu_us_per_request"] > 0
+    assert rows[1]["cpu_us_per_row"] > 0 and "goal >= 0.95: " in printed
+
+
+@pytest.mark.soak
+def test_limits_whole(root, require, tmp_path):
+    """Every goal is printed, with and without the batcher, from the compiled backend and from both in Python."""
+    require("wrk")
+    rows, printed = run_limits(root, tmp_path / "results.json", ["digits", "resnet", "batching"])
+    ways = {(row["model"], row["way"]) for row in rows if row["part"] == "batching" and row["what"] == "served"}
+    models = ("digits_cnn", "linear_regression")
+    both = {(model + end, way) for model in models for end in ("", "_alone") for way in ("compiled", "isolated")}
+    assert ways == both | {("line_in_torchscript" + end, "compiled") for end in ("", "_alone")}
+    assert printed.count("goal ") == 5
 
 
 def test_list_models_in_its_short_form(root, tmp_path):

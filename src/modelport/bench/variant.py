@@ -15,17 +15,21 @@ def copy(
     model: str,
     target: Path,
     *,
-    instance_count: int,
+    name: str = "",
+    instance_count: int = 0,
+    batching: bool = True,
     parameters: Mapping[str, str] | None = None,
     max_queue_size: int = 0,
 ) -> Path:
-    """Copy one model into a new repository and change how it is served.
+    """Copy one model into a repository and change how it is served.
 
     Args:
         repository: The repository that holds it.
         model: Its name.
-        target: Folder of the new repository; must not exist.
-        instance_count: Copies of the model that answer side by side.
+        target: Folder of the other repository; made where it does not exist.
+        name: The copy's name; by default the model's.
+        instance_count: Copies of the model that answer side by side; 0 leaves them.
+        batching: False takes the dynamic batcher away: each request is a run of its own.
         parameters: Backend parameters to set, such as {"intra_op_thread_count": "1"}.
         max_queue_size: Triton's own bound of waiting requests; 0 for none.
 
@@ -36,12 +40,15 @@ def copy(
         ManifestError: The model's `config.pbtxt` cannot be read.
     """
     config = configs.read(config_path(repository, model))
-    shutil.copytree(repository / model, target / model)
+    config.name = name or model
+    shutil.copytree(repository / model, target / config.name)
     for group in config.instance_group:
-        group.count = instance_count
+        group.count = instance_count or group.count
+    if not batching:
+        config.ClearField("dynamic_batching")
     for key, value in (parameters or {}).items():
         config.parameters[key].string_value = value
     if max_queue_size:
         config.dynamic_batching.default_queue_policy.max_queue_size = max_queue_size
-    config_path(target, model).write_text(configs.text(config), encoding="utf-8")
+    config_path(target, config.name).write_text(configs.text(config), encoding="utf-8")
     return target

@@ -43,6 +43,17 @@ def test_tritons_own_bound_can_be_set(repository, tmp_path):
     assert after == configs.read(repository / "tiny" / "config.pbtxt")
 
 
+def test_a_copy_under_another_name_without_the_batcher_keeps_the_rest(repository, tmp_path):
+    made = variant.copy(repository, "tiny", tmp_path / "new")
+    variant.copy(repository, "tiny", made, name="alone", batching=False)
+    whole, alone = (configs.read(made / name / "config.pbtxt") for name in ("tiny", "alone"))
+    assert whole == configs.read(repository / "tiny" / "config.pbtxt")
+    assert alone.name == "alone" and not alone.HasField("dynamic_batching")
+    alone.name = "tiny"
+    alone.dynamic_batching.SetInParent()
+    assert alone == whole
+
+
 def test_a_model_that_is_not_there_is_an_error(repository, tmp_path):
     with pytest.raises(ManifestError):
         variant.copy(repository, "tinny", tmp_path / "new", instance_count=1)
