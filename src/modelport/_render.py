@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 LONG = 200  # rows
+_FIGURE = re.compile(r"[\d.,]*%?")
 _SPACES = "\n\t\N{NO-BREAK SPACE}\N{IDEOGRAPHIC SPACE}"
 WIDTH_OF_A_FILE = 200  # columns, where output does not go to a terminal
 OUT = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
@@ -33,14 +35,20 @@ def as_json(value: Any, *, line: bool = False) -> None:
     print(json.dumps(_plain(value), indent=None if line else 2, ensure_ascii=False))  # noqa: T201 - rich would wrap long lines
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; numbers right, words left. A long one has no colours and no wrapped cells: it comes at once."""
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, narrow: bool = False) -> None:
+    """Print a table; numbers right, words left. A long one has no colours and no wrapped cells: it comes at once.
+
+    With `narrow`, for many figures on a terminal: less between the columns, each word of a heading on its own line.
+    """
     if len(rows) > LONG:
         print("\n".join(_plain_table(title, columns, rows)))  # noqa: T201 - rich takes a millisecond for each row
         return
     made = Table(title=title or None, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    made.show_edge, made.pad_edge, made.collapse_padding = not narrow, not narrow, narrow
     for index, column in enumerate(columns):
-        made.add_column(column, justify="right" if _numbers(rows, index) else "left", overflow="fold")
+        right = _numbers(rows, index) or (narrow and all(_FIGURE.fullmatch(str(row[index])) for row in rows))
+        heading = "\n".join(column.split()) if narrow else column
+        made.add_column(heading, justify="right" if right else "left", overflow="fold")
     for row in rows:
         made.add_row(*(escape(_cell(value)) for value in row))
     OUT.print(made)

@@ -38,6 +38,7 @@ class Asked:
         repeats: Rounds; each measures every target at every load.
         interval_s: Seconds of one window; each run takes three.
         token: Bearer token for a URL. Others on this machine can read it from perf_analyzer's command line.
+        ca_file: PEM file with the only authorities to trust for the certificate of an https or grpcs URL.
         flags: perf_analyzer's own flags.
     """
 
@@ -54,6 +55,7 @@ class Asked:
     repeats: int = 3
     interval_s: float = 1.0
     token: str | None = None
+    ca_file: Path | None = None
     flags: tuple[str, ...] = ()
 
     @property
@@ -129,6 +131,12 @@ def _wrong(asked: Asked, urls: list[str]) -> list[tuple[str, str, str]]:
         found.append((f"--interval {asked.interval_s:g} cannot be used", "it is 0.001 to 3600 s", "give 1 or so"))
     if asked.shared_memory and not all(map(_is_here, urls)):
         found.append(("--shared-memory needs a server on this machine", f"{urls[0]} is not", "leave it out"))
+    if asked.ca_file is not None and not any(url.startswith(("https:", "grpcs:")) for url in urls):
+        found.append(
+            ("--ca-file needs a URL with TLS", "no other server shows a certificate", "give https:// or grpcs://")
+        )
+    elif asked.ca_file is not None and not asked.ca_file.is_file():
+        found.append((f"--ca-file {asked.ca_file} is no file", "nothing is there, or a folder", "name a PEM file"))
     if asked.second_url is not None and asked.url is None:
         found.append(
             ("--against names a URL, and --url is missing", "two servers are compared by theirs", "give both URLs")

@@ -10,18 +10,20 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from modelport.bench.compare import Compared
+from modelport.bench.compare import RATE, Compared
 from modelport.bench.load import REQUEST_RATE
 from modelport.bench.summary import Point
 
 # Told apart by people who see few colours, too (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+INK, GRID = "#222222", "#e5e5e5"  # replaced by the page's own: a page may be dark
 PARTS = {"client": "#999999", "network": "#56B4E9", "queue": "#E69F00", "compute": "#009E73"}
 _SETTINGS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "modelport",
     "font.family": "sans-serif",
     "font.size": 10,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
     "text.parse_math": False,  # a name is a name, whatever letters it has
 }
 
@@ -96,18 +98,16 @@ def time_parts(points: Sequence[Point]) -> str:
 
 
 def ratios(rows: Sequence[Compared]) -> str:
-    """A over B at each load, with the 95 % intervals."""
+    """A over B in inferences per second at each load, with the 95 % intervals."""
 
     def draw(axes: Any) -> None:
-        numbers = list(range(len(rows)))
-        values = [row.rate.value for row in rows]
-        reach = [
-            [row.rate.value - (row.rate.low or row.rate.value) for row in rows],
-            [(row.rate.high or row.rate.value) - row.rate.value for row in rows],
-        ]
-        axes.axhline(1.0, color="#999999", linewidth=1)
-        axes.errorbar(numbers, values, yerr=reach, fmt="o", capsize=4, color=COLOURS[0])
-        axes.set_xticks(numbers, [f"{row.load.value:g}" for row in rows])
+        found = [(row.load, row.ratio) for row in rows if row.figure == RATE]
+        values = [ratio.value for _, ratio in found]
+        low = [ratio.value - (ratio.low or ratio.value) for _, ratio in found]
+        high = [(ratio.high or ratio.value) - ratio.value for _, ratio in found]
+        axes.axhline(1.0, color=GRID, linewidth=2)
+        axes.errorbar(range(len(found)), values, yerr=[low, high], fmt="o", capsize=4, color=COLOURS[0])
+        axes.set_xticks(range(len(found)), [f"{load.value:g}" for load, _ in found])
         axes.set_xlabel(rows[0].load.kind.replace("_", " "))
         axes.set_ylabel("A / B, inferences per second")
 
@@ -120,13 +120,14 @@ def _picture(draw: Callable[[Any], None], title: str) -> str:
         axes = figure.subplots()
         draw(axes)
         axes.set_title(title, fontsize=11, loc="left")
-        axes.grid(visible=True, color="#e5e5e5", linewidth=0.6)
+        axes.grid(visible=True, color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         written = io.StringIO()
-        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = written.getvalue()
-    return text[text.index("<svg") :]  # without the XML declaration, which a page does not take
+    text = text[text.index("<svg") :]  # without the XML declaration, which a page does not take
+    return text.replace(INK, "currentColor").replace(GRID, "var(--line)")
 
 
 def _loads(axes: Any, series: Series) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from modelport.bench import summary
@@ -28,7 +28,7 @@ T_975 = (
 )
 _NORMAL_975 = 1.96
 
-_COLUMNS = ("A /s", "B /s", "A / B (95 %)", "p50 A / B", "p99 A / B", "verdict")
+RATE = "inferences/s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,27 +53,25 @@ class Ratio:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """Both at one load.
+    """One figure of both at one load.
 
     Attributes:
         load: The load.
-        rate_a: Median inferences per second of A.
-        rate_b: Of B.
-        rate: Ratio of the inferences per second; more is better.
-        p50: Ratio of the median latencies; less is better. None where there were too few requests.
-        p99: Of the 99th percentiles.
-        verdict: In words.
-        notes: Why the figures cannot be relied on.
+        figure: `inferences/s`, more of which is better, `p50 ms` or `p99 ms`.
+        a: Median of A's rounds.
+        b: Of B's.
+        ratio: A over B.
+        better: `A` or `B` where the interval leaves 1 out; else `not shown`, or `one round`.
+        notes: Why the figures at this load cannot be relied on.
     """
 
     load: Load
-    rate_a: float
-    rate_b: float
-    rate: Ratio
-    p50: Ratio | None
-    p99: Ratio | None
-    verdict: str
-    notes: tuple[str, ...]
+    figure: str
+    a: float
+    b: float
+    ratio: Ratio
+    better: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +82,7 @@ class Comparison:
         a: Name of A.
         b: Name of B.
         in_turns: Whether they were measured in turns.
-        rows: One for each load that both have.
+        rows: For each load that both have, a few: one for each figure.
         differences: What else differs between the two, in words.
     """
 
@@ -109,7 +107,7 @@ def compare(a: Stored, b: Stored) -> Comparison:
             fix="measure both with the same --concurrency or --request-rate",
         )
     in_turns = a.series == b.series
-    rows = tuple(_compared(load, a.runs(load), b.runs(load), in_turns=in_turns) for load in common)
+    rows = tuple(row for load in common for row in _compared(load, a.runs(load), b.runs(load), in_turns=in_turns))
     return Comparison(a=a.name, b=b.name, in_turns=in_turns, rows=rows, differences=tuple(_differences(a, b)))
 
 
@@ -140,18 +138,19 @@ def ratio(a: dict[int, float], b: dict[int, float], *, in_turns: bool) -> Ratio:
 
 def columns(found: Comparison) -> tuple[str, ...]:
     """The headings of a table of its rows."""
-    return (found.rows[0].load.kind.replace("_", " "), *_COLUMNS)
+    kind = found.rows[0].load.kind.replace("_", " ")
+    return (kind, "figure", "A", "B", "ratio", "95% interval", "better")
 
 
-def cells(row: Compared) -> tuple[object, ...]:
+def cells(row: Compared) -> tuple[str, ...]:
     """A row of the table, in the order of `columns`."""
-    return (
-        row.load.value if row.load.value % 1 else int(row.load.value),
-        f"{row.rate_a:,.0f}",
-        f"{row.rate_b:,.0f}",
-        *("" if r is None else f"{r.value:.3f} ({interval(r)})" for r in (row.rate, row.p50, row.p99)),
-        "; ".join((row.verdict, *row.notes)),
-    )
+    figures = (summary.count(row.a), summary.count(row.b)) if row.figure == RATE else map(summary.time, (row.a, row.b))
+    interval = "" if row.ratio.low is None else f"{_ratio(row.ratio.low)} to {_ratio(row.ratio.high or 0)}"
+    return (f"{row.load.value:g}", row.figure, *figures, _ratio(row.ratio.value), interval, row.better)
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.3f}" if value < 100 else f"{value:,.0f}"
 
 
 def remarks(found: Comparison) -> list[tuple[str, bool]]:
@@ -167,14 +166,11 @@ def remarks(found: Comparison) -> list[tuple[str, bool]]:
                 True,
             )
         )
-    return told + [(f"They differ in {difference}.", True) for difference in found.differences]
-
-
-def interval(found: Ratio) -> str:
-    """The interval in words."""
-    if found.low is None or found.high is None:
-        return "one round"
-    return f"{found.low:.3f} to {found.high:.3f}"
+    told += [(f"They differ in {difference}.", True) for difference in found.differences]
+    notes = {(note, row.load.value): f"{row.load.value:g}" for row in found.rows for note in row.notes}
+    for note in dict.fromkeys(note for note, _ in notes):
+        told.append((f"{note} at {', '.join(at for (x, _), at in notes.items() if x == note)}.", True))
+    return told
 
 
 def _interval(middle: float, error: float, freedom: int) -> Ratio:
@@ -182,37 +178,34 @@ def _interval(middle: float, error: float, freedom: int) -> Ratio:
     return Ratio(value=math.exp(middle), low=math.exp(middle - reach), high=math.exp(middle + reach))
 
 
-def _compared(load: Load, a: dict[int, Measured], b: dict[int, Measured], *, in_turns: bool) -> Compared:
-    def of(read: Callable[[Measured], float]) -> Ratio:
-        return ratio({n: read(m) for n, m in a.items()}, {n: read(m) for n, m in b.items()}, in_turns=in_turns)
+def _compared(load: Load, a: dict[int, Measured], b: dict[int, Measured], *, in_turns: bool) -> Iterator[Compared]:
+    notes = tuple(f"{x} is {note}" for x, runs in (("A", a), ("B", b)) for note in summary.notes(list(runs.values())))
 
-    def latency(percent: int) -> Ratio | None:
-        if any(summary.percentile_ms(list(runs.values()), percent) is None for runs in (a, b)):
-            return None
-        return of(lambda measured: float(getattr(measured, f"p{percent}_us")))
+    def row(figure: str, read: Callable[[Measured], float]) -> Compared:
+        ours, theirs = ({number: read(run) for number, run in runs.items()} for runs in (a, b))
+        found = ratio(ours, theirs, in_turns=in_turns)
+        return Compared(
+            load=load,
+            figure=figure,
+            a=statistics.median(ours.values()),
+            b=statistics.median(theirs.values()),
+            ratio=found,
+            better=_better(found, more=figure == RATE),
+            notes=notes,
+        )
 
-    rate = of(lambda measured: measured.inferences_per_s)
-    noted = [(note, name) for name, runs in (("A", a), ("B", b)) for note in summary.notes(list(runs.values()))]
-    kinds = dict.fromkeys(note for note, _ in noted)
-    found = [f"{kind}: {', '.join(name for note, name in noted if note == kind)}" for kind in kinds]
-    return Compared(
-        load=load,
-        rate_a=statistics.median(m.inferences_per_s for m in a.values()),
-        rate_b=statistics.median(m.inferences_per_s for m in b.values()),
-        rate=rate,
-        p50=latency(50),
-        p99=latency(99),
-        verdict=_verdict(rate),
-        notes=tuple(found),
-    )
+    yield row(RATE, lambda run: run.inferences_per_s)
+    for percent in (50, 99):
+        if all(summary.percentile_ms(list(runs.values()), percent) is not None for runs in (a, b)):
+            yield row(f"p{percent} ms", lambda run, name=f"p{percent}_us": float(getattr(run, name)) / 1000)  # type: ignore[misc]
 
 
-def _verdict(rate: Ratio) -> str:
-    if rate.low is None:
-        return "not known"
-    if not rate.sure:
-        return "no difference shown"
-    return "A answers more" if rate.value > 1 else "A answers fewer"
+def _better(found: Ratio, *, more: bool) -> str:
+    if found.low is None:
+        return "one round"
+    if not found.sure:
+        return "not shown"
+    return "A" if (found.value > 1) == more else "B"
 
 
 def _differences(a: Stored, b: Stored) -> list[str]:

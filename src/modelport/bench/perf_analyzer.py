@@ -108,7 +108,7 @@ def command(program: Program, job: Job, load: Load, table: Path) -> list[str]:
     place = job.place
     words = [str(program.path), "-m", job.model, "-i", place.protocol, "-u", _address(place)]
     words += ["-x", str(job.version)] if job.version is not None else []
-    words += ["--ssl-grpc-use-ssl", "true"] if place.secure and place.protocol == GRPC else []
+    words += _tls(place)
     words += [word for name, value in place.headers.items() for word in ("-H", f"{name}:{value}")]
     value = f"{load.value:g}"
     words += ["--concurrency-range", value] if load.kind == CONCURRENCY else ["--request-rate-range", value]
@@ -120,6 +120,16 @@ def command(program: Program, job: Job, load: Load, table: Path) -> list[str]:
         largest = job.inputs.largest_output_bytes if job.inputs is not None else 0
         words += ["--shared-memory", "system", "--output-shared-memory-size", str(max(_OUTPUT_BYTES, largest))]
     return [*words, "-v", "--verbose-csv", "-f", str(table), *job.flags]
+
+
+def _tls(place: Place) -> list[str]:
+    """What makes it use TLS; an https URL does of itself."""
+    grpc = place.protocol == GRPC
+    words = ["--ssl-grpc-use-ssl", "true"] if grpc and place.secure else []
+    if place.ca_file is not None:
+        option = "--ssl-grpc-root-certifications-file" if grpc else "--ssl-https-ca-certificates-file"
+        words += [option, str(place.ca_file.resolve())]
+    return words
 
 
 def shown(words: Sequence[str]) -> list[str]:
@@ -201,6 +211,7 @@ _ADVICE = {
     "stable measurement": "leave -s and -r away, for repeated runs tell what can be relied on; or give --interval more",
     "restricted": "the server closes its statistics: add its header behind --, such as -H NAME:VALUE",
     "batch": "--batch-size must not be larger than the model's max_batch_size",
+    "certificate": "name the authority that signed the server's certificate: --ca-file FILE",
     "connect": "look whether the server runs, and at its log",
 }
 

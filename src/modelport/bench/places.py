@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import ssl
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -49,6 +50,7 @@ class Place:
         kind: `url`, `running` or `temporary`.
         words: The same for people.
         http_url: Where it tells of itself over HTTP; empty where that is not known.
+        ca_file: PEM file with the only authorities to trust for its certificate; None for the system's.
         headers: What opens its statistics, where they are closed. Never shown or stored.
     """
 
@@ -56,6 +58,7 @@ class Place:
     kind: str
     words: str
     http_url: str = ""
+    ca_file: Path | None = None
     headers: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -95,12 +98,13 @@ def wanted(repository: Path, model: str, version: int | None) -> Wanted:
     return Wanted(model=model, version=version)
 
 
-def at(url: str, *, repository: Path | None = None, token: str | None = None) -> Place:
+def at(url: str, *, repository: Path | None = None, token: str | None = None, ca_file: Path | None = None) -> Place:
     """The server at a URL; where it is the running one of the repository, what opens its statistics is known.
 
     Args:
         url: With `http`, `https`, `grpc` or `grpcs`.
         repository: A model repository; None to ask no server.
+        ca_file: PEM file with the only authorities to trust, for https and grpcs.
         token: Bearer token; perf_analyzer's command line, which others on this machine can read, will hold it.
 
     Raises:
@@ -119,7 +123,7 @@ def at(url: str, *, repository: Path | None = None, token: str | None = None) ->
         return replace(_place(handle, protocol, "url", url), url=url.rstrip("/"))
     headers = {} if not token else {"authorization": f"Bearer {token}"}
     http_url = url.rstrip("/") if parts.scheme.startswith("http") else ""
-    return Place(url=url.rstrip("/"), kind="url", words=url, http_url=http_url, headers=headers)
+    return Place(url=url.rstrip("/"), kind="url", words=url, http_url=http_url, ca_file=ca_file, headers=headers)
 
 
 @contextlib.contextmanager
@@ -234,7 +238,9 @@ def tell(place: Place, path: str) -> dict[str, Any] | None:
         return None
     headers = place.headers if place.kind == "url" else {}
     request = urllib.request.Request(place.http_url + path, headers=headers)  # noqa: S310 - http or https
-    with contextlib.suppress(OSError, ValueError), urllib.request.urlopen(request, timeout=_ANSWER_S) as answer:  # noqa: S310
-        found = json.load(answer)
-        return found if isinstance(found, dict) else None
+    with contextlib.suppress(OSError, ValueError):  # an error of TLS is an OSError
+        context = ssl.create_default_context(cafile=place.ca_file) if place.secure else None
+        with urllib.request.urlopen(request, timeout=_ANSWER_S, context=context) as answer:  # noqa: S310
+            found = json.load(answer)
+            return found if isinstance(found, dict) else None
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,7 +65,7 @@ def page(results: Sequence[Stored], comparison: Comparison | None = None) -> str
     title = " and ".join(series)
     parts = [Part(heading="Latency and throughput", pictures=_curves(series))]
     parts += [_compared(comparison)] if comparison is not None else []
-    parts += [_target(name, points) for name, points in series.items()]
+    parts += [_target(stored, series[stored.name]) for stored in results]
     parts += [_conditions(stored) for stored in results]
     time = str(results[0].circumstances.get("time", ""))
     template = (Path(__file__).with_name("templates") / "report.html").read_text(encoding="utf-8")
@@ -79,16 +78,15 @@ def _curves(series: Mapping[str, Sequence[Point]]) -> list[str]:
     return [charts.latency_over_rate(series), charts.rate_over_load(series)]
 
 
-def _target(name: str, points: Sequence[Point]) -> Part:
-    unsure = sorted({f"{point.load}: {note}" for point in points for note in point.notes})
-    texts = [Text(words="Cannot be relied on: " + "; ".join(unsure), warning=True)] if unsure else []
+def _target(stored: Stored, points: Sequence[Point]) -> Part:
+    texts = [Text(words=words, warning=True) for words in summary.warnings(stored)]
     note = (
-        "The mean latency is what client (sending, receiving), network (between client and queue, the server's own "
-        "protocol work included), queue and compute take. Percentiles with fewer than "
+        "Times are milliseconds. The mean latency is what client (sending, receiving), network (between client and "
+        "queue, the server's own protocol work included), queue and compute take. Percentiles with fewer than "
         f"{summary.ENOUGH_REQUESTS} requests beyond them in a run are left out."
     )
     return Part(
-        heading=name,
+        heading=stored.name,
         texts=[*texts, Text(words=note)],
         pictures=[charts.time_parts(points)],
         columns=summary.columns(points),
@@ -111,15 +109,24 @@ def _conditions(stored: Stored) -> Part:
     facts = {
         "command": shlex.join(map(str, about.get("command", ()))),
         "perf_analyzer": shlex.join(map(str, stored.settings.get("perf_analyzer_command", ()))),
-        **{name: about.get(name, "") for name in ("time", "commit", "machine", "versions", "load_average_after")},
-        "target": stored.target,
+        **{name: about.get(name) for name in ("time", "commit", "machine", "versions")},
+        "target": {name: value for name, value in stored.target.items() if name != "config"},
+        "config": stored.target.get("config"),
         "settings": {k: v for k, v in stored.settings.items() if k != "perf_analyzer_command"},
     }
-    rows = [(name.replace("_", " "), _words(value)) for name, value in facts.items()]
+    rows = [(name.replace("_", " "), words) for name, value in facts.items() if (words := _words(value))]
     return Part(heading=f"How {stored.name} was measured", rows=rows, facts=True)
 
 
 def _words(value: Any) -> str:
-    if isinstance(value, dict):
-        return "; ".join(f"{name.replace('_', ' ')}: {_words(item)}" for name, item in value.items())
-    return value if isinstance(value, str) else json.dumps(value)
+    """A value for people; what is empty is left out."""
+    if isinstance(value, Mapping):
+        told = {name.replace("_", " "): words for name, item in value.items() if (words := _words(item))}
+        return "; ".join(f"{name}: {words}" for name, words in told.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(
+            f"({words})" if isinstance(item, Mapping) else words for item in value if (words := _words(item))
+        )
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "" if value is None or value is False else str(value)

@@ -6,6 +6,7 @@ kept is each run; summaries are computed from them.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +42,9 @@ def measure(
     *,
     rounds: int,
     folder: Path,
+    rows: list[Row],
     report: Callable[[str], None],
-) -> list[Row]:
+) -> None:
     """Warm every target up at the largest load, then measure them in turns.
 
     Args:
@@ -51,6 +53,7 @@ def measure(
         loads: How.
         rounds: How often everything is measured.
         folder: An existing folder for perf_analyzer's output.
+        rows: Gets each run when it is over, so that a measurement that is ended early leaves them.
         report: Called with one line at each step.
 
     Raises:
@@ -59,24 +62,31 @@ def measure(
     for name, job in jobs.items():
         report(f"warming {name} up")
         perf_analyzer.measure(program, job, loads[-1], folder=folder)
-    rows: list[Row] = []
+    started = time.monotonic()
     count = rounds * len(loads) * len(jobs)
     for number in range(rounds):
         for load in loads:
             for name, job in _turn(jobs, number):
-                report(_step(len(rows), count, number, rounds, name, load, job, rows))
+                each_s = (time.monotonic() - started) / len(rows) if rows else WINDOWS * job.interval_s
+                words = f"{len(rows) + 1} of {count}, about {(count - len(rows)) * each_s:.0f} s to go"
+                words += f": {load}, round {number + 1}{f', {name}' if len(jobs) > 1 else ''}"
+                words += f"; before: {rows[-1].measured.inferences_per_s:,.0f} inferences/s" if rows else ""
+                report(words)
                 measured = perf_analyzer.measure(program, job, load, folder=folder)
                 rows.append(Row(target=name, round=number, load=load, measured=measured))
-    return rows
+
+
+def finished(rows: Sequence[Row], *, runs: int) -> list[Row]:
+    """The rows of the rounds that were measured to their end.
+
+    Args:
+        rows: What was measured, in order.
+        runs: How many a round has.
+    """
+    return list(rows[: len(rows) - len(rows) % runs]) if rows else []
 
 
 def _turn(jobs: Mapping[str, Job], number: int) -> list[tuple[str, Job]]:
     """The targets, each round in the other order: the second always ran on a machine that was busy just before."""
     items = list(jobs.items())
     return items[::-1] if number % 2 else items
-
-
-def _step(done: int, count: int, number: int, rounds: int, name: str, load: Load, job: Job, rows: Sequence[Row]) -> str:
-    left_s = (count - done) * WINDOWS * job.interval_s
-    before = f"; the last one: {rows[-1].measured.inferences_per_s:,.0f} inferences/s" if rows else ""
-    return f"{done + 1} of {count}, {left_s:.0f} s to go: round {number + 1} of {rounds}, {name}, {load}{before}"

@@ -15,8 +15,8 @@ ENOUGH_REQUESTS = 10  # beyond a percentile, in each run: fewer say little about
 _DELAYED = 1.0  # percent of the requests that may be sent late before the rate was not what was asked for
 
 _COLUMNS = (
-    *("inferences/s", "range", "p50 ms", "p90 ms", "p95 ms", "p99 ms"),
-    *("client ms", "network ms", "queue ms", "compute ms", "mean batch", "note"),
+    *("inferences/s", "range", "p50", "p90", "p95", "p99"),
+    *("client", "network", "queue", "compute", "mean batch"),
 )
 
 
@@ -61,24 +61,41 @@ def points(stored: Stored) -> list[Point]:
 
 
 def columns(points: Sequence[Point]) -> tuple[str, ...]:
-    """The headings of a table of points."""
+    """The headings of a table of points; its times are milliseconds."""
     return (points[0].load.kind.replace("_", " "), *_COLUMNS)
 
 
-def cells(point: Point) -> tuple[object, ...]:
+def cells(point: Point) -> tuple[str, ...]:
     """A row of the table, in the order of `columns`."""
     rate = point.rate
     times = (point.p50_ms, point.p90_ms, point.p95_ms, point.p99_ms)
     parts = (point.client_ms, point.network_ms, point.queue_ms, point.compute_ms)
     return (
-        point.load.value if point.load.value % 1 else int(point.load.value),
-        _count(rate.median),
-        f"{_count(rate.low)} to {_count(rate.high)}" if point.rounds > 1 else "one round",
-        *("" if value is None else f"{value:.2f}" for value in times),
-        *(f"{value:.3f}" for value in parts),
+        f"{point.load.value:g}",
+        count(rate.median),
+        f"{(rate.high - rate.low) / rate.median:.0%}" if point.rounds > 1 else "",
+        *("" if value is None else time(value) for value in times + parts),
         "" if point.mean_batch is None else f"{point.mean_batch:.2f}",
-        "; ".join(point.notes),
     )
+
+
+def warnings(stored: Stored) -> list[str]:
+    """What a reader has to know before the figures: which cannot be relied on, and whether it was ended early."""
+    found = points(stored)
+    notes = dict.fromkeys(note for point in found for note in point.notes)
+    told = [f"{note} at {', '.join(f'{p.load.value:g}' for p in found if note in p.notes)}" for note in notes]
+    told += [f"stopped {stored.settings['stopped']}"] if "stopped" in stored.settings else []
+    return [f"{words[0].upper()}{words[1:]}." for words in told]
+
+
+def count(value: float) -> str:
+    """Inferences per second in words."""
+    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def time(value: float) -> str:
+    """Milliseconds in words, two or three digits of them."""
+    return f"{value:.{3 if value < 0.1 else 2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
 def notes(runs: Sequence[Measured]) -> tuple[str, ...]:
@@ -117,7 +134,3 @@ def _point(load: Load, runs: Sequence[Measured]) -> Point:
 
 def _middle_ms(runs: Sequence[Measured], name: str) -> float:
     return statistics.median(float(getattr(run, name)) for run in runs) / 1000
-
-
-def _count(value: float) -> str:
-    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"

@@ -95,7 +95,7 @@ def _by_url(asked: Asked) -> list[tuple[str, int | None, Place]]:
 
 
 def _at(asked: Asked, url: str) -> Place:
-    return places.at(url, repository=asked.repository, token=asked.token)
+    return places.at(url, repository=asked.repository, token=asked.token, ca_file=asked.ca_file)
 
 
 def _by_repository(asked: Asked, stack: contextlib.ExitStack, report: Report) -> list[tuple[str, int | None, Place]]:
@@ -136,5 +136,5 @@ def _check_answer(asked: Asked, model: str, version: int | None, place: Place) -
     wanted = places.wanted(asked.repository, model, version)
     proven = served.read(version_folder(asked.repository, model, wanted.version), compare_files=False)
     token = asked.token if place.kind == "url" else ""
-    with Client(place.url, timeout_s=TIMEOUT_S, token=token) as client:
+    with Client(place.url, timeout_s=TIMEOUT_S, token=token, ca_file=place.ca_file) as client:
         served.replay_one(client, proven, model=model, version=version, where=place.words)

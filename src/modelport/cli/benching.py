@@ -12,7 +12,7 @@ from modelport.cli.app import Json, Repository, TokenFile, app, progress, token
 from modelport.errors import UsageError
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
-_ONLY_IN_REPORT = ("client ms", "network ms")  # a terminal is narrow
+_ONLY_IN_REPORT = ("client", "network")  # a terminal is narrow
 
 
 @app.command("bench")
@@ -66,6 +66,10 @@ def bench_command(
         typer.Option(help="Compare two result files, and measure nothing; --output names an HTML file."),
     ] = None,
     token_file: TokenFile = None,
+    ca_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="PEM file with the only authorities to trust, for https and grpcs."),
+    ] = None,
     repository: Repository = DEFAULT_REPOSITORY,
     json: Json = False,
 ) -> None:
@@ -99,10 +103,17 @@ def bench_command(
             repeats=repeats,
             interval_s=interval_s,
             token=token(token_file),
+            ca_file=ca_file,
             flags=tuple(flags or ()),
         )
-        with progress(quiet=json) as report:
-            done = bench(asked, output=output, tell=report)
+        early: list[Any] = []
+        try:
+            with progress(quiet=json) as report:
+                done = bench(asked, output=output, tell=report, partly=early.append)
+        except BaseException:
+            for partly in early:
+                _show(partly, json=json)
+            raise
         _show(done, json=json)
 
 
@@ -143,11 +154,12 @@ def _show(done: Any, *, json: bool) -> None:
         _render.as_json({"points": points, "comparison": done.comparison, "files": done.files, "report": done.html})
         return
     for one in done.results:
-        _render.lines(f"{one.name}, in {one.target['server']}, with {one.target['inputs']}")
+        _render.lines(f"{one.name}, in {one.target['server']}, with {one.target['inputs']}; times in ms")
         columns = summary.columns(points[one.name])
         shown = [number for number, column in enumerate(columns) if column not in _ONLY_IN_REPORT]
         rows = [summary.cells(point) for point in points[one.name]]
-        _render.table("", [columns[n] for n in shown], [[row[n] for n in shown] for row in rows])
+        _render.table("", [columns[n] for n in shown], [[row[n] for n in shown] for row in rows], narrow=True)
+        _render.lines(*summary.warnings(one))
     if done.comparison is not None:
         _show_comparison(done.comparison)
     _render.lines(*(f"every run: {file}" for file in done.files), f"report: {done.html}")
@@ -157,4 +169,4 @@ def _show_comparison(found: Any) -> None:
     from modelport.bench import compare
 
     _render.lines(*(words for words, _ in compare.remarks(found)))
-    _render.table("", compare.columns(found), [compare.cells(row) for row in found.rows])
+    _render.table("", compare.columns(found), [compare.cells(row) for row in found.rows], narrow=True)

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import os
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from modelport.bench.compare import Comparison
 from modelport.bench.perf_analyzer import WINDOWS, Job
 from modelport.bench.perf_program import Program
 from modelport.bench.places import Report
+from modelport.bench.rounds import Row
 from modelport.bench.stored import Stored
+from modelport.errors import ModelportError
 
 PACKAGES = ("modelport", "nvidia-pytriton", "tritonclient", "onnxruntime", "torch", "numpy")
 FOLDER = Path("benchmarks/results")
@@ -41,13 +44,22 @@ class Benched:
     comparison: Comparison | None = None
 
 
-def bench(asked: Asked, *, output: Path | None = None, tell: Report = lambda _: None) -> Benched:
+def bench(
+    asked: Asked,
+    *,
+    output: Path | None = None,
+    tell: Report = lambda _: None,
+    partly: Callable[[Benched], None] = lambda _: None,
+) -> Benched:
     """Measure a served model with perf_analyzer; write a result file for each target, and a report.
+
+    Rounds that were finished before Ctrl-C or a failure are written all the same; then the error goes on.
 
     Args:
         asked: What is measured, and how.
         output: The first target's JSON file; the report goes beside it. Left out, a new one in `benchmarks/results`.
         tell: Called with one line at each step.
+        partly: Called with the finished rounds of a measurement that was ended early, if there are any.
 
     Raises:
         UsageError: Options that cannot be right, all of them.
@@ -60,24 +72,38 @@ def bench(asked: Asked, *, output: Path | None = None, tell: Report = lambda _: 
     program = perf_program.find()
     circumstances = results.conditions(PACKAGES)
     circumstances["command"] = perf_analyzer.shown(circumstances["command"])
-    with tempfile.TemporaryDirectory(prefix="modelport-bench-") as scratch, contextlib.ExitStack() as stack:
-        folder = Path(scratch)
-        jobs = targets.jobs(asked, folder, stack, tell)
-        facts = {name: targets.facts(job) for name, job in jobs.items()}
-        rows = rounds.measure(program, jobs, asked.loads(), rounds=asked.repeats, folder=folder, report=tell)
     series = f"{circumstances['time']} {os.urandom(4).hex()}"
-    found = tuple(
-        Stored(
-            name=name,
-            series=series,
-            target=facts[name],
-            settings=_settings(program, job, asked),
-            rows=tuple(row for row in rows if row.target == name),
-            circumstances=circumstances,
-        )
-        for name, job in jobs.items()
-    )
-    return _written(found, output or _new_file(found[0]))
+    loads = asked.loads()
+    jobs: dict[str, Job] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    rows: list[Row] = []
+
+    def write(rows: Sequence[Row], stopped: str = "") -> Benched:
+        found = [
+            Stored(
+                name=name,
+                series=series,
+                target=facts[name],
+                settings=_settings(program, job, asked) | ({"stopped": stopped} if stopped else {}),
+                rows=tuple(row for row in rows if row.target == name),
+                circumstances=circumstances,
+            )
+            for name, job in jobs.items()
+        ]
+        return _written(found, output or _new_file(found[0]))
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="modelport-bench-") as scratch, contextlib.ExitStack() as stack:
+            folder = Path(scratch)
+            jobs |= targets.jobs(asked, folder, stack, tell)
+            facts |= {name: targets.facts(job) for name, job in jobs.items()}
+            rounds.measure(program, jobs, loads, rounds=asked.repeats, folder=folder, rows=rows, report=tell)
+    except (KeyboardInterrupt, ModelportError):
+        whole = rounds.finished(rows, runs=len(jobs) * len(loads))
+        if whole:
+            partly(write(whole, f"after {whole[-1].round + 1} of {asked.repeats} rounds"))
+        raise
+    return write(rows)
 
 
 def compare(first: Path, second: Path, *, html: Path | None = None) -> Comparison:
@@ -112,7 +138,7 @@ def _settings(program: Program, job: Job, asked: Asked) -> dict[str, Any]:
     }
 
 
-def _written(found: tuple[Stored, ...], path: Path) -> Benched:
+def _written(found: Sequence[Stored], path: Path) -> Benched:
     """Write the raw results first: a report can be made again."""
     files = (path, path.with_name(f"{path.stem}-against{path.suffix}"))[: len(found)]
     for file, one in zip(files, found, strict=True):
@@ -120,7 +146,7 @@ def _written(found: tuple[Stored, ...], path: Path) -> Benched:
     comparison = comparing.compare(*found) if len(found) == 2 else None
     html = path.with_suffix(".html")
     report.write(html, found, comparison)
-    return Benched(results=found, files=files, html=html, comparison=comparison)
+    return Benched(results=tuple(found), files=files, html=html, comparison=comparison)
 
 
 def _new_file(first: Stored) -> Path:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
+import socket
+import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import onnx
@@ -109,6 +116,57 @@ def server(repository: Path) -> Iterator[EmbeddedServer]:
     with serve(repository, http_port=0, grpc_port=0, metrics_port=0) as running:
         assert running.failed == {}
         yield running
+
+
+class _Tls:
+    """`behind_tls(url)`: the URL of a proxy that speaks TLS for a server; `.ca` is whom to trust."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ca = folder / "ca.pem"
+        self.listeners: list[socket.socket] = []
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1"]
+        command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(folder / "key"), "-out", str(self.ca)]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(self.ca, folder / "key")
+
+    def __call__(self, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme == "grpc":
+            self.context.set_alpn_protocols(["h2"])
+        listener = socket.create_server(("localhost", 0))
+        self.listeners.append(listener)
+        threading.Thread(target=self._accept, args=(listener, parts.hostname, parts.port), daemon=True).start()
+        return f"{parts.scheme}s://localhost:{listener.getsockname()[1]}"
+
+    def _accept(self, listener: socket.socket, *address: Any) -> None:
+        with contextlib.suppress(OSError):  # of the closed listener
+            while True:
+                caller, _ = listener.accept()
+                threading.Thread(target=self._serve, args=(caller, address), daemon=True).start()
+
+    def _serve(self, caller: socket.socket, address: Any) -> None:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(address) as server,
+            self.context.wrap_socket(caller, server_side=True) as secured,
+        ):
+            ends = {secured: server, server: secured}
+            while True:
+                for end in [secured] if secured.pending() else select.select(list(ends), [], [])[0]:
+                    data = end.recv(1 << 16)
+                    if not data:
+                        return
+                    ends[end].sendall(data)
+
+
+@pytest.fixture(scope="module")
+def behind_tls(require: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Tls]:
+    require("openssl")
+    made = _Tls(tmp_path_factory.mktemp("tls"))
+    yield made
+    for listener in made.listeners:
+        listener.close()
 
 
 def _scaled(factor: float) -> onnx.ModelProto:

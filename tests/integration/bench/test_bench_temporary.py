@@ -7,15 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 
+from modelport.bench import stored
 from modelport.errors import VerificationError
 from modelport.verify import evidence as evidences
 
-SHORT = ("--interval", "0.2", "--repeats", "1", "--concurrency", "2")
+SHORT = ("--interval", "0.4", "--repeats", "1", "--concurrency", "2")
 
 
 def test_a_candidate_is_measured_in_turns_with_the_serving_version(run, repository, tmp_path):
@@ -27,7 +27,7 @@ def test_a_candidate_is_measured_in_turns_with_the_serving_version(run, reposito
     assert said["files"] == ["b.json", "b-against.json"] and said["report"] == "b.html"
     assert list(said["points"]) == ["scale/2 over http", "scale/1 over http"]
     compared = said["comparison"]
-    assert compared["in_turns"] and compared["rows"][0]["rate"]["low"] < compared["rows"][0]["rate"]["high"]
+    assert compared["in_turns"] and compared["rows"][0]["ratio"]["low"] < compared["rows"][0]["ratio"]["high"]
 
     again = run("bench", "--compare", "b.json", "b-against.json", "--json", "-o", "again.html")
     assert again.returncode == 0, again.stderr
@@ -59,35 +59,35 @@ def test_a_server_that_answers_wrongly_is_not_measured(run, repository, tmp_path
     assert "warming" not in done.stderr and not (tmp_path / "w.json").exists()
 
 
-def test_ctrl_c_stops_everything(data, repository, tmp_path):
-    """The temporary server, perf_analyzer, its shared memory and all files are gone; nothing is written."""
+def test_ctrl_c_stops_everything_and_keeps_the_finished_rounds(data, repository, tmp_path):
+    """The temporary server, perf_analyzer, its shared memory and all scratch files are gone."""
     before = set(Path("/dev/shm").iterdir())
     command = [sys.executable, "-m", "modelport", "bench", "scale", "-r", str(repository), "--shared-memory"]
-    command += ["--concurrency", "2", "--interval", "3", "-o", "e.json"]
+    command += ["--concurrency", "1,2", "--interval", "0.4", "--repeats", "50", "-o", "e.json"]
     scratch = tmp_path / "tmp"
     scratch.mkdir()
     env = {**os.environ, "XDG_DATA_HOME": str(data), "TMPDIR": str(scratch)}
-    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with (
+        (tmp_path / "out").open("w+") as out,
+        subprocess.Popen(command, cwd=tmp_path, env=env, stdout=out, stderr=subprocess.PIPE, text=True) as process,
+    ):
         try:
-            children = _wait_for_children(process.pid, {"tritonserver", "perf_analyzer"})
+            said = next(line for line in process.stderr if ", round 2" in line)
+            children = psutil.Process(process.pid).children(recursive=True)
+            names = [child.name() for child in children]
             process.send_signal(signal.SIGINT)
-            output, _ = process.communicate(timeout=60)
+            said += process.communicate(timeout=60)[1]
         finally:
             process.kill()
-    assert process.returncode == 130, output
-    assert b"Traceback" not in output
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert "tritonserver" in names
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
-    assert list(scratch.iterdir()) == [] and [p.name for p in tmp_path.iterdir()] == ["tmp"]
+    assert list(scratch.iterdir()) == []
     left = {path.name for path in set(Path("/dev/shm").iterdir()) - before}
     assert not {name for name in left if name.startswith(("x_", "y"))}
 
-
-def _wait_for_children(pid: int, names: set[str]) -> list[psutil.Process]:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        children = psutil.Process(pid).children(recursive=True)
-        if names <= {child.name() for child in children}:
-            time.sleep(0.5)  # it is measuring
-            return children
-        time.sleep(0.1)
-    raise AssertionError(f"{names} did not start")
+    found = stored.read(tmp_path / "e.json")
+    assert [(row.round, row.load.value) for row in found.rows] == [(0, 1), (0, 2)]
+    for text in ((tmp_path / "e.html").read_text(), (tmp_path / "out").read_text()):
+        assert "Stopped after 1 of 50 rounds." in text

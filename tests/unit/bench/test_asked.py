@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from modelport.bench import asked
@@ -39,6 +41,9 @@ def test_right_options_pass(options):
         ({"url": "there"}, "there"),
         ({"shared_memory": True, "url": "http://10.0.0.1:8000"}, "--shared-memory"),
         ({"against": HERE}, "--url"),
+        ({"url": HERE, "ca_file": Path("ca.pem")}, "--ca-file needs"),
+        ({"ca_file": Path("ca.pem")}, "--ca-file needs"),
+        ({"url": "https://there", "ca_file": Path("no-such-file")}, "no-such-file"),
         ({"flags": ("-m", "x")}, "-m"),
     ],
 )

@@ -77,10 +77,14 @@ def test_the_verdict_follows_the_interval(result):
     b = result("b", {1: [100, 101, 100], 2: [100, 100, 100], 4: [100, 101, 100], 8: [1, 1, 1]})
     found = compare.compare(a, b)
     assert found.in_turns and (found.a, found.b) == ("a", "b")
-    assert [row.load.value for row in found.rows] == [1, 2, 4], "only what both have"
-    assert [row.verdict for row in found.rows] == ["A answers more", "no difference shown", "A answers fewer"]
-    assert found.rows[1].notes == ("unstable: A",)
-    assert found.rows[0].p50.value == pytest.approx(1 / found.rows[0].rate.value)
+    rates = [row for row in found.rows if row.figure == compare.RATE]
+    assert [row.load.value for row in rates] == [1, 2, 4], "only what both have"
+    assert [row.better for row in rates] == ["A", "not shown", "B"]
+    assert rates[1].notes == ("A is unstable",)
+    assert ("A is unstable at 2.", True) in compare.remarks(found)
+    p50 = found.rows[1]
+    assert (p50.figure, p50.better) == ("p50 ms", "A"), "less is better"
+    assert p50.ratio.value == pytest.approx(1 / rates[0].ratio.value)
 
 
 def test_what_was_not_measured_in_turns_is_told(result):
@@ -107,4 +111,4 @@ def test_results_without_a_common_load_cannot_be_compared(result):
 def test_the_table_has_a_cell_for_each_column(result):
     few = compare.compare(result("a", {1: [1.0]}, requests=3), result("b", {1: [2.0]}, requests=3))
     assert len(compare.cells(few.rows[0])) == len(compare.columns(few))
-    assert few.rows[0].p50 is None and few.rows[0].verdict == "not known"
+    assert [(row.figure, row.better) for row in few.rows] == [(compare.RATE, "one round")], "too few for a percentile"

@@ -55,6 +55,15 @@ def test_each_protocol_has_its_address(url, address, tls):
     assert "-x" not in command
 
 
+@pytest.mark.parametrize(
+    ("url", "flag"),
+    [("https://there", "--ssl-https-ca-certificates-file"), ("grpcs://there:1", "--ssl-grpc-root-certifications-file")],
+)
+def test_an_authority_is_handed_on(url, flag):
+    command = words(Job(place=replace(HTTP, url=url, ca_file=Path("/etc/ca.pem")), model="net"))
+    assert value(command, flag) == "/etc/ca.pem"
+
+
 def test_a_request_rate_keeps_its_fraction():
     command = words(Job(place=HTTP, model="net"), Load(kind="request_rate", value=0.5))
     assert value(command, "--request-rate-range") == "0.5"

@@ -38,9 +38,9 @@ def test_it_shows_curves_parts_ratios_and_tables(both):
         "Latency against throughput",
         "Where the time goes",
         "A over B",
-        "unstable",
-        "A answers fewer",
-        "queue ms",
+        "Unstable at 8",
+        "better",
+        "queue",
     ):
         assert words in text, words
     assert "abc" in text and "modelport bench" in text, "what made it"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from modelport.bench import summary
@@ -32,5 +34,17 @@ def test_the_table_has_a_cell_for_each_column(result):
         points = summary.points(result("net", {1: [100.0, 101.0], 2: [50.0, 51.0]}, **fields))
         assert {len(summary.cells(point)) for point in points} == {len(summary.columns(points))}
     assert summary.columns(points)[0] == "concurrency"
-    assert summary.cells(points[0])[1:3] == ("100", "100 to 101")
-    assert summary.cells(summary.points(result("net", {1: [100.0]}))[0])[2] == "one round"
+    assert summary.cells(points[0])[1:3] == ("100", "1%")
+    assert summary.cells(summary.points(result("net", {1: [100.0]}))[0])[2] == "", "one round has no range"
+
+
+@pytest.mark.parametrize(("value", "words"), [(0.0421, "0.042"), (0.421, "0.42"), (42.13, "42.1"), (4213.4, "4213")])
+def test_times_take_five_letters_at_most(value, words):
+    assert summary.time(value) == words
+
+
+def test_what_cannot_be_relied_on_is_told_in_a_line(result):
+    found = result("net", {8: [300.0, 500.0, 310.0], 1: [100.0, 101.0, 102.0], 2: [1.0, 9.0, 3.0]})
+    assert summary.warnings(found) == ["Unstable at 2, 8."]
+    stopped = dataclasses.replace(found, settings={"stopped": "after 2 of 3 rounds"})
+    assert summary.warnings(stopped)[1] == "Stopped after 2 of 3 rounds."
