@@ -15,6 +15,7 @@ from modelport.server import EmbeddedServer
 
 WAIT = "dynamic_batching { max_queue_delay_microseconds: 100000 }\n"
 CORES = len(os.sched_getaffinity(0))
+STAY = "FORCE_CPU_ONLY_INPUT_TENSORS"
 BATCHED_TEXT = "text:STRING[1]{reshape { shape: [] }}"
 
 
@@ -104,7 +105,10 @@ REFUSED = {
     "dtype": (Linear, "x:UINT32[4]", "y:FP32[3]", 8, "", "unsupported datatype TYPE_UINT32 for input 'x'"),
     "count": (Named, "first:FP32[4]", "y:FP32[4]", 8, "", "configuration expects 1 inputs, model provides 2"),
     "index": (Named, "a__0:FP32[4] b__2:FP32[4]", "y:FP32[4]", 8, "", "do not fit forward's arguments first, second"),
+    "stay": (Linear, "x:FP32[4]", "y:FP32[3]", 8, parameter(STAY, "maybe"), f"Incorrect value for {STAY}: maybe"),
 }
+if not torch.cuda.is_available():
+    REFUSED["gpu"] = (Linear, "x:FP32[4]", "y:FP32[3]", 8, "instance_group { kind: KIND_GPU }\n", "no GPUs")
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +141,7 @@ def server(zoo, marker):
     put("root", Root(), "x:FP32[2]", "y:FP32[2]", 8, WAIT)
     put("wrong", Wrong(), "x:FP32[2]", "y:FP32[2]", 8)
     put("tuned", Telling(), "x:FP32[4]", "y:FP32[3] mode:FP32[4]", 8, tuned("false", "true"))
+    put("staying", Telling(), "x:FP32[4]", "y:FP32[3] mode:FP32[4]", 8, WAIT + parameter(STAY, "no"))
     for name, (module, inputs, outputs, batch, extra, _) in REFUSED.items():
         put(f"refused_{name}", module(), inputs, outputs, batch, extra)
     pickled = zoo.config("refused_pickle", "pytorch", "x:FP32[4]", "y:FP32[3]")
@@ -184,7 +189,7 @@ def folders(server):
 
 
 def log_line(server, model):
-    return re.search(rf"torch \S+, model '{model}' version 1: .*", server.log.read_text()).group()
+    return re.search(rf"torch \S+, model '{model}' version 1 on cpu: .*", server.log.read_text()).group()
 
 
 # Refused
@@ -236,7 +241,7 @@ def test_inference_mode_takes_effect(caller):
 
 @pytest.mark.parametrize("count", [1, 2, 8])
 def test_answers_are_those_of_torch_in_process(caller, reference, count):
-    for model in ("linear", "tuned"):
+    for model in ("linear", "tuned", "staying"):
         answer = caller(model, {"x": rows(count)})
         np.testing.assert_array_max_ulp(answer.arrays["y"], reference(rows(count)), 1)
 

@@ -142,3 +142,13 @@ def test_quotas_of_the_older_kind_count(module, tmp_path):
     assert module._quotas(tmp_path, "/", ("cpu.cfs_quota_us", "cpu.cfs_period_us")) == [2.5]
     (tmp_path / "cpu.cfs_quota_us").write_text("-1\n")
     assert module._quotas(tmp_path, "/", ("cpu.cfs_quota_us", "cpu.cfs_period_us")) == []
+
+
+def test_a_gpu_instance_without_a_gpu_is_refused_only_where_the_configuration_itself_wants_one(module, read, tmp_path):
+    """Triton turns KIND_AUTO into KIND_GPU where it sees a GPU, so the file is asked."""
+    path = tmp_path / "config.pbtxt"
+    path.write_text("# KIND_GPU would be refused\ninstance_group { kind: KIND_AUTO count: 1 }\n")
+    assert read().without_gpu("torch has no CUDA") == "model 'm': torch has no CUDA; it runs on the CPU"
+    path.write_text("instance_group { count: 1 kind: KIND_GPU }\n")
+    with pytest.raises(module.ConfigError, match="KIND_GPU, but torch has no CUDA; with KIND_AUTO"):
+        read().without_gpu("torch has no CUDA")

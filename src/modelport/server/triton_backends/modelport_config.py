@@ -57,8 +57,9 @@ class Config:
         name: Model name.
         folder: The version's folder.
         file: The artefact: `default_model_filename`, or the backend's usual name.
-        kind: `CPU` or `GPU`.
+        kind: `CPU` or `GPU`. Triton makes `GPU` of KIND_AUTO where it sees one.
         device: Number of the GPU.
+        gpu_only: Whether the configuration itself says KIND_GPU.
         max_batch_size: Most rows of one run; 0 without a batch axis.
         inputs: In the order of the configuration.
         outputs: In the order of the configuration.
@@ -74,6 +75,7 @@ class Config:
     file: Path
     kind: str
     device: int
+    gpu_only: bool
     max_batch_size: int
     inputs: tuple[IO, ...]
     outputs: tuple[IO, ...]
@@ -87,6 +89,19 @@ class Config:
     def batched(self) -> bool:
         """Whether there is a batch axis."""
         return self.max_batch_size > 0
+
+    def without_gpu(self, reason: str) -> str:
+        """The warning that a GPU instance runs on the CPU.
+
+        Args:
+            reason: Why there is no GPU for it.
+
+        Raises:
+            ConfigError: The configuration says KIND_GPU, so it must not.
+        """
+        if self.gpu_only:
+            raise ConfigError(f"instance_group is KIND_GPU, but {reason}; with KIND_AUTO the model runs on the CPU")
+        return f"model '{self.name}': {reason}; it runs on the CPU"
 
     def flag(self, key: str) -> bool | None:
         """A boolean parameter; None when it is not there."""
@@ -138,6 +153,7 @@ def read_config(args: Mapping[str, str], usual_file: str) -> Config:
         file=_artefact(folder, raw.get("default_model_filename") or usual_file, usual_file),
         kind=args["model_instance_kind"],
         device=int(args["model_instance_device_id"]),
+        gpu_only=_says_gpu(Path(args["model_repository"], "config.pbtxt")),
         max_batch_size=max_batch_size,
         inputs=tuple(_read_io(io, batched) for io in raw.get("input", ())),
         outputs=tuple(_read_io(io, batched) for io in raw.get("output", ())),
@@ -150,6 +166,14 @@ def read_config(args: Mapping[str, str], usual_file: str) -> Config:
         ),
         queue_policy=bool((raw.get("dynamic_batching") or {}).get("default_queue_policy", {}).get("max_queue_size")),
     )
+
+
+def _says_gpu(path: Path) -> bool:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return re.search(r"^[^#\n]*\bKIND_GPU\b", text, re.MULTILINE) is not None
 
 
 def _check_served(raw: Mapping[str, Any]) -> None:

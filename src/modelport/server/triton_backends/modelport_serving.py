@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from itertools import accumulate
+from typing import Any, Protocol
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from modelport_config import Config, ConfigError
 from modelport_line import Line
 
-Feed = dict[str, Any]  # input name -> numpy array
-Run = Callable[[Feed, Sequence[str]], dict[str, Any]]  # (feed, wanted outputs) -> output name -> numpy array
+Feed = dict[str, Any]  # input name -> tensor, as the backend's `Tensors` makes it
+Run = Callable[[Feed, Sequence[str]], dict[str, Any]]  # (feed, wanted outputs) -> output name -> tensor
 
 _PATHS = re.compile(r"(?<![\w.])/[\w.+@-]+(?:/[\w.+@-]+)+(?::\d+)?:?")
 _SYMBOLS = re.compile(r"\b(?:onnxruntime|c10|at|torch)::[\w:<>~&*, ]+\([^)]*\)\s*")
@@ -57,6 +58,43 @@ def decode(name: str, array: Any) -> list[str]:
         raise InputError(f"input '{name}' holds text that is not UTF-8") from exc
 
 
+class Tensors(Protocol):
+    """How a backend takes tensors from Triton and gives them back. What it makes of one has a `shape`."""
+
+    def read(self, tensor: Any) -> Any:
+        """An input of a request."""
+
+    def join(self, parts: Sequence[Any]) -> Any:
+        """The rows of several in one."""
+
+    def split(self, whole: Any, rows: Sequence[int]) -> Sequence[Any]:
+        """One that holds so many rows for each request, divided among them."""
+
+    def write(self, name: str, value: Any) -> Any:
+        """An output of a response."""
+
+
+class Arrays:
+    """Tensors as numpy arrays in the processor's memory."""
+
+    def read(self, tensor: Any) -> Any:
+        """A view, which lives as long as the tensor."""
+        return tensor.as_numpy()
+
+    def join(self, parts: Sequence[Any]) -> Any:
+        """A copy."""
+        return np.concatenate(parts)
+
+    def split(self, whole: Any, rows: Sequence[int]) -> Sequence[Any]:
+        """Views."""
+        ends = list(accumulate(rows))
+        return [whole[end - count : end] for end, count in zip(ends, rows, strict=True)]
+
+    def write(self, name: str, value: Any) -> Any:
+        """A copy where the array's memory has gaps."""
+        return pb_utils.Tensor(name, value)
+
+
 class Answerer:
     """Answers the requests of one `execute` call with as few runs of the model as possible.
 
@@ -67,10 +105,12 @@ class Answerer:
     Args:
         config: The model's configuration.
         run: Runs the model on one batch. It gets the wanted output names and returns at least those.
+        tensors: How tensors come and go.
     """
 
-    def __init__(self, config: Config, run: Run) -> None:
+    def __init__(self, config: Config, run: Run, tensors: Tensors | None = None) -> None:
         self._config = config
+        self._tensors = Arrays() if tensors is None else tensors
         self._run = run
         self._outputs = {io.name: io for io in config.outputs}
         self._names = list(self._outputs)
@@ -86,7 +126,8 @@ class Answerer:
         return responses
 
     def _answers(self, requests: Sequence[Any]) -> list[Any]:
-        feeds = [{tensor.name(): tensor.as_numpy() for tensor in request.inputs()} for request in requests]
+        read = self._tensors.read
+        feeds = [{tensor.name(): read(tensor) for tensor in request.inputs()} for request in requests]
         if len(requests) == 1:
             return [self._alone(requests[0], feeds[0])]
         responses: list[Any] = [None] * len(requests)
@@ -119,25 +160,24 @@ class Answerer:
             wanted = self._wanted(request)
             answers = self._run(feed, wanted)
             self._check(answers, wanted, self._rows(feed))
-            return pb_utils.InferenceResponse([pb_utils.Tensor(name, answers[name]) for name in wanted])
+            return pb_utils.InferenceResponse([self._tensors.write(name, answers[name]) for name in wanted])
         except Exception as exc:  # whatever the model raised is this request's answer
             return _failure(self._config.name, exc)
 
     def _together(self, requests: Sequence[Any], feeds: Sequence[Feed]) -> list[Any]:
         rows = [self._rows(feed) for feed in feeds]
         try:
-            feed = {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
+            feed = {name: self._tensors.join([feed[name] for feed in feeds]) for name in feeds[0]}
             answers = self._run(feed, self._names)
             self._check(answers, self._names, sum(rows))
+            pieces = {name: self._tensors.split(answers[name], rows) for name in self._names}
         except Exception:  # which request it was shows when each runs alone
             return [self._alone(request, feed) for request, feed in zip(requests, feeds, strict=True)]
-        responses, start = [], 0
-        for request, count in zip(requests, rows, strict=True):
-            end = start + count
-            tensors = [pb_utils.Tensor(name, answers[name][start:end]) for name in self._wanted(request)]
-            responses.append(pb_utils.InferenceResponse(tensors))
-            start = end
-        return responses
+        write = self._tensors.write
+        return [
+            pb_utils.InferenceResponse([write(name, pieces[name][i]) for name in self._wanted(request)])
+            for i, request in enumerate(requests)
+        ]
 
     def _rows(self, feed: Feed) -> int:
         for array in feed.values():

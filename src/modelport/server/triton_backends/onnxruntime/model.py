@@ -36,10 +36,24 @@ _TYPES = {
     "tensor(string)": "TYPE_STRING",
 }
 _SHRINKAGE = "memory.enable_memory_arena_shrinkage"
+_STAY = "FORCE_CPU_ONLY_INPUT_TENSORS"  # with "no", inputs may be in a GPU's memory
 _DEVICE_ALLOCATOR = "session.use_device_allocator_for_initializers"
 # The compiled backend lets these keys of the `cuda` accelerator be overwritten by its own defaults; as `parameters`
 # of the model they work.
 _OVERWRITTEN = ("cudnn_conv_algo_search", "gpu_mem_limit", "arena_extend_strategy", "do_copy_in_default_stream")
+
+
+class Anywhere(serving.Arrays):  # type: ignore[misc]
+    """Arrays of inputs that may be in a GPU's memory, from where ONNX Runtime copies them."""
+
+    def __init__(self, config: Config) -> None:
+        self._texts = {io.name for io in config.inputs if io.data_type == "TYPE_STRING"}
+
+    def read(self, tensor: Any) -> Any:
+        """A view, or a copy of what was in a GPU's memory."""
+        if tensor.name() in self._texts:
+            return tensor.as_numpy()
+        return ort.OrtValue.from_dlpack(tensor.to_dlpack()).numpy()
 
 
 class TritonPythonModel:
@@ -63,7 +77,8 @@ class TritonPythonModel:
         self._scalar_outputs = {
             io.name: io.full_dims for io in config.outputs if io.full_dims and not model_rank[io.name]
         }
-        self._answer = serving.Answerer(config, self._run)
+        stay = config.parameters.get(_STAY) == "no"
+        self._answer = serving.Answerer(config, self._run, Anywhere(config) if stay else None)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton hands over together."""
@@ -115,7 +130,7 @@ def _open(config: Config) -> ort.InferenceSession:
     running = session.get_providers()
     for name, _ in providers:
         if name not in running:
-            serving.warn(f"model '{config.name}': {name} did not start; the answers come without it")
+            _missing(config, name, f"{name} did not start")
     serving.log(
         f"onnxruntime {ort.__version__}, model '{config.name}' version {config.folder.name}: "
         f"graph level {options.graph_optimization_level.name}, {options.execution_mode.name}, "
@@ -155,8 +170,16 @@ def _providers(config: Config) -> list[tuple[str, dict[str, str]]]:
     have = ort.get_available_providers()
     for name, _ in found:
         if name not in have:
-            serving.warn(f"model '{config.name}': the installed onnxruntime has no {name}; the answers come without it")
+            _missing(config, name, f"the installed onnxruntime has no {name}")
     return [*(item for item in found if item[0] in have), ("CPUExecutionProvider", {})]
+
+
+def _missing(config: Config, provider: str, reason: str) -> None:
+    """Without an accelerator the answers are the same; without CUDA a model that must run on a GPU is refused."""
+    if provider == "CUDAExecutionProvider":
+        serving.warn(config.without_gpu(reason))
+    else:
+        serving.warn(f"model '{config.name}': {reason}; the answers come without it")
 
 
 def _cuda(config: Config, parameters: Mapping[str, str]) -> dict[str, str]:

@@ -2,6 +2,10 @@
 
 It honours and refuses what the compiled backend of the same name does. Runs inside Triton's Python stub. Only
 TorchScript is loaded, through `torch.jit.load`; pickles are never opened.
+
+On a GPU a call's inputs are copied there once. Answers come back in one copy for all requests of the call; with the
+Python backend's own parameter `FORCE_CPU_ONLY_INPUT_TENSORS` "no", inputs that another model or CUDA shared memory left
+on the GPU are used where they are, and answers stay there too.
 """
 
 from __future__ import annotations
@@ -13,7 +17,9 @@ from typing import Any
 import modelport_serving as serving
 import numpy as np
 import torch
+import triton_python_backend_utils as pb_utils
 from modelport_config import Config, ConfigError, read_config
+from torch.utils import dlpack
 
 _TYPES = {
     "TYPE_BOOL": torch.bool,
@@ -28,6 +34,45 @@ _TYPES = {
 }
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 _STRING = "TYPE_STRING"
+_STAY = "FORCE_CPU_ONLY_INPUT_TENSORS"  # "no" leaves tensors on the GPU; Triton itself refuses other words than yes, no
+
+
+class TorchTensors:
+    """Tensors through DLPack: views of Triton's memory, on the CPU or a GPU. Texts are numpy arrays.
+
+    Answers that leave the GPU anyway are arrays too: many small slices of one cost less than those of a tensor.
+    """
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        self._device = device
+        self._arrays = serving.Arrays()
+        self._texts = {io.name for io in (*config.inputs, *config.outputs) if io.data_type == _STRING}
+
+    def read(self, tensor: Any) -> Any:
+        """A view, which keeps the tensor's memory alive."""
+        return tensor.as_numpy() if tensor.name() in self._texts else dlpack.from_dlpack(tensor.to_dlpack())
+
+    def join(self, parts: Sequence[Any]) -> Any:
+        """A copy: in pinned memory on the way to a GPU, on the GPU itself where one is there already."""
+        if isinstance(parts[0], np.ndarray):
+            return self._arrays.join(parts)
+        if self._device.type != "cuda":
+            return torch.cat(tuple(parts))
+        if any(part.is_cuda for part in parts):
+            return torch.cat([part.to(self._device, non_blocking=True) for part in parts])
+        shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
+        return torch.cat(tuple(parts), out=torch.empty(shape, dtype=parts[0].dtype, pin_memory=True))
+
+    def split(self, whole: Any, rows: Sequence[int]) -> Sequence[Any]:
+        """Views."""
+        parts: Sequence[Any] = self._arrays.split(whole, rows)
+        return parts
+
+    def write(self, name: str, value: Any) -> Any:
+        """No copy. What the GPU still computes must have been waited for."""
+        if isinstance(value, np.ndarray):
+            return self._arrays.write(name, value)
+        return pb_utils.Tensor.from_dlpack(name, dlpack.to_dlpack(value))  # type: ignore[attr-defined]
 
 
 class TritonPythonModel:
@@ -38,7 +83,7 @@ class TritonPythonModel:
         try:
             config = read_config(args, "model.pt")
             self._device = _device(config)
-            self._guard = _apply_parameters(config)
+            self._guard = _apply_parameters(config, self._device)
             self._clean = self._device.type == "cuda" and bool(config.flag("ENABLE_CACHE_CLEANING"))
             self._module = _open(config, self._device, self._guard)
             _check_types(config)
@@ -48,7 +93,8 @@ class TritonPythonModel:
             raise serving.refuse(exc) from exc
         self._strings = {io.name for io in config.inputs if io.data_type == _STRING}
         self._dtypes = {io.name: _TYPES.get(io.data_type) for io in config.outputs}
-        self._answer = serving.Answerer(config, self._run)
+        self._stay = config.parameters.get(_STAY) == "no"
+        self._answer = serving.Answerer(config, self._run, TorchTensors(config, self._device))
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer the requests that Triton hands over together."""
@@ -60,17 +106,20 @@ class TritonPythonModel:
             values = {name: self._value(name, feed[name]) for name in self._order}
             result = self._module(values) if self._dictionary else self._module(*values.values())
             found = result if isinstance(result, tuple) else (result,)
-            answers = {name: self._array(name, found) for name in wanted}
+            answers = {name: self._tensor(name, found) for name in wanted}
+        if self._stay and self._device.type == "cuda":
+            # A capsule of DLPack does not tell Triton what the GPU has yet to do.
+            torch.cuda.current_stream(self._device).synchronize()
         if self._clean:
             torch.cuda.empty_cache()
         return answers
 
-    def _value(self, name: str, array: Any) -> Any:
+    def _value(self, name: str, tensor: Any) -> Any:
         if name in self._strings:
-            return serving.decode(name, array)
-        return torch.from_numpy(array).to(self._device)
+            return serving.decode(name, tensor)
+        return tensor.to(self._device, non_blocking=True)
 
-    def _array(self, name: str, found: Sequence[Any]) -> Any:
+    def _tensor(self, name: str, found: Sequence[Any]) -> Any:
         place, dtype = self._places[name], self._dtypes[name]
         if place >= len(found):
             raise ValueError(f"output '{name}' is number {place}, but the model gives {len(found)} outputs")
@@ -83,7 +132,7 @@ class TritonPythonModel:
                 )
             if value.dim() == 0:
                 raise ValueError(f"output '{name}' is a scalar, which is not supported")
-            return value.cpu().numpy()
+            return value.detach().contiguous() if self._stay else value.cpu().numpy()
         if isinstance(value, list) and dtype is None and all(isinstance(item, str) for item in value):
             return np.array(value, dtype=object)
         expected = "List[str]" if dtype is None else "Tensor"
@@ -93,13 +142,17 @@ class TritonPythonModel:
 def _device(config: Config) -> torch.device:
     if config.kind != "GPU":
         return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device("cuda", config.device)
-    serving.warn(f"model '{config.name}': the installed torch has no CUDA; it runs on the CPU")
-    return torch.device("cpu")
+    if not torch.cuda.is_available():
+        built = f"is built for CUDA {torch.version.cuda} but finds no GPU" if torch.version.cuda else "has no CUDA"
+        serving.warn(config.without_gpu(f"the installed torch {torch.__version__} {built}"))
+        return torch.device("cpu")
+    if config.device >= torch.cuda.device_count():
+        raise ConfigError(f"the instance is for GPU {config.device}, and torch sees {torch.cuda.device_count()}")
+    torch.cuda.set_device(config.device)
+    return torch.device("cuda", config.device)
 
 
-def _apply_parameters(config: Config) -> type[AbstractContextManager[Any]]:
+def _apply_parameters(config: Config, device: torch.device) -> type[AbstractContextManager[Any]]:
     """Set torch up as the parameters say; the guard in which the model is loaded and run."""
     optimized = not config.flag("DISABLE_OPTIMIZED_EXECUTION")
     inference = config.flag("INFERENCE_MODE") is not False
@@ -121,7 +174,7 @@ def _apply_parameters(config: Config) -> type[AbstractContextManager[Any]]:
     torch.set_num_threads(intra if intra > 0 else config.threads())
     torch.set_num_interop_threads(inter if inter > 0 else config.threads())
     serving.log(
-        f"torch {torch.__version__}, model '{config.name}' version {config.folder.name}: "
+        f"torch {torch.__version__}, model '{config.name}' version {config.folder.name} on {device}: "
         f"optimized execution {optimized}, inference mode {inference}, "
         f"{torch.get_num_threads()} intra-op threads, {torch.get_num_interop_threads()} inter-op threads"
     )
