@@ -20,7 +20,8 @@ import modelport.cli.doctoring
 import modelport.cli.serving
 import modelport.cli.asking
 import modelport.cli.benching
-import modelport.cli.tuning  # noqa: F401 - it registers its command
+import modelport.cli.tuning
+import modelport.cli.planning  # noqa: F401 - it registers its command
 # isort: on
 
 
