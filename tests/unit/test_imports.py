@@ -55,6 +55,7 @@ ANSWERED = {
     },
     "convert/format_torchscript.py": {"_asks_for_values"},  # the tracer's own warnings decide then
     "supervisor/supervisor.py": {"_look"},  # told as an event and by /healthz; the watch must go on
+    "client/_workers.py": {"_outcome"},  # raised where the work was asked for
     "_guard.py": {"guarded"},  # the one place that turns errors into exit codes
 }
 

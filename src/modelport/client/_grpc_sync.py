@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -13,6 +14,7 @@ from modelport.client._calls import Answer, Call
 from modelport.client._connection import Target
 from modelport.client._grpc import OPTIONS, answer_from, credentials, error_from, message_for
 from modelport.client._policy import Deadline
+from modelport.client._workers import Workers
 
 
 class GrpcTransport:
@@ -35,8 +37,9 @@ class GrpcTransport:
         )
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._metadata = tuple(target.headers().items())
+        self._workers = Workers()
         self._lock = threading.Lock()
-        self._unanswered: set[Any] = set()
+        self._unanswered = 0
         self._closed = False
 
     def call(self, call: Call, deadline: Deadline) -> Answer:
@@ -49,10 +52,10 @@ class GrpcTransport:
             raise _errors.closed(self._target)
         if not self._places.acquire(timeout=deadline.remaining_s()):
             raise _errors.no_place(self._target, call, deadline.timeout_s, self._concurrency)
+        work = self._send(call)
         try:
-            future = self._send(call)
-            answer = future.result(deadline.remaining_s())
-        except grpc.FutureTimeoutError as error:
+            answer = self._workers.run(work, deadline.remaining_s())
+        except TimeoutError as error:
             raise _errors.late(self._target, call, deadline.timeout_s) from error
         except grpc.RpcError as error:
             failure = error_from(self._target, call, error, deadline.timeout_s)
@@ -61,28 +64,33 @@ class GrpcTransport:
             raise failure from error
         return answer_from(self._target, call, answer)
 
-    def _send(self, call: Call) -> Any:
-        """A future that is kept until it is answered: one that is thrown away cancels its call."""
+    def _send(self, call: Call) -> Callable[[], Any]:
+        """The work for a thread: send the call, wait, and give its place back when the answer has come."""
         try:
             method, message = message_for(call)
             with self._lock:  # close() comes before or after, not between
                 if self._closed:
                     raise _errors.closed(self._target)
-                future = getattr(self._stub, method).future(message, metadata=self._metadata)
-                self._unanswered.add(future)
+                self._unanswered += 1
         except BaseException:
             self._places.release()
             raise
-        future.add_done_callback(self._answered)
-        return future
 
-    def _answered(self, future: Any) -> None:
+        def ask() -> Any:
+            try:
+                return getattr(self._stub, method)(message, metadata=self._metadata)
+            finally:
+                self._answered()
+
+        return ask
+
+    def _answered(self) -> None:
         self._places.release()
         with self._lock:
-            self._unanswered.discard(future)
+            self._unanswered -= 1
             last = self._closed and not self._unanswered
-        if last:  # not in this thread, which is one of the channel's
-            threading.Thread(target=self._channel.close, daemon=True, name="modelport-close").start()
+        if last:
+            self._channel.close()
 
     def close(self) -> None:
         """Close the channel; with unanswered calls, when the last of them is answered."""
