@@ -41,6 +41,15 @@ def require() -> Callable[..., None]:
     return check
 
 
+@pytest.fixture(scope="session")
+def native(require: Callable[..., None]) -> None:
+    """For tests of what only the compiled backend does."""
+    from modelport.server import toolchain
+
+    library = toolchain.NATIVE.is_file() and toolchain.find_onnxruntime() is not None
+    require("the compiled backend for ONNX models (install modelport where there is a C++ compiler)", library)
+
+
 @pytest.fixture
 def free_port() -> Callable[[], int]:
     """`free_port()`: a port of 127.0.0.1 on which nothing listens; another one at each call."""

@@ -196,6 +196,11 @@ class ServerDiedError(ServerError):
     returncode: int = 0
     log_tail: str = ""
 
+    @property
+    def crashed(self) -> bool:
+        """Whether a fault in the process ended it, not somebody who wanted it to end, or its memory."""
+        return self.returncode < 0 and self.returncode not in (-2, -9, -15)  # SIGINT, SIGKILL, SIGTERM
+
 
 class ServerTimeoutError(ServerError):
     """The server did not reach the wanted state in time."""

@@ -252,6 +252,21 @@ def outside() -> bytes:
     return content(model)
 
 
+def crashing() -> bytes:
+    """What is computed while it is loaded is an integer division that ends the process."""
+    constants = {"least": -(2**63), "minus": -1}
+    nodes = [
+        helper.make_node("Div", list(constants), ["whole"]),
+        helper.make_node("Cast", ["whole"], ["value"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["x", "value"], ["y"]),
+    ]
+    model = answering(NEVER)
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(helper.make_tensor(n, TensorProto.INT64, [1], [v]) for n, v in constants.items())
+    return content(model)
+
+
 class Evil:
     """A pickle that would leave a file behind."""
 
@@ -273,6 +288,7 @@ def test_broken_and_hostile_drops_are_reported_with_the_reason_and_never_served(
         6: (content(answering(NEVER, size=3)), "x: FLOAT[batch,3]"),
         7: (outside(), "plain name inside"),
         8: (pickle.dumps(Evil(mark)), "pickle"),
+        10: (crashing(), "ended with signal"),
     }
     refused = service.metric('modelport_drops_total{result="refused"}')
     for number, (data, _) in broken.items():
@@ -282,7 +298,7 @@ def test_broken_and_hostile_drops_are_reported_with_the_reason_and_never_served(
     (model / "9" / "model.onnx").symlink_to(model / "1" / "model.onnx")
     (model / "-3").mkdir()
     (model / "12.tmp").mkdir()
-    found = service.wait("besieged", "set_aside", *["drop_refused"] * 8)
+    found = service.wait("besieged", "set_aside", *["drop_refused"] * 9)
     reasons = {event.version: event.text for event in found if event.kind == "drop_refused"}
     for number, (_, words) in {**broken, 9: (b"", "symbolic link")}.items():
         assert words in reasons[number], reasons[number]
@@ -296,11 +312,11 @@ def test_broken_and_hostile_drops_are_reported_with_the_reason_and_never_served(
         timeout=60,
     )
     rows = {row["version"]: row for row in json.loads(listed.stdout) if row["model"] == "besieged"}
-    assert {n for n, row in rows.items() if row["state"] == "broken"} == set(range(2, 10)), listed.stdout
-    assert all(reasons[n].split(":")[0] in rows[n]["problem"] for n in range(2, 10))
-    assert service.metric('modelport_drops_total{result="refused"}') == refused + 8
+    assert {n for n, row in rows.items() if row["state"] == "broken"} == set(range(2, 11)), listed.stdout
+    assert all(reasons[n].split(":")[0] in rows[n]["problem"] for n in range(2, 11))
+    assert service.metric('modelport_drops_total{result="refused"}') == refused + 9
     told = service.metrics('modelport_drop_problem{model="besieged"')
-    assert len(told) == 8 and all('result="refused"' in line for line in told)
+    assert len(told) == 9 and all('result="refused"' in line for line in told)
     assert any('version="4"' in line and "expected are the inputs x" in line for line in told)
     assert service.loaded("besieged") == (1,) and not mark.exists()
     assert (state_folder(service.repository) / "set-aside" / "besieged" / "-3").is_dir() and (model / "12.tmp").is_dir()

@@ -403,7 +403,7 @@ def test_stop_answers_what_was_accepted_closes_idle_connections_and_leaves_nothi
 
 
 def test_after_a_kill_the_death_is_reported_and_stop_removes_what_is_left(small):
-    server = EmbeddedServer(small, **FREE).start()
+    server = EmbeddedServer(small, isolated=True, **FREE).start()
     pid, prefix = server.pid, server._handle.shm_prefix
     os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 5

@@ -121,9 +121,10 @@ def status_command(
 ) -> None:
     """Show what the running service of a repository does now: server, models, versions, queue, rates, errors, events.
 
-    `processes` are those that live, of those that should; `pending` requests wait in the queue; `batch` is the mean
-    number of rows in a run, `ms` the mean time of a request in the server, `probe ms` that of the last golden request.
-    Rates are of what reached the model: what is refused as malformed is not in them. Leaves with 40 where none runs.
+    `processes` are those of a model that live, of those that should; blank where it runs in the server's own.
+    `pending` requests wait in the queue; `batch` is the mean number of rows in a run, `ms` the mean time of a
+    request in the server, `probe ms` that of the last golden request. Rates are of what reached the model: what is
+    refused as malformed is not in them. Leaves with 40 where none runs.
 
     Example: `modelport status --watch`
     """

@@ -39,7 +39,7 @@ class VersionStatus:
         version: Version number.
         state: `serving`, `loaded`, `missing` (wanted and not loaded), `loading`, `unloading`.
         ready: Whether `/readyz` calls the model ready; None where nobody tells.
-        stubs: Python processes that run it and live.
+        stubs: Processes of its own that run it and live; 0 for one that runs in the server's process.
         instances: How many there should be; 0 for one that needs none.
         rates: What it did while it was watched, golden requests included.
         probe_ms: How long its last golden request took; None where nobody asks.

@@ -58,13 +58,15 @@ class EmbeddedServer:
         start_timeout_s: Seconds until the server must answer.
         load_timeout_s: Seconds that `start` then waits for each model; one that takes longer goes on loading.
         isolated: Give each instance of an ONNX model a process of its own: one that crashes takes no other with it, and
-            each request costs more. Without it they run in the server's process, where modelport could be compiled.
+            each request costs more. Without it they run in the server's process, where modelport could be compiled; a
+            server that crashes twice while it loads its models is then started once more with it.
         log_verbose: Triton's verbosity, 0 to 4.
         extra_args: Further options for `tritonserver`, passed through untouched; none that opens it to others.
 
     Attributes:
         failed: After `start`, the models that did not load, each with Triton's reason.
         loading: Those of them that are loading still.
+        isolated: Whether ONNX models get processes of their own at the next start.
         log: The server's log file, another one for each start.
 
     Raises:
@@ -97,7 +99,7 @@ class EmbeddedServer:
         self._models = models if models is None or callable(models) else tuple(models)
         self._start_timeout_s = start_timeout_s
         self._load_timeout_s = load_timeout_s
-        self._isolated = isolated
+        self.isolated = isolated
         self._log_verbose = log_verbose
         self._extra_args = arguments.harmless(extra_args)
         self._owner = 0
@@ -191,18 +193,25 @@ class EmbeddedServer:
         """Start it and have it load its models.
 
         A version that fails beside others of its model can end the server (seen with 2.51.0, now and then, more often
-        while other models load). So there is a second start, which loads one model at a time.
+        while other models load). So there is a second start, which loads one model at a time. Where that one crashes as
+        well, an ONNX model may be why: in a third, these get processes of their own.
         """
-        try:
-            child, handle, wanted = self._answering()
-            self.failed.update(starting.load_models(child, handle, wanted, self._load_timeout_s))
-        except ServerDiedError as error:
-            if error.returncode >= 0:
-                raise
-            _log.warning("%s while it loaded its models; it is started once more", error.what)
-            self.stop(grace_s=FAILED_START_GRACE_S)
-            child, handle, wanted = self._answering()
-            self.failed.update(starting.load_models(child, handle, wanted, self._load_timeout_s, at_once=1))
+        for at_once in (starting.AT_ONCE, 1):
+            try:
+                return self._load_all(at_once)
+            except ServerDiedError as error:
+                inside = self._handle is not None and self._handle.inside
+                if error.returncode >= 0 or (at_once == 1 and not (error.crashed and inside)):
+                    raise
+                _log.warning("%s while it loaded its models; it is started once more", error.what)
+                self.stop(grace_s=FAILED_START_GRACE_S)
+        _log.warning("from now on ONNX models run in processes of their own, so that a crash takes no other with it")
+        self.isolated = True
+        return self._load_all(starting.AT_ONCE)
+
+    def _load_all(self, at_once: int) -> ServerHandle:
+        child, handle, wanted = self._answering()
+        self.failed.update(starting.load_models(child, handle, wanted, self._load_timeout_s, at_once=at_once))
         return handle
 
     def stop(self, *, grace_s: float = arguments.EXIT_TIMEOUT_S + 5.0) -> None:
@@ -304,7 +313,7 @@ class EmbeddedServer:
         wanted = self._models() if callable(self._models) else self._models
         models, refused = model_folder.usable(repository, wanted)
         self.failed = {model: f"{error.what}: {error.why}" for model, error in refused.items()}
-        tools = toolchain.build(package, libpython, isolated=self._isolated)
+        tools = toolchain.build(package, libpython, isolated=self.isolated)
         for cleared in runs.clear_stale(state):
             _log.warning("%s", cleared)
         self._ports = ports.choose(self._host, self._wanted_ports, before=self._ports)

@@ -120,8 +120,11 @@ class ServerHandle:
 
     def instances(self, model: str) -> int:
         """How many stubs each loaded version of `model` has when all is well; 0 for one that needs none."""
-        control = self._control()
-        return 0 if control.backend(model) in self.inside else control.instances(model)
+        return 0 if self.runs_inside(model) else self._control().instances(model)
+
+    def runs_inside(self, model: str) -> bool:
+        """Whether a loaded model runs in the server's own process."""
+        return bool(self.inside) and self._control().backend(model) in self.inside
 
     def statistics(self, model: str = "") -> list[dict[str, Any]]:
         """Triton's counters for each loaded version of one model, or of all, as its statistics extension tells them."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from modelport.supervisor.answers import BUSY, FAILED, LATE, OK, UNPROVED, WRONG
 from modelport.supervisor.hangs import Hangs
 from modelport.supervisor.jobs import Jobs
 from modelport.supervisor.link import Link
+from modelport.supervisor.loads import Loads
 from modelport.supervisor.mend import Mender
 from modelport.supervisor.probes import Prober, Version
 from modelport.supervisor.readiness import ModelView, Readiness
@@ -70,6 +71,7 @@ class Care:
         self._clock = clock
         self._lock = threading.Lock()
         self._hangs = Hangs()
+        self._loads = Loads()
         self._silent_since: float | None = None
         self._seen = self._unreadable = False
         self._loaded: Mapping[str, tuple[int, ...]] = {}
@@ -88,6 +90,7 @@ class Care:
             self.views, self._seen, self._index_at = {}, False, 0.0
             self._kinds = {}
             self._silent_since = None
+            self._loads = Loads()
             self.mender.started(failed)
             self.restorer.started()
             self._prober.connect(handle.http_url)
@@ -128,7 +131,7 @@ class Care:
         self._prober.turn()
         self._mend(wishes, loaded)
         self._restore(handle, wishes, loaded, now)
-        self._see(wishes, loaded)
+        self._see(wishes, loaded, handle.inside)
         self._tell(now)
 
     def ready(self) -> Readiness:
@@ -148,6 +151,11 @@ class Care:
         """Whether the server's process lives and has not answered for long."""
         return self._silent_since is not None and self._clock() - self._silent_since > HUNG_S
 
+    def stuck(self) -> str:
+        """Which version hangs in its loading in the server's own process, where only the server's end ends it."""
+        handle = self._link.handle
+        return "" if handle is None else self._loads.stuck(handle, self._clock())
+
     def _index(self, handle: ServerHandle) -> dict[str, tuple[int, ...]] | None:
         """Model to the versions that are ready; None when the server does not say."""
         try:
@@ -158,6 +166,7 @@ class Care:
                 self._silent_since = self._clock() - waited_s
             return None
         self._silent_since = None
+        self._loads.see(states, self._clock())
         found: dict[str, list[int]] = {}
         for state in states:
             if state.ready and state.version is not None and not state.model.endswith(TRIAL_SUFFIX):
@@ -190,7 +199,7 @@ class Care:
     def _hang(self, handle: ServerHandle, model: str, version: int, result: Result | None, now: float) -> str:
         """Why a version is to be loaded anew though none of its processes is seen to be lost; empty for an ensemble.
 
-        One that died before it was seen is not among them.
+        One that died before it was seen is not among them. What runs in the server's own process is never idle.
         """
         if result is None or result.kind not in (FAILED, LATE):
             self._hangs.forget((model, version))
@@ -203,13 +212,15 @@ class Care:
 
         cpu_s = sum(stub.cpu_s for stub in own)
         try:
-            if not own and handle.instances(model) == 0:
+            if not own and handle.runs_inside(model):
+                cpu_s = now
+            elif not own and handle.instances(model) == 0:
                 return ""
             return self._hangs.verdict((model, version), result, cpu_s=cpu_s, executions=executions, now=now)
         except ServerError:  # the server is asked again at the next look
             return ""
 
-    def _see(self, wishes: Mapping[str, Wish], loaded: Mapping[str, tuple[int, ...]]) -> None:
+    def _see(self, wishes: Mapping[str, Wish], loaded: Mapping[str, tuple[int, ...]], inside: Collection[str]) -> None:
         """Keep what was seen of each model."""
         results, now = self._prober.results(), self._clock()
         views: dict[str, ModelView] = {}
@@ -226,6 +237,7 @@ class Care:
                 fault=self.restorer.fault(model),
                 known=before.known or before.before or not self._seen,
                 before=before.before,
+                inside=wish is not None and wish.backend in inside,
             )
             result = None if view.serving is None else results.get((model, view.serving))
             views[model] = replace(view, before=readiness.not_ready(view, result, now) == "")

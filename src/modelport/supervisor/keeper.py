@@ -21,6 +21,8 @@ from modelport.supervisor.mend import taken_back
 from modelport.supervisor.signals import Signals
 
 TELL_S = 5.0  # until it is tried again to make a server known
+CRASHES = 3  # in a row, after which ONNX models get processes of their own
+STUCK_GRACE_S = 3.0  # for requests in flight, where a load hangs that only the server's end ends
 LINES, LINE = 8, 200  # of the server's last words that are shown
 
 
@@ -104,7 +106,11 @@ class Keeper:
                 self._start_again(signals, self._how_it_died())
             elif self._care.hung():
                 self._server.stop(grace_s=0.0)
-                self._start_again(signals, _hung())
+                self._start_again(signals, _hung("the server answered no control call", "it hangs"))
+            elif stuck := self._care.stuck():
+                self._isolate(stuck)
+                self._server.stop(grace_s=STUCK_GRACE_S)
+                self._start_again(signals, _hung("the server was ended", stuck))
             elif self._link.handle is not None and self._known is None and self._clock() >= self._tell_at:
                 self._make_known(self._link.handle)
 
@@ -152,6 +158,9 @@ class Keeper:
             wait_s = self._deaths.died(lived_s)
             if wait_s is None:
                 raise self._gives_up(reason)
+            crashed = isinstance(reason, ServerDiedError) and reason.crashed
+            if crashed and self._deaths.in_a_row >= CRASHES:
+                self._isolate(f"the server crashed {self._deaths.in_a_row} times, each time soon after its start")
             if signals.stop.wait(wait_s):
                 return
             try:
@@ -163,6 +172,13 @@ class Keeper:
             except ModelportError as error:
                 reason, lived_s = error, 0.0
                 self._emit(events.event("restart_failed", f"{error.what}: {error.why}", level="error"))
+
+    def _isolate(self, why: str) -> None:
+        """Give ONNX models processes of their own from the next start on: what crashes one takes no other with it."""
+        if not self._server.isolated:
+            self._server.isolated = True
+            text = f"{why}: ONNX models get processes of their own, as with --isolated, until 'modelport serve' ends"
+            self._emit(events.event("isolated", text, level="error"))
 
     def _how_it_died(self) -> ModelportError:
         try:
@@ -193,7 +209,5 @@ def _last_words(text: str) -> str:
     return "".join(f"\n    {line}" for line in lines[-LINES:])
 
 
-def _hung() -> ServerError:
-    return ServerError(
-        "the server answered no control call", why="it hangs", fix="look into its log; 'modelport status' names it"
-    )
+def _hung(what: str, why: str) -> ServerError:
+    return ServerError(what, why=why, fix="look into its log; 'modelport status' names it")

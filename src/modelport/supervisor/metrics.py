@@ -91,7 +91,7 @@ class Metrics(Collector):
         serving = GaugeMetricFamily("modelport_serving_version", "The version that callers get.", labels=["model"])
         labels = ["model", "version"]
         loaded = GaugeMetricFamily("modelport_loaded", "Versions that the server calls ready.", labels=labels)
-        stubs = GaugeMetricFamily("modelport_stubs", "Python processes that run a version and live.", labels=labels)
+        stubs = GaugeMetricFamily("modelport_stubs", "Processes of its own that run a version and live.", labels=labels)
         for model in found.models:
             ready.add_metric([model], float(model not in found.missing))
         for model, view in care.views.items():
@@ -99,7 +99,8 @@ class Metrics(Collector):
                 serving.add_metric([model], view.serving)
             for version in view.loaded:
                 loaded.add_metric([model, str(version)], 1.0)
-                stubs.add_metric([model, str(version)], care.stubs.alive(model, version))
+                if not view.inside:
+                    stubs.add_metric([model, str(version)], care.stubs.alive(model, version))
         restores = CounterMetricFamily(
             "modelport_stub_restores",
             "How often a model was loaded anew for a lost process.",

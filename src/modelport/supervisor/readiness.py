@@ -20,6 +20,7 @@ class ModelView:
         fault: What is wrong with its processes; empty when nothing is.
         known: Whether it was to be served when the server started, or has been ready since.
         before: Whether the model was ready when it was last asked about.
+        inside: Whether it runs in the server's own process.
     """
 
     wanted: tuple[int, ...] = ()
@@ -29,6 +30,7 @@ class ModelView:
     fault: str = ""
     known: bool = False
     before: bool = False
+    inside: bool = False
 
     @property
     def serving(self) -> int | None:

@@ -248,7 +248,7 @@ class Supervisor:
                 "serving": view.serving,
                 "ready": None if model not in found.models else model not in found.missing,
                 "reason": found.missing.get(model, ""),
-                "stubs": {version: self._care.stubs.alive(model, version) for version in view.loaded},
+                "stubs": {v: self._care.stubs.alive(model, v) for v in view.loaded if not view.inside},
                 "probes": {v: asdict(results[model, v]) for v in view.loaded if (model, v) in results},
             }
             for model, view in self._care.views.items()

@@ -24,11 +24,13 @@ class Wish:
         versions: The versions to load, ascending; none for a model without any.
         mark: Another one when a file that matters changed.
         problem: Why the configuration cannot be read; empty when it can.
+        backend: The backend that it names; empty where it names none.
     """
 
     versions: tuple[int, ...]
     mark: tuple[object, ...]
     problem: str = ""
+    backend: str = ""
 
     @property
     def serving(self) -> int | None:
@@ -87,7 +89,9 @@ class Wishes:
             path = config_path(self._repository, name)
             if not numbers or not path.is_file():
                 return Wish(versions=(), mark=mark)
-            return Wish(versions=configs.selected(configs.read(path), self._checked(name, numbers)), mark=mark)
+            config = configs.read(path)
+            versions = configs.selected(config, self._checked(name, numbers))
+            return Wish(versions=versions, mark=mark, backend=config.backend)
         except ManifestError as error:
             return Wish(versions=(), mark=mark, problem=f"{error.what}: {error.why}")
         except ModelportError:  # the folder went away while it was read

@@ -307,9 +307,15 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
 
 
 @pytest.fixture(scope="module")
-def server(shelf: Shelf) -> Iterator[EmbeddedServer]:
+def isolated() -> bool:
+    """Whether the module's `server` gives ONNX models processes of their own; modules that end or count them say so."""
+    return False
+
+
+@pytest.fixture(scope="module")
+def server(shelf: Shelf, isolated: bool) -> Iterator[EmbeddedServer]:
     """A server of the shelf that commands find; it starts without models."""
-    with EmbeddedServer(shelf.root, models=(), **FREE) as running:
+    with EmbeddedServer(shelf.root, models=(), isolated=isolated, **FREE) as running:
         connection.write(running.state_dir, running.handle)
         yield running
         connection.remove(running.state_dir, running.handle)

@@ -37,6 +37,12 @@ def stub_of(server, model, version):
     return stub.pid
 
 
+@pytest.fixture(scope="module")
+def isolated():
+    """Processes of ONNX models are killed and stopped here."""
+    return True
+
+
 @pytest.fixture
 def snake(shelf, server, net):
     """A Python model whose version 1 is served."""

@@ -74,12 +74,12 @@ def test_fifty_promotions_and_rollbacks_in_a_row(shelf, server, net, callers, fo
 
 
 def test_what_is_left_behind_is_noticed(shelf, server, net, footprint):
-    """Negative control: one more model is one more process and one more region of shared memory.
+    """Negative control: one more model with a process is one more of these and one more region of shared memory.
 
     Descriptors are shown apart: a connection of an earlier test that Triton closes meanwhile can make up for them.
     """
     before = settled(server, footprint)
-    shelf.publish("more")
+    shelf.publish("more", python={})
     server.load("more")
     after = settled(server, footprint)
     assert {"children", "shared_memory"} <= {one.split(":")[0] for one in larger(before, after)}

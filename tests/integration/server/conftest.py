@@ -51,6 +51,20 @@ class Models:
         onnx.save(model, folder / "model.onnx")
         return folder
 
+    def crash(self, name: str, number: int = 1, *, loading: bool) -> None:
+        """An ONNX model that ends its process, while it is loaded or when it is asked for 1: a quotient too large."""
+        folder = self.version(name, number)
+        model = onnx.load(folder / "model.onnx")
+        least, minus = (helper.make_tensor(n, TensorProto.INT64, [1], [v]) for n, v in (("l", -(2**63)), ("m", -1)))
+        del model.graph.node[:]
+        model.graph.initializer.extend([least, minus])
+        nodes = [("Cast", ["x"], ["i"], {"to": TensorProto.INT64}), ("Mul", ["i", "m"], ["d"], {})]
+        nodes += [("Div", ["l", "m" if loading else "d"], ["q"], {}), ("Cast", ["q"], ["c"], {"to": TensorProto.FLOAT})]
+        nodes += [("Add", ["x", "c"], ["y"], {})]
+        model.graph.node.extend(helper.make_node(op, ins, outs, **more) for op, ins, outs, more in nodes)
+        onnx.save(model, folder / "model.onnx")
+        self.config(name, [number])
+
     def python(self, name: str, number: int, *, initialize: str = "pass", execute: str = "pass") -> Path:
         """A Python version that does something before it starts and before it answers."""
         folder = self.root / name / str(number)

@@ -10,6 +10,7 @@ import pytest
 from modelport._process import wait_until
 from modelport.errors import ServerDiedError, ServerTimeoutError
 from modelport.repository import events, registry
+from modelport.server import stubs
 
 HANG = {"initialize": "time.sleep(600)"}
 
@@ -73,3 +74,30 @@ def test_a_server_that_crashes_while_it_loads_is_started_once_more_and_no_oftene
     models.config("always", [1], backend="python")
     with pytest.raises(ServerDiedError, match="SIGSEGV"):
         serve()
+
+
+def test_an_onnx_model_that_crashes_what_loads_it_is_left_out_and_the_others_serve(models, serve, ask, native):
+    """In the third start they have processes of their own, until another server is made."""
+    models.crash("crash", loading=True)
+    models.put("good")
+    server = serve()
+    assert server.isolated and server.failed.keys() == {"crash"} and server.ready_versions("good") == (1,)
+    assert ask(server, "good", 5) == 6 and not server.handle.runs_inside("good")
+    assert stubs.find(server.handle, "good")
+
+
+def test_a_request_that_crashes_its_model(models, serve, ask, native):
+    """It takes the server with it; where models have processes of their own, that one alone."""
+    models.crash("crash", loading=False)
+    models.put("good")
+    server = serve()
+    assert server.handle.runs_inside("good") and ask(server, "crash", 2) == 2.0**62
+    with pytest.raises(OSError):
+        ask(server, "crash", 1)
+    assert wait_until(lambda: not server.running, timeout_s=5)
+    with pytest.raises(ServerDiedError, match="SIGFPE") as caught:
+        server.index()
+    assert caught.value.crashed
+    server.isolated = True
+    server.start()
+    assert "is not healthy" in ask(server, "crash", 1) and ask(server, "good", 5) == 6

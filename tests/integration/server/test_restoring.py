@@ -8,12 +8,19 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import psutil
 import pytest
 
 from modelport.errors import ServerError, ServerTimeoutError
 from modelport.server import restoring, stubs
+
+
+@pytest.fixture
+def serve(serve):
+    """Servers whose ONNX models have processes of their own."""
+    return partial(serve, isolated=True)
 
 
 def hit(pid, number):

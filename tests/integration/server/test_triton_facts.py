@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import psutil
 import pytest
@@ -18,6 +19,12 @@ from modelport.errors import ServerError
 from modelport.server import stubs
 
 MIB = 2**20
+
+
+@pytest.fixture
+def serve(serve):
+    """Servers whose ONNX models have processes of their own: another process tells that a version was loaded anew."""
+    return partial(serve, isolated=True)
 
 
 def pids(server, model):
@@ -146,11 +153,12 @@ def test_a_slow_load_keeps_nobody_waiting(models, serve, ask):
         assert slow.result() == (1,)
 
 
+@pytest.mark.parametrize("isolated", [False, True])
 @pytest.mark.parametrize("cycles", [5, pytest.param(60, marks=pytest.mark.soak)])
-def test_versions_that_come_and_go_do_not_fill_the_server(models, serve, ask, holding, settled, cycles):
+def test_versions_that_come_and_go_do_not_fill_the_server(models, serve, ask, holding, settled, cycles, isolated):
     """Measured: 1.5 MiB after 60 rounds of a version beside another and of a trial."""
     models.put("m", (1, 2), serve=(1,))
-    server = serve()
+    server = serve(isolated=isolated)
     process, before = psutil.Process(server.pid), holding(server)
     trial = server.handle.trial
     used = process.memory_info().rss

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from modelport.errors import EnvironmentUnfitError
+from modelport.errors import EnvironmentUnfitError, ServerDiedError
 from modelport.repository import journal
 from modelport.server import connection
 from modelport.server.handle import ServerHandle
@@ -25,8 +26,10 @@ class Server:
     repository: Path
     running: bool = False
     starts: int = 0
+    isolated: bool = False
     failed: dict[str, str] = field(default_factory=dict)
     loading: frozenset[str] = frozenset()
+    ended: int = 0
 
     @property
     def state_dir(self):
@@ -34,6 +37,8 @@ class Server:
 
     @property
     def handle(self):
+        if not self.running:
+            raise ServerDiedError("the server ended", returncode=self.ended)
         ports = {"http_port": 1, "grpc_port": 2, "metrics_port": 3}
         me = ProcessId.of()
         return ServerHandle(
@@ -53,11 +58,18 @@ class Care:
     def started(self, handle, failed):
         self.failed = failed
 
+    failed: dict[str, str]
+    loading_for_ever = ""
+
     def ended(self):
         pass
 
     def hung(self):
         return False
+
+    def stuck(self):
+        said, self.loading_for_ever = self.loading_for_ever, ""
+        return said
 
 
 @pytest.fixture
@@ -67,8 +79,13 @@ def server(tmp_path):
 
 
 @pytest.fixture
-def keeper(server, happened, clock):
-    return Keeper(server, Link(), Care(), happened.append, health_url="http://127.0.0.1:4", clock=clock)
+def care():
+    return Care()
+
+
+@pytest.fixture
+def keeper(server, care, happened, clock):
+    return Keeper(server, Link(), care, happened.append, health_url="http://127.0.0.1:4", clock=clock)
 
 
 def blocked(server):
@@ -118,3 +135,23 @@ def test_a_note_that_cannot_be_read_does_not_keep_the_service_from_starting(serv
     keeper.start()
     assert journal.to_load(server.repository) == [], "a new server has loaded what the files say"
     assert server.running and kinds() == ["not_taken_back", "server_started"]
+
+
+@pytest.mark.parametrize(("number", "isolated"), [(signal.SIGFPE, True), (signal.SIGKILL, False)])
+def test_after_crashes_in_a_row_models_get_processes_of_their_own(server, keeper, kinds, number, isolated):
+    """An ONNX model may be why; somebody who kills the server is no reason."""
+    keeper.start()
+    for crash in range(1, 4):
+        assert not server.isolated, crash
+        server.running, server.ended = False, -number
+        turn(keeper)
+    assert server.running and server.isolated == isolated
+    assert ("isolated" in kinds()) == isolated and kinds().count("server_restarted") == 3
+
+
+def test_a_load_that_hangs_in_the_server_ends_with_it_and_gets_a_process_of_its_own(server, care, keeper, kinds):
+    keeper.start()
+    care.loading_for_ever = "version 2 of 'm' has been loading"
+    turn(keeper)
+    assert (server.running, server.starts, server.isolated) == (True, 2, True)
+    assert kinds() == ["server_started", "isolated", "server_died", "server_restarted"]

@@ -18,8 +18,8 @@ INSTANCES_MISSING = Rule(
     id="instances-missing",
     severity="warning",
     title="A config.pbtxt has no instance_group",
-    why="Triton's default depends on backend and machine: on a CPU two for onnxruntime and tensorflow (in the embedded "
-    "server that is two processes, each with a copy of the model), else one; one for each GPU",
+    why="Triton's default depends on backend and machine: on a CPU two for onnxruntime and tensorflow (with 'modelport "
+    "serve --isolated' that is two processes, each with a copy of the model), else one; one for each GPU",
     fix="write it: instance_group { count: 1 kind: KIND_AUTO }",
     repair="edit",
 )
