@@ -190,10 +190,14 @@ def statistics(server, model):
         return json.load(response)["model_stats"][0]
 
 
-def stub_threads(server, model):
-    """Threads of the process that holds the only instance of a model."""
-    [stub] = [p for p in psutil.Process(server.pid).children() if f"{model}_0_0" in p.cmdline()]
-    return stub.num_threads()
+def threads_of(server, model):
+    """Threads that end when a model is unloaded; it is loaded again."""
+    process = psutil.Process(server.pid)
+    before = process.num_threads()
+    server.unload(model)
+    left = process.num_threads()
+    server.load(model)
+    return before - left
 
 
 # Refused
@@ -226,7 +230,7 @@ def test_the_documented_parameters_reach_onnx_runtime(server):
 
 
 def test_thread_counts_take_effect(server):
-    few, many = stub_threads(server, "single"), stub_threads(server, "tuned")
+    few, many = threads_of(server, "single"), threads_of(server, "tuned")
     # One thread of each pool is the caller's own, so at least (3 - 1) + (4 - 1) more.
     assert many >= few + 5
 

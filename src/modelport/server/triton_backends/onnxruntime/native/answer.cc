@@ -1,6 +1,7 @@
 #include "answer.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <map>
 
@@ -11,8 +12,13 @@ namespace modelport {
 
 namespace {
 
-constexpr size_t kAligned = 64;  // an array that begins elsewhere is copied: ONNX Runtime may read it in such steps
-constexpr size_t kKeptBytes = 64 << 20;  // a larger buffer is given back after the run
+constexpr size_t kAligned = alignof(std::max_align_t);  // what begins elsewhere is copied: no allocator gives such an array
+constexpr size_t kKeptBytes = 64 << 20;                 // a larger buffer is given back after the run
+
+// The model was ended: it would take as long again for each request alone.
+struct Ended : Failure {
+  using Failure::Failure;
+};
 
 size_t width(TRITONSERVER_DataType type) {
   switch (type) {
@@ -30,132 +36,154 @@ size_t width(TRITONSERVER_DataType type) {
   }
 }
 
-uint64_t now_ns() { return static_cast<uint64_t>(now_s() * 1e9); }
-
 int64_t product(const std::vector<int64_t>& shape, size_t from = 0) {
   int64_t count = 1;
   for (size_t i = from; i < shape.size(); ++i) count *= shape[i];
   return count;
 }
 
+// Ends a request with its only response.
+void send(TRITONBACKEND_Response* response, TRITONSERVER_Error* error) {
+  ignore(TRITONBACKEND_ResponseSend(response, TRITONSERVER_RESPONSE_COMPLETE_FINAL, error));
+  ignore(error);
+}
+
 }  // namespace
 
-struct Tensor {
+struct Instance::Tensor {
   const Io* io = nullptr;
   TRITONBACKEND_Input* input = nullptr;
   TRITONSERVER_DataType type = TRITONSERVER_TYPE_INVALID;
-  std::vector<int64_t> shape;
+  const int64_t* shape = nullptr;  // Triton's
+  uint32_t rank = 0, buffers = 0;
   uint64_t bytes = 0;
-  uint32_t buffers = 0;
+
+  // Throws Failure unless the data are as many as the shape says; the sizes of what is read next rest on that.
+  void check_size() const {
+    int64_t count = 1, size = 0;
+    bool right = true;
+    for (uint32_t i = 0; i < rank; ++i) right &= shape[i] >= 0 && !__builtin_mul_overflow(count, shape[i], &count);
+    if (type != TRITONSERVER_TYPE_BYTES)
+      right &= !__builtin_mul_overflow(count, static_cast<int64_t>(width(type)), &size) &&
+               static_cast<uint64_t>(size) == bytes;
+    if (!right)
+      throw Failure(TRITONSERVER_ERROR_INVALID_ARG, "input '" + io->name + "' has " + std::to_string(bytes) +
+                                                        " bytes, which is not what its shape says");
+  }
 };
 
 struct Instance::Request {
   TRITONBACKEND_Request* triton = nullptr;
   std::vector<Tensor> tensors;  // in the order of the configuration; an optional one may be missing
   int64_t rows = 0;             // 0 without a batch axis
-  bool answered = false;        // not refused, and not failed
+  bool ended = false;           // has its response
+  bool answered = false;        // and that is no error
+  uint64_t compute_began = 0, compute_ended = 0;
 };
 
-struct Instance::Times {
-  uint64_t began = 0, compute_began = 0, compute_ended = 0;
+struct Instance::Output {
+  const Io* io;
+  ort::Value value;
+  TRITONSERVER_DataType type;
+  std::vector<int64_t> shape;  // as Triton's configuration has it
+  ort::Texts texts;
+  const char* data = nullptr;
 };
 
 Instance::Instance(TRITONBACKEND_ModelInstance* triton, std::shared_ptr<Model> model)
     : triton_(triton),
       model_(std::move(model)),
-      session_(model_->session()),
+      opened_(model_->session()),
       options_(model_->run_options()),
       line_(model_->config,
             [this] { return waiting_requests(model_->server, model_->config.name, model_->config.version); }),
       watched_(model_->config, *options_),
-      buffers_(model_->config.inputs.size()) {}
-
-namespace {
-
-void send(TRITONBACKEND_Response* response, const Failure* failure) {
-  TRITONSERVER_Error* error = failure == nullptr ? nullptr : failure->error();
-  TRITONSERVER_Error* sent = TRITONBACKEND_ResponseSend(response, TRITONSERVER_RESPONSE_COMPLETE_FINAL, error);
-  for (TRITONSERVER_Error* done : {error, sent})
-    if (done != nullptr) TRITONSERVER_ErrorDelete(done);
+      buffers_(model_->config.inputs.size()) {
+  for (const Io& io : model_->config.outputs) all_outputs_.push_back(&io);
 }
-
-void refuse(TRITONBACKEND_Request* request, const Failure& failure) {
-  TRITONBACKEND_Response* response = nullptr;
-  if (TRITONSERVER_Error* error = TRITONBACKEND_ResponseNew(&response, request))
-    TRITONSERVER_ErrorDelete(error);
-  else
-    send(response, &failure);
-}
-
-}  // namespace
 
 void Instance::execute(TRITONBACKEND_Request** handles, uint32_t count) {
-  Times times;
-  times.began = times.compute_began = times.compute_ended = now_ns();
-  std::vector<Request> requests(count);
-  for (uint32_t i = 0; i < count; ++i) requests[i].triton = handles[i];
   const double began = now_s();
+  const uint64_t began_ns = now_ns();
+  runs_.clear();
+  std::vector<Request> requests(count);
+  for (uint32_t i = 0; i < count; ++i) {
+    requests[i].triton = handles[i];
+    requests[i].compute_began = requests[i].compute_ended = began_ns;
+  }
   if (line_.refuses(static_cast<int>(count), began)) {
     const Failure overloaded(TRITONSERVER_ERROR_UNAVAILABLE,
                              "model '" + model_->config.name + "' is overloaded: more requests wait than it answers in time");
-    for (Request& request : requests) refuse(request.triton, overloaded);
+    for (Request& request : requests) refuse(request, overloaded);
   } else {
-    for (const std::vector<Request*>& group : groups(requests)) {
-      if (group.size() == 1)
-        alone(*group[0], times);
-      else
-        together(group, times);
+    try {
+      answer(requests);
+    } catch (const std::exception& error) {  // such as memory that ran out
+      for (Request& request : requests)
+        if (!request.ended) refuse(request, error);
     }
     line_.answered(static_cast<int>(count), began, now_s());
   }
-  const uint64_t ended = now_ns();
-  uint64_t rows = 0;
-  for (Request& request : requests) {
-    rows += request.answered ? static_cast<uint64_t>(std::max<int64_t>(1, request.rows)) : 0;
-    TRITONBACKEND_ModelInstanceReportStatistics(triton_, request.triton, request.answered, times.began,
-                                                times.compute_began, times.compute_ended, ended);
-    TRITONBACKEND_RequestRelease(request.triton, TRITONSERVER_REQUEST_RELEASE_ALL);
-  }
-  if (rows > 0)
-    TRITONBACKEND_ModelInstanceReportBatchStatistics(triton_, rows, times.began, times.compute_began,
-                                                     times.compute_ended, ended);
+  report(requests, began_ns);
+  for (const Request& request : requests)
+    ignore(TRITONBACKEND_RequestRelease(request.triton, TRITONSERVER_REQUEST_RELEASE_ALL));
   for (std::vector<char>& buffer : buffers_)
     if (buffer.capacity() > kKeptBytes) std::vector<char>().swap(buffer);
+}
+
+void Instance::answer(std::vector<Request>& requests) {
+  for (const Group& group : groups(requests)) {
+    if (group.size() == 1)
+      alone(*group[0]);
+    else
+      together(group);
+  }
+}
+
+// Tells Triton how long each request took, and each run.
+void Instance::report(const std::vector<Request>& requests, uint64_t began) const {
+  const uint64_t ended = now_ns();
+  for (const Request& request : requests)
+    ignore(TRITONBACKEND_ModelInstanceReportStatistics(triton_, request.triton, request.answered, began,
+                                                       request.compute_began, request.compute_ended, ended));
+  for (const Run& run : runs_)
+    ignore(TRITONBACKEND_ModelInstanceReportBatchStatistics(triton_, run.rows, began, run.began, run.ended, ended));
 }
 
 void Instance::read(Request& request) const {
   const std::vector<Io>& ios = model_->config.inputs;
   uint32_t count = 0;
+  bool rows_known = false;
   check(TRITONBACKEND_RequestInputCount(request.triton, &count));
-  std::vector<Tensor> found(ios.size());
+  request.tensors.resize(ios.size());
   for (uint32_t i = 0; i < count; ++i) {
     Tensor tensor;
     const char* name = nullptr;
-    const int64_t* shape = nullptr;
-    uint32_t rank = 0;
     check(TRITONBACKEND_RequestInputByIndex(request.triton, i, &tensor.input));
-    check(TRITONBACKEND_InputProperties(tensor.input, &name, &tensor.type, &shape, &rank, &tensor.bytes, &tensor.buffers));
-    tensor.shape.assign(shape, shape + rank);
-    for (size_t place = 0; place < ios.size(); ++place) {
-      if (ios[place].name != name) continue;
-      tensor.io = &ios[place];
-      if (model_->config.batched() && rank > 0) request.rows = shape[0];
-      found[place] = std::move(tensor);
-      break;
-    }
+    check(TRITONBACKEND_InputProperties(tensor.input, &name, &tensor.type, &tensor.shape, &tensor.rank, &tensor.bytes,
+                                        &tensor.buffers));
+    const auto io = std::find_if(ios.begin(), ios.end(), [&](const Io& known) { return known.name == name; });
+    if (io == ios.end()) continue;
+    tensor.io = &*io;
+    tensor.check_size();
+    if (io->batched && (tensor.rank == 0 || (rows_known && tensor.shape[0] != request.rows)))
+      throw Failure(TRITONSERVER_ERROR_INVALID_ARG, "input '" + io->name + "' has another batch axis than the first");
+    if (io->batched) request.rows = tensor.shape[0];
+    rows_known = true;
+    request.tensors[static_cast<size_t>(io - ios.begin())] = tensor;
   }
-  for (Tensor& tensor : found)
-    if (tensor.io != nullptr) request.tensors.push_back(std::move(tensor));
+  const auto missing = [](const Tensor& tensor) { return tensor.io == nullptr; };
+  request.tensors.erase(std::remove_if(request.tensors.begin(), request.tensors.end(), missing), request.tensors.end());
 }
 
-std::vector<std::vector<Instance::Request*>> Instance::groups(std::vector<Request>& requests) const {
-  std::vector<std::vector<Request*>> found;
+std::vector<Instance::Group> Instance::groups(std::vector<Request>& requests) const {
+  std::vector<Group> found;
   std::map<std::vector<int64_t>, size_t> known;  // sample shapes -> place in `found`
   for (Request& request : requests) {
     try {
       read(request);
     } catch (const std::exception& error) {
-      refuse(request.triton, failure(error));
+      refuse(request, error);
       continue;
     }
     if (requests.size() == 1 || !model_->config.batched()) {
@@ -164,8 +192,8 @@ std::vector<std::vector<Instance::Request*>> Instance::groups(std::vector<Reques
     }
     std::vector<int64_t> key;
     for (const Tensor& tensor : request.tensors) {
-      key.push_back(static_cast<int64_t>(tensor.shape.size()));
-      key.insert(key.end(), tensor.shape.begin() + 1, tensor.shape.end());
+      key.push_back(static_cast<int64_t>(tensor.rank));
+      key.insert(key.end(), tensor.shape + 1, tensor.shape + tensor.rank);
     }
     const auto [place, is_new] = known.emplace(std::move(key), found.size());
     if (is_new) found.emplace_back();
@@ -174,92 +202,94 @@ std::vector<std::vector<Instance::Request*>> Instance::groups(std::vector<Reques
   return found;
 }
 
-void Instance::alone(Request& request, Times& times) {
+void Instance::alone(Request& request) {
   try {
-    const std::vector<const Io*> outputs = wanted(request);
-    const std::vector<ort::Value> values = run({&request}, outputs, times);
-    respond({&request}, outputs, values);
+    std::vector<Output> outputs = run({&request}, wanted(request));
+    respond({&request}, outputs);
   } catch (const std::exception& error) {  // whatever the model raised is this request's answer
-    refuse(request.triton, failure(error));
+    if (!request.ended) refuse(request, error);
   }
 }
 
-void Instance::together(const std::vector<Request*>& group, Times& times) {
-  std::vector<const Io*> all;
-  for (const Io& io : model_->config.outputs) all.push_back(&io);
-  std::vector<ort::Value> values;
+void Instance::together(const Group& group) {
+  std::vector<Output> outputs;
   try {
-    values = run(group, all, times);
+    outputs = run(group, all_outputs_);
+  } catch (const Ended& error) {
+    for (Request* request : group) refuse(*request, error);
+    return;
   } catch (const std::exception&) {  // which request it was shows when each runs alone
-    for (Request* request : group) alone(*request, times);
+    for (Request* request : group) alone(*request);
     return;
   }
-  respond(group, all, values);
+  respond(group, outputs);
 }
 
 std::vector<const Io*> Instance::wanted(const Request& request) const {
   uint32_t count = 0;
   check(TRITONBACKEND_RequestOutputCount(request.triton, &count));
-  std::vector<bool> asked(model_->config.outputs.size(), count == 0 || count == model_->config.outputs.size());
-  for (uint32_t i = 0; i < count && count < asked.size(); ++i) {
+  if (count == 0 || count == all_outputs_.size()) return all_outputs_;
+  std::vector<const Io*> found;
+  for (uint32_t i = 0; i < count; ++i) {
     const char* name = nullptr;
     check(TRITONBACKEND_RequestOutputName(request.triton, i, &name));
-    for (size_t place = 0; place < asked.size(); ++place)
-      if (model_->config.outputs[place].name == name) asked[place] = true;
+    for (const Io* io : all_outputs_)
+      if (io->name == name) found.push_back(io);
   }
-  std::vector<const Io*> found;
-  for (size_t place = 0; place < asked.size(); ++place)
-    if (asked[place]) found.push_back(&model_->config.outputs[place]);
   return found;
 }
 
-std::vector<ort::Value> Instance::run(const std::vector<Request*>& group, const std::vector<const Io*>& outputs,
-                                      Times& times) {
+std::vector<Instance::Output> Instance::run(const Group& group, const std::vector<const Io*>& wanted) {
   std::vector<const char*> input_names, output_names;
   std::vector<ort::Value> inputs;
   for (size_t place = 0; place < group[0]->tensors.size(); ++place) {
     input_names.push_back(group[0]->tensors[place].io->name.c_str());
     inputs.push_back(input(group, place, buffers_[place]));
   }
-  for (const Io* io : outputs) output_names.push_back(io->name.c_str());
-  if (times.compute_began == times.began) times.compute_began = now_ns();
-  watched_.begin();
-  std::vector<ort::Value> values;
-  try {
-    values = session_->run(*options_, input_names, inputs, output_names);
-  } catch (const Failure&) {
-    times.compute_ended = now_ns();
-    if (watched_.end())
-      throw Failure("it took longer than " + std::to_string(static_cast<int>(watched_.longest_s())) + " s and was ended");
-    throw;
-  }
-  watched_.end();
-  times.compute_ended = now_ns();
+  for (const Io* io : wanted) output_names.push_back(io->name.c_str());
+  std::vector<ort::Value> values = call(input_names, inputs, output_names);
   int64_t rows = 0;
-  for (const Request* request : group) rows += request->rows;
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    const std::vector<int64_t> shape = model_->scalars.count(outputs[i]->name) ? outputs[i]->full_dims()
-                                                                               : ort::shape_of(values[i]).dims;
-    if (outputs[i]->fits(shape) && (!outputs[i]->batched || shape[0] == rows)) continue;
-    std::vector<int64_t> expected = outputs[i]->full_dims();
-    if (outputs[i]->batched) expected[0] = rows;
-    throw Failure("output '" + outputs[i]->name + "' has shape " + shape_text(shape) + ", expected " + shape_text(expected));
+  for (Request* request : group) {
+    rows += request->rows;
+    request->compute_began = runs_.back().began;
+    request->compute_ended = runs_.back().ended;
   }
-  return values;
+  runs_.back().rows = static_cast<uint64_t>(std::max<int64_t>(1, rows));
+  std::vector<Output> outputs;
+  for (size_t i = 0; i < wanted.size(); ++i) outputs.push_back(output(*wanted[i], std::move(values[i]), rows));
+  return outputs;
 }
 
-ort::Value Instance::input(const std::vector<Request*>& group, size_t place, std::vector<char>& joined) const {
+std::vector<ort::Value> Instance::call(const std::vector<const char*>& input_names,
+                                       const std::vector<ort::Value>& inputs,
+                                       const std::vector<const char*>& output_names) {
+  const uint64_t began = now_ns();
+  watched_.begin();
+  try {
+    std::vector<ort::Value> values = opened_->session.run(*options_, input_names, inputs, output_names);
+    watched_.end();
+    runs_.push_back({began, now_ns(), 0});
+    return values;
+  } catch (const std::exception&) {
+    if (watched_.end())
+      throw Ended("it took longer than " + std::to_string(static_cast<int>(watched_.longest_s())) + " s and was ended");
+    throw;
+  }
+}
+
+ort::Value Instance::input(const Group& group, size_t place, std::vector<char>& joined) const {
   const Tensor& first = group[0]->tensors[place];
-  std::vector<int64_t> shape = first.shape;
+  std::vector<int64_t> shape(first.shape, first.shape + first.rank);
   uint64_t bytes = 0;
   for (const Request* request : group) bytes += request->tensors[place].bytes;
   if (group.size() > 1) {
     shape[0] = 0;
     for (const Request* request : group) shape[0] += request->rows;
   }
-  if (model_->scalars.count(first.io->name)) shape.clear();
-  const void* data = nullptr;
+  if (opened_->scalars.count(first.io->name)) shape.clear();
+  const char* data = nullptr;
   joined.clear();
+  joined.reserve(group.size() > 1 ? bytes : 0);
   for (const Request* request : group) {
     const Tensor& tensor = request->tensors[place];
     for (uint32_t i = 0; i < tensor.buffers; ++i) {
@@ -268,71 +298,100 @@ ort::Value Instance::input(const std::vector<Request*>& group, size_t place, std
       TRITONSERVER_MemoryType memory = TRITONSERVER_MEMORY_CPU;
       int64_t device = 0;
       check(TRITONBACKEND_InputBuffer(tensor.input, i, &part, &size, &memory, &device));
-      if (size == bytes && reinterpret_cast<uintptr_t>(part) % kAligned == 0) {
-        data = part;
-        continue;
-      }
-      joined.reserve(bytes);
-      joined.insert(joined.end(), static_cast<const char*>(part), static_cast<const char*>(part) + size);
+      if (memory == TRITONSERVER_MEMORY_GPU) throw Failure("input '" + first.io->name + "' is in a GPU's memory");
+      if (size == bytes && reinterpret_cast<uintptr_t>(part) % kAligned == 0)
+        data = static_cast<const char*>(part);
+      else if (size > 0)
+        joined.insert(joined.end(), static_cast<const char*>(part), static_cast<const char*>(part) + size);
     }
   }
+  if (data == nullptr && joined.size() != bytes) throw Failure("input '" + first.io->name + "' came incomplete");
   if (data == nullptr) data = joined.data();
   if (first.type == TRITONSERVER_TYPE_BYTES)
-    return ort::string_tensor(shape, read_texts(first.io->name, static_cast<const char*>(data), bytes, product(shape)));
+    return ort::string_tensor(shape, read_texts(first.io->name, data, bytes, product(shape)));
+  if (first.type == TRITONSERVER_TYPE_BOOL && std::any_of(data, data + bytes, [](char bit) { return bit != 0 && bit != 1; }))
+    throw Failure(TRITONSERVER_ERROR_INVALID_ARG, "input '" + first.io->name + "' holds a truth value that is neither 0 nor 1");
   return ort::tensor(first.type, shape, data, bytes);
 }
 
-void Instance::respond(const std::vector<Request*>& group, const std::vector<const Io*>& outputs,
-                       const std::vector<ort::Value>& values) const {
-  std::vector<ort::Shape> shapes;
-  std::vector<std::vector<std::string>> texts(outputs.size());
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    shapes.push_back(ort::shape_of(values[i]));
-    if (model_->scalars.count(outputs[i]->name)) shapes[i].dims = outputs[i]->dims;
-    if (shapes[i].type == TRITONSERVER_TYPE_BYTES) texts[i] = ort::texts_of(values[i]);
+// What a run gave for one output. Throws Failure unless it is what the configuration says.
+Instance::Output Instance::output(const Io& io, ort::Value value, int64_t rows) const {
+  ort::Shape shape = ort::shape_of(value);
+  if (opened_->scalars.count(io.name)) shape.dims = io.dims;
+  if (!io.fits(shape.dims) || (io.batched && shape.dims[0] != rows)) {
+    std::vector<int64_t> expected = io.full_dims();
+    if (io.batched) expected[0] = rows;
+    throw Failure("output '" + io.name + "' has shape " + shape_text(shape.dims) + ", expected " + shape_text(expected));
   }
+  Output output{&io, std::move(value), shape.type, std::move(shape.dims), {}};
+  if (output.type == TRITONSERVER_TYPE_BYTES)
+    output.texts = ort::texts_of(output.value, static_cast<size_t>(product(output.shape)));
+  else
+    output.data = static_cast<const char*>(ort::data_of(output.value));
+  return output;
+}
+
+void Instance::respond(const Group& group, std::vector<Output>& outputs) const {
   int64_t row = 0;
   for (Request* request : group) {
     TRITONBACKEND_Response* response = nullptr;
-    check(TRITONBACKEND_ResponseNew(&response, request->triton));
     try {
-      const std::vector<const Io*> asked = group.size() == 1 ? outputs : wanted(*request);
-      for (size_t i = 0; i < outputs.size(); ++i) {
-        if (std::find(asked.begin(), asked.end(), outputs[i]) == asked.end()) continue;
-        std::vector<int64_t> shape = shapes[i].dims;
-        const size_t per_row = outputs[i]->batched ? static_cast<size_t>(product(shape, 1)) : 0;
-        if (outputs[i]->batched) shape[0] = request->rows;
-        const size_t from = static_cast<size_t>(row) * per_row, size = static_cast<size_t>(product(shape));
-        TRITONBACKEND_Output* output = nullptr;
-        check(TRITONBACKEND_ResponseOutput(response, &output, outputs[i]->name.c_str(), shapes[i].type, shape.data(),
-                                           static_cast<uint32_t>(shape.size())));
-        const bool is_text = shapes[i].type == TRITONSERVER_TYPE_BYTES;
-        const size_t bytes = is_text ? written_bytes(texts[i], from, size) : size * width(shapes[i].type);
-        void* buffer = nullptr;
-        TRITONSERVER_MemoryType memory = TRITONSERVER_MEMORY_CPU;
-        int64_t device = 0;
-        check(TRITONBACKEND_OutputBuffer(output, &buffer, bytes, &memory, &device));
-        if (memory == TRITONSERVER_MEMORY_GPU) throw Failure("its answer is wanted in a GPU's memory");
-        if (is_text)
-          write_texts(texts[i], from, size, static_cast<char*>(buffer));
-        else if (bytes > 0)
-          std::memcpy(buffer, static_cast<const char*>(ort::data_of(values[i])) + from * width(shapes[i].type), bytes);
-      }
+      check(TRITONBACKEND_ResponseNew(&response, request->triton));
+      const std::vector<const Io*> asked = wanted(*request);
+      for (const Output& output : outputs)
+        if (std::find(asked.begin(), asked.end(), output.io) != asked.end()) write(response, output, row, request->rows);
       send(response, nullptr);
-      request->answered = true;
+      request->ended = request->answered = true;
     } catch (const std::exception& error) {
-      const Failure told = failure(error);
-      send(response, &told);
+      refuse(*request, error, response);
     }
     row += request->rows;
   }
 }
 
-Failure Instance::failure(const std::exception& error) const {
+// Writes the rows of one request into its response.
+void Instance::write(TRITONBACKEND_Response* response, const Output& output, int64_t row, int64_t rows) const {
+  std::vector<int64_t> shape = output.shape;
+  size_t from = 0;
+  if (output.io->batched) {
+    from = static_cast<size_t>(row * product(shape, 1));
+    shape[0] = rows;
+  }
+  const auto count = static_cast<size_t>(product(shape));
+  TRITONBACKEND_Output* made = nullptr;
+  check(TRITONBACKEND_ResponseOutput(response, &made, output.io->name.c_str(), output.type, shape.data(),
+                                     static_cast<uint32_t>(shape.size())));
+  const bool is_text = output.type == TRITONSERVER_TYPE_BYTES;
+  const size_t bytes = is_text ? written_bytes(output.texts, from, count) : count * width(output.type);
+  void* buffer = nullptr;
+  TRITONSERVER_MemoryType memory = TRITONSERVER_MEMORY_CPU;
+  int64_t device = 0;
+  check(TRITONBACKEND_OutputBuffer(made, &buffer, bytes, &memory, &device));
+  if (memory == TRITONSERVER_MEMORY_GPU) throw Failure("its answer is wanted in a GPU's memory");
+  if (is_text)
+    write_texts(output.texts, from, count, static_cast<char*>(buffer));
+  else if (bytes > 0)
+    std::memcpy(buffer, output.data + from * width(output.type), bytes);
+}
+
+// Ends a request with an error; `response` is its response where there is one already.
+void Instance::refuse(Request& request, const std::exception& error, TRITONBACKEND_Response* response) const {
+  request.ended = true;
+  if (response == nullptr) {
+    if (TRITONSERVER_Error* failed = TRITONBACKEND_ResponseNew(&response, request.triton)) {
+      ignore(failed);
+      return;
+    }
+  }
+  TRITONSERVER_ErrorCode code = TRITONSERVER_ERROR_INTERNAL;
+  std::string text = plain(error.what());
   const auto* own = dynamic_cast<const Failure*>(&error);
-  if (own != nullptr && own->code == TRITONSERVER_ERROR_INVALID_ARG)
-    return Failure(own->code, std::string(own->what()) + " for model '" + model_->config.name + "'");
-  return Failure("model '" + model_->config.name + "' failed: " + plain(error.what()));
+  if (own != nullptr) code = own->code;
+  if (code == TRITONSERVER_ERROR_INVALID_ARG)
+    text = error.what() + (" for model '" + model_->config.name + "'");
+  else if (code == TRITONSERVER_ERROR_INTERNAL)
+    text = "model '" + model_->config.name + "' failed: " + text;
+  send(response, TRITONSERVER_ErrorNew(code, text.c_str()));
 }
 
 }  // namespace modelport

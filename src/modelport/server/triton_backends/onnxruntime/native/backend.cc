@@ -24,6 +24,8 @@ TRITONSERVER_Error* guarded(Part part) {
     return failure.error();
   } catch (const std::exception& error) {
     return TRITONSERVER_ErrorNew(TRITONSERVER_ERROR_INTERNAL, error.what());
+  } catch (...) {
+    return TRITONSERVER_ErrorNew(TRITONSERVER_ERROR_INTERNAL, "an exception of an unknown kind");
   }
 }
 
@@ -39,7 +41,7 @@ Json read_config(TRITONBACKEND_Model* model) {
   check(TRITONBACKEND_ModelConfig(model, 1, &message));
   Json config;
   TRITONSERVER_Error* error = guarded([&] { config = read(message); });
-  TRITONSERVER_MessageDelete(message);
+  modelport::ignore(TRITONSERVER_MessageDelete(message));
   check(error);
   return config;
 }
@@ -67,7 +69,7 @@ EXPORTED TRITONSERVER_Error* TRITONBACKEND_Initialize(TRITONBACKEND_Backend* bac
     if (major != 1) throw Failure("this backend was made for version 1 of Triton's backend interface");
     TRITONSERVER_Message* message = nullptr;  // belongs to the backend
     check(TRITONBACKEND_BackendConfig(backend, &message));
-    modelport::ort::open(read(message)["cmdline"]["library"].text());
+    modelport::ort::open(read(message)["cmdline"]["library"].text(), modelport::cores());
   });
 }
 
@@ -100,8 +102,11 @@ EXPORTED TRITONSERVER_Error* TRITONBACKEND_ModelFinalize(TRITONBACKEND_Model* mo
 EXPORTED TRITONSERVER_Error* TRITONBACKEND_ModelInstanceInitialize(TRITONBACKEND_ModelInstance* instance) {
   return guarded([&] {
     TRITONBACKEND_Model* model = nullptr;
+    TRITONSERVER_InstanceGroupKind kind = TRITONSERVER_INSTANCEGROUPKIND_CPU;
     check(TRITONBACKEND_ModelInstanceModel(instance, &model));
+    check(TRITONBACKEND_ModelInstanceKind(instance, &kind));
     try {
+      if (kind == TRITONSERVER_INSTANCEGROUPKIND_GPU) (*model_of(model))->without_gpu();
       auto state = std::make_unique<Instance>(instance, *model_of(model));
       check(TRITONBACKEND_ModelInstanceSetState(instance, state.get()));
       state.release();

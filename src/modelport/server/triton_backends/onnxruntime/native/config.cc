@@ -1,16 +1,16 @@
 #include "config.h"
 
 #include <sched.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cctype>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <memory>
 
 #include "failure.h"
-
-namespace fs = std::filesystem;
 
 namespace modelport {
 
@@ -43,29 +43,58 @@ Io read_io(const Json& raw, bool batched) {
   return io;
 }
 
-std::string artefact(const fs::path& folder, const std::string& given) {
-  const fs::path name = given.empty() ? kUsualFile : given;
-  if (name.is_absolute() || std::find(name.begin(), name.end(), "..") != name.end())
-    throw Failure("default_model_filename '" + name.string() + "' is outside the version's folder");
-  fs::path path = folder / name;
-  std::error_code ignored;
-  if (fs::is_directory(path, ignored)) path /= kUsualFile;
-  if (!fs::is_regular_file(path, ignored))
-    throw Failure("the file '" + name.string() + "' is missing in version " + folder.filename().string());
-  return path.string();
+// The kind of a file, as in S_IFREG; 0 where there is none.
+mode_t kind(const std::string& path) {
+  struct stat found {};
+  return stat(path.c_str(), &found) == 0 ? found.st_mode & S_IFMT : 0;
+}
+
+std::string artefact(const std::string& folder, const std::string& given) {
+  const std::string name = given.empty() ? kUsualFile : given;
+  if (name[0] == '/' || ("/" + name + "/").find("/../") != std::string::npos)
+    throw Failure("default_model_filename '" + name + "' is outside the version's folder");
+  std::string path = folder + "/" + name;
+  if (kind(path) == S_IFDIR) path = path + "/" + kUsualFile;
+  if (kind(path) != S_IFREG)
+    throw Failure("the file '" + name + "' is missing in version " + folder.substr(folder.rfind('/') + 1));
+  return path;
+}
+
+// The parts of a file's text between separators; none where the file cannot be read.
+std::vector<std::string> parts(const std::string& path, const char* separators) {
+  std::vector<std::string> found;
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "re"), std::fclose);
+  if (file == nullptr) return found;
+  bool inside = false;
+  for (int c = std::fgetc(file.get()); c != EOF; c = std::fgetc(file.get())) {
+    const bool blank = std::strchr(separators, c) != nullptr;
+    if (!blank && !inside) found.emplace_back();
+    if (!blank) found.back() += static_cast<char>(c);
+    inside = !blank;
+  }
+  return found;
+}
+
+// A whole number; `missing` for any other text.
+long long number_in(const std::string& text, long long missing) {
+  long long value = missing;
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), value);
+  return read.ec == std::errc() && read.ptr == text.data() + text.size() ? value : missing;
 }
 
 // The CPU quotas, in cores, of a control group and those above it.
-void quotas(std::vector<double>& limits, const fs::path& root, const std::string& group,
+void quotas(std::vector<double>& limits, const std::string& root, const std::string& group,
             const std::vector<std::string>& files) {
-  for (fs::path folder = root / fs::path(group).relative_path();; folder = folder.parent_path()) {
-    std::string quota;
-    double period = 0;
-    std::stringstream words;
-    for (const std::string& file : files) words << std::ifstream(folder / file).rdbuf() << ' ';
-    if (words >> quota >> period && quota != "max" && quota != "-1" && period > 0)
-      limits.push_back(std::stod(quota) / period);
-    if (folder == root || !folder.has_relative_path()) return;
+  std::string folder = root + (group == "/" ? "" : group);
+  while (true) {
+    std::vector<std::string> found;
+    for (const std::string& file : files)
+      for (std::string& word : parts(folder + "/" + file, " \n")) found.push_back(std::move(word));
+    const long long quota = found.size() == 2 ? number_in(found[0], 0) : 0;  // "max" and -1 are none
+    const long long period = found.size() == 2 ? number_in(found[1], 0) : 0;
+    if (quota > 0 && period > 0) limits.push_back(static_cast<double>(quota) / static_cast<double>(period));
+    if (folder.size() <= root.size()) return;
+    folder.erase(folder.rfind('/'));
   }
 }
 
@@ -98,13 +127,13 @@ int Config::number(const std::string& key) const {
   if (found == parameters.end()) return 0;
   const char* blanks = " \t\r\n";
   const size_t from = found->second.find_first_not_of(blanks), to = found->second.find_last_not_of(blanks);
-  std::string digits = from == std::string::npos ? "" : found->second.substr(from, to - from + 1);
-  const std::string whole = digits;
-  if (!digits.empty() && (digits[0] == '+' || digits[0] == '-')) digits.erase(0, 1);
-  const bool right = !digits.empty() && digits.size() <= 9 &&
-                     std::all_of(digits.begin(), digits.end(), [](unsigned char c) { return std::isdigit(c); });
-  if (!right) throw Failure("parameter '" + key + "' is '" + found->second + "'; it must be a whole number");
-  return std::stoi(whole);
+  std::string text = from == std::string::npos ? "" : found->second.substr(from, to - from + 1);
+  if (text.size() > 1 && text[0] == '+' && text[1] != '-') text.erase(0, 1);
+  constexpr long long kNone = 1000000000;
+  const long long value = number_in(text, kNone);
+  if (value >= kNone || value <= -kNone)
+    throw Failure("parameter '" + key + "' is '" + found->second + "'; it must be a whole number");
+  return static_cast<int>(value);
 }
 
 int Config::threads() const { return std::max(1, cores() / std::max(1, instances)); }
@@ -115,7 +144,7 @@ Config read_config(const std::string& name, const std::string& version, const st
   config.name = name;
   config.version = version;
   config.max_batch_size = static_cast<int>(raw["max_batch_size"].number());
-  config.file = artefact(fs::path(folder) / version, raw["default_model_filename"].text());
+  config.file = artefact(folder + "/" + version, raw["default_model_filename"].text());
   for (const Json& io : raw["input"].items()) config.inputs.push_back(read_io(io, config.batched()));
   for (const Json& io : raw["output"].items()) config.outputs.push_back(read_io(io, config.batched()));
   for (const auto& [key, value] : raw["parameters"].members())
@@ -124,7 +153,10 @@ Config read_config(const std::string& name, const std::string& version, const st
   for (const Json& library : raw["model_operations"]["op_library_filename"].items())
     config.op_libraries.push_back(library.text());
   for (const Json& group : raw["instance_group"].items())
-    config.instances += static_cast<int>(std::max(1LL, group["count"].number(1)));
+    config.instances += static_cast<int>(std::max(1LL, group["count"].number(1)) *
+                                         std::max(1LL, static_cast<long long>(group["gpus"].items().size())));
+  for (const std::string& line : parts(folder + "/config.pbtxt", "\n"))
+    config.gpu_only |= line.substr(0, line.find('#')).find("KIND_GPU") != std::string::npos;
   config.queue_policy = static_cast<bool>(raw["dynamic_batching"]["default_queue_policy"]["max_queue_size"]);
   return config;
 }
@@ -133,12 +165,10 @@ int cores() {
   std::vector<double> limits;
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) limits.push_back(CPU_COUNT(&set));
-  std::ifstream groups("/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {
-    const size_t first = line.find(':'), second = line.find(':', first + 1);
+  for (const std::string& line : parts("/proc/self/cgroup", "\n")) {  // such as 4:cpu,cpuacct:/some/group
+    const size_t first = line.find(':'), second = first == std::string::npos ? first : line.find(':', first + 1);
     if (second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
-    const std::string path = line.substr(second + 1);
+    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",", path = line.substr(second + 1);
     if (line.compare(0, first, "0") == 0)
       quotas(limits, "/sys/fs/cgroup", path, {"cpu.max"});
     else if (controllers.find(",cpu,") != std::string::npos)

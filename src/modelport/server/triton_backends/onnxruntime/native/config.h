@@ -34,6 +34,7 @@ struct Config {
   std::vector<std::string> op_libraries;
   int instances = 0;
   bool queue_policy = false;  // Triton's queue is bounded by the configuration itself
+  bool gpu_only = false;      // the configuration itself says KIND_GPU; Triton makes that of KIND_AUTO where it sees one
 
   bool batched() const { return max_batch_size > 0; }
   std::optional<bool> flag(const std::string& key) const;

@@ -25,7 +25,16 @@ inline void check(TRITONSERVER_Error* error) {
   throw Failure(text);
 }
 
-inline void log(const std::string& text) { TRITONSERVER_LogMessage(TRITONSERVER_LOG_INFO, "onnxruntime", 0, text.c_str()); }
-inline void warn(const std::string& text) { TRITONSERVER_LogMessage(TRITONSERVER_LOG_WARN, "onnxruntime", 0, text.c_str()); }
+// Drops what a function of Triton returned, where nothing can be done about it.
+inline void ignore(TRITONSERVER_Error* error) {
+  if (error != nullptr) TRITONSERVER_ErrorDelete(error);
+}
+
+inline void log(const std::string& text) {
+  ignore(TRITONSERVER_LogMessage(TRITONSERVER_LOG_INFO, "onnxruntime", 0, text.c_str()));
+}
+inline void warn(const std::string& text) {
+  ignore(TRITONSERVER_LogMessage(TRITONSERVER_LOG_WARN, "onnxruntime", 0, text.c_str()));
+}
 
 }  // namespace modelport

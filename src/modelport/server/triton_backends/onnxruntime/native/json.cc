@@ -1,6 +1,6 @@
 #include "json.h"
 
-#include <cstdlib>
+#include <charconv>
 #include <cstring>
 
 #include "failure.h"
@@ -171,7 +171,7 @@ Json::operator bool() const {
     case Kind::none:
     case Kind::no: return false;
     case Kind::yes: return true;
-    case Kind::number: return std::strtod(text_.c_str(), nullptr) != 0;
+    case Kind::number: return text_.find_first_of("123456789") < text_.find_first_of("eE");
     case Kind::text: return !text_.empty();
     case Kind::array: return !items_.empty();
     case Kind::object: return !members_.empty();
@@ -184,7 +184,10 @@ std::string Json::text(const std::string& missing) const {
 }
 
 long long Json::number(long long missing) const {
-  return kind_ == Kind::text || kind_ == Kind::number ? std::strtoll(text_.c_str(), nullptr, 10) : missing;
+  long long value = missing;
+  if (kind_ == Kind::text || kind_ == Kind::number)
+    std::from_chars(text_.data(), text_.data() + text_.size(), value);
+  return value;
 }
 
 }  // namespace modelport

@@ -1,7 +1,6 @@
 #include "model.h"
 
 #include <algorithm>
-#include <sstream>
 
 #include "failure.h"
 
@@ -47,12 +46,14 @@ void check_accelerators(const Config& config) {
 
 // Whether a text is such as cpu:0;gpu:1.
 bool names_devices(const std::string& text) {
-  std::istringstream parts(text + ";");
-  bool right = !text.empty() && text.back() != ';';
-  for (std::string part; std::getline(parts, part, ';');)
-    right &= part.size() > 4 && (part.compare(0, 4, "cpu:") == 0 || part.compare(0, 4, "gpu:") == 0) &&
-             part.find_first_not_of("0123456789", 4) == std::string::npos;
-  return right;
+  for (size_t at = 0;; ++at) {
+    const std::string device = text.substr(at, 4);
+    const size_t end = std::min(text.find(';', at), text.size());
+    if ((device != "cpu:" && device != "gpu:") || end == at + 4 || text.find_first_not_of("0123456789", at + 4) < end)
+      return false;
+    if (end == text.size()) return true;
+    at = end;
+  }
 }
 
 const ort::Node* find(const std::vector<ort::Node>& nodes, const std::string& name) {
@@ -97,15 +98,28 @@ const char* python_bool(bool value) { return value ? "True" : "False"; }
 Model::Model(TRITONSERVER_Server* server, Config given) : server(server), config(std::move(given)) {
   check_accelerators(config);
   const int intra = config.number("intra_op_thread_count"), inter = config.number("inter_op_thread_count");
+  const int mode = config.number("execution_mode");
+  if (mode != 0 && mode != 1)
+    throw Failure("parameter 'execution_mode' is '" + std::to_string(mode) +
+                  "'; it must be 0 (sequential) or 1 (parallel)");
+  parallel_ = mode == 1;
   intra_ = intra > 0 ? intra : config.threads();
   inter_ = inter > 0 ? inter : config.threads();
+  pooled_ = intra <= 0 && config.instances <= 1 && intra_ > 1 && !parallel_;
   run_options();  // refuses a wrong parameter
 }
 
-std::shared_ptr<ort::Session> Model::session() {
+void Model::without_gpu() const {
+  const std::string reason = "the installed onnxruntime has no CUDAExecutionProvider";
+  if (config.gpu_only)
+    throw Failure("instance_group is KIND_GPU, but " + reason + "; with KIND_AUTO the model runs on the CPU");
+  warn("model '" + config.name + "': " + reason + "; it runs on the CPU");
+}
+
+std::shared_ptr<const Opened> Model::session() {
   const std::lock_guard<std::mutex> hold(turn_);
   if (intra_ > 1) return open();  // a session's threads serve one run at a time well
-  std::shared_ptr<ort::Session> found = shared_.lock();
+  std::shared_ptr<const Opened> found = shared_.lock();
   if (found == nullptr) shared_ = found = open();
   return found;
 }
@@ -122,36 +136,36 @@ std::unique_ptr<ort::RunOptions> Model::run_options() const {
   return options;
 }
 
-std::shared_ptr<ort::Session> Model::open() {
-  const int mode = config.number("execution_mode");
-  if (mode != 0 && mode != 1)
-    throw Failure("parameter 'execution_mode' is '" + std::to_string(mode) +
-                  "'; it must be 0 (sequential) or 1 (parallel)");
-  const auto arena = config.flag("enable_mem_arena"), pattern = config.flag("enable_mem_pattern");
-  const Level level = graph_level(config.optimization);
+ort::Options Model::options() const {
   ort::Options options;
-  options.level(level.onnxruntime);
-  options.parallel(mode == 1);
+  options.level(graph_level(config.optimization).onnxruntime);
+  options.parallel(parallel_);
   options.threads(intra_, inter_);
+  if (pooled_) options.shared_threads();
   // Threads that spin while they wait take the cores from Triton's own threads.
   options.entry("session.intra_op.allow_spinning", "0");
   options.entry("session.inter_op.allow_spinning", "0");
-  options.arena(arena.value_or(true));
-  if (arena.value_or(true)) options.entry("session.use_env_allocators", "1");
-  options.pattern(pattern.value_or(true));
+  const bool arena = config.flag("enable_mem_arena").value_or(true);
+  options.arena(arena);
+  if (arena) options.entry("session.use_env_allocators", "1");
+  options.pattern(config.flag("enable_mem_pattern").value_or(true));
   if (config.parameters.count(kDeviceAllocator)) options.entry(kDeviceAllocator, config.parameters.at(kDeviceAllocator));
   for (const std::string& library : config.op_libraries) options.custom_ops(library);
-  auto session = std::make_shared<ort::Session>(config.file, options);
-  compare(*session);
-  log("onnxruntime " + ort::version() + ", model '" + config.name + "' version " + config.version + ": graph level " +
-      level.name + ", " + (mode == 1 ? "ORT_PARALLEL" : "ORT_SEQUENTIAL") + ", " + std::to_string(intra_) +
-      " intra-op threads, " + std::to_string(inter_) + " inter-op threads, memory arena " +
-      python_bool(arena.value_or(true)) + ", memory pattern " + python_bool(pattern.value_or(true)) +
-      ", providers CPUExecutionProvider");
-  return session;
+  return options;
 }
 
-void Model::compare(const ort::Session& session) {
+std::shared_ptr<const Opened> Model::open() const {
+  ort::Session session(config.file, options());
+  std::set<std::string> scalars = compare(session);
+  log("onnxruntime " + ort::version() + ", model '" + config.name + "' version " + config.version + ": graph level " +
+      graph_level(config.optimization).name + ", " + (parallel_ ? "ORT_PARALLEL" : "ORT_SEQUENTIAL") + ", " +
+      std::to_string(intra_) + " intra-op threads, " + std::to_string(inter_) + " inter-op threads, memory arena " +
+      python_bool(config.flag("enable_mem_arena").value_or(true)) + ", memory pattern " +
+      python_bool(config.flag("enable_mem_pattern").value_or(true)) + ", providers CPUExecutionProvider");
+  return std::make_shared<const Opened>(Opened{std::move(session), std::move(scalars)});
+}
+
+std::set<std::string> Model::compare(const ort::Session& session) const {
   const std::vector<ort::Node> inputs = session.inputs(), outputs = session.outputs();
   std::vector<ort::Node> known = session.initializers();
   const auto required = std::count_if(config.inputs.begin(), config.inputs.end(), [](const Io& io) { return !io.optional; });
@@ -159,7 +173,7 @@ void Model::compare(const ort::Session& session) {
     throw Failure("configuration expects " + std::to_string(required) + " inputs, model provides " +
                   std::to_string(inputs.size()));
   known.insert(known.end(), inputs.begin(), inputs.end());
-  scalars.clear();
+  std::set<std::string> scalars;
   for (const Io& io : config.inputs) {
     if (io.optional && io.batched)
       throw Failure("optional input '" + io.name + "' is not supported for models that support batching");
@@ -170,6 +184,7 @@ void Model::compare(const ort::Session& session) {
     compare_tensor(io, outputs, "output", true);
     if (!io.full_dims().empty() && find(outputs, io.name)->shape.dims.empty()) scalars.insert(io.name);
   }
+  return scalars;
 }
 
 }  // namespace modelport

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <cstring>
 #include <map>
 #include <mutex>
 
@@ -66,15 +67,24 @@ Shape read_shape(Handle info) {
   return shape;
 }
 
-// One arena for all sessions, which grows by what is asked for and no more. The one that a session makes for itself doubles
-// each time: after one request for too much memory the next small one takes all that the machine has.
-void make_arena() {
-  Handle info = nullptr, config = nullptr;
+// The environment of all sessions. They share
+// - threads: those of many models, each with threads of its own, would take the cores from each other;
+// - one arena, which grows by what is asked for and no more. The one that a session makes for itself doubles each time:
+//   after one request for too much memory the next small one takes all that the machine has.
+Handle make_environment(int threads) {
+  Handle made = nullptr, info = nullptr, arena = nullptr, options = nullptr;
+  ask(kCreateThreadingOptions, &options);
+  const Owned<kReleaseThreadingOptions> owned_options(options);
+  ask(kSetGlobalIntraOpNumThreads, options, threads);
+  ask(kSetGlobalInterOpNumThreads, options, 1);
+  ask(kSetGlobalSpinControl, options, 0);
+  ask(kCreateEnvWithGlobalThreadPools, kWarning, "modelport", options, &made);
   ask(kCreateCpuMemoryInfo, kArenaAllocator, kCpu, &info);
   const Owned<kReleaseMemoryInfo> owned_info(info);
-  ask(kCreateArenaCfg, size_t{0}, kAsRequested, kUsual, kUsual, &config);
-  const Owned<kReleaseArenaCfg> owned_config(config);
-  ask(kCreateAndRegisterAllocator, environment, info, config);
+  ask(kCreateArenaCfg, size_t{0}, kAsRequested, kUsual, kUsual, &arena);
+  const Owned<kReleaseArenaCfg> owned_arena(arena);
+  ask(kCreateAndRegisterAllocator, made, info, arena);
+  return made;
 }
 
 Handle allocator() {
@@ -93,10 +103,10 @@ void check(Handle status) {
   throw Failure(text);
 }
 
-void open(const std::string& library) {
+void open(const std::string& library, int threads) {
   static std::mutex turn;
   const std::lock_guard<std::mutex> hold(turn);
-  if (table != nullptr) return;
+  if (environment != nullptr) return;
   void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) throw Failure(std::string("ONNX Runtime does not load: ") + dlerror());
   const auto get_base = reinterpret_cast<const ApiBase* (*)()>(dlsym(handle, "OrtGetApiBase"));
@@ -104,10 +114,11 @@ void open(const std::string& library) {
   const ApiBase* base = get_base();
   version_text = base->get_version();
   table = base->get_api(kApiVersion);
-  if (table == nullptr) throw Failure("ONNX Runtime " + version_text + " is too old");
-  ask(kCreateEnv, kWarning, "modelport", &environment);
+  if (table == nullptr)
+    throw Failure("ONNX Runtime " + version_text + " does not serve version " + std::to_string(kApiVersion) +
+                  " of its C interface");
   ask(kCreateCpuMemoryInfo, kDeviceAllocator, kCpu, &memory);
-  make_arena();
+  environment = make_environment(threads);
 }
 
 std::string version() { return version_text; }
@@ -121,6 +132,7 @@ void Options::threads(int intra, int inter) {
   ask(kSetIntraOpNumThreads, get(), intra);
   ask(kSetInterOpNumThreads, get(), inter);
 }
+void Options::shared_threads() { ask(kDisablePerSessionThreads, get()); }
 void Options::parallel(bool wanted) { ask(kSetSessionExecutionMode, get(), wanted ? 1 : 0); }
 void Options::level(int onnxruntimes_number) { ask(kSetSessionGraphOptimizationLevel, get(), onnxruntimes_number); }
 void Options::arena(bool wanted) { ask(wanted ? kEnableCpuMemArena : kDisableCpuMemArena, get()); }
@@ -189,12 +201,14 @@ std::vector<Value> Session::run(const RunOptions& options, const std::vector<con
                                 const std::vector<Value>& inputs,
                                 const std::vector<const char*>& output_names) const {
   std::vector<Handle> given, made(output_names.size(), nullptr);
+  std::vector<Value> values;
+  values.reserve(made.size());
+  given.reserve(inputs.size());
   for (const Value& value : inputs) given.push_back(value.get());
   const auto run = reinterpret_cast<Handle (*)(Handle, Handle, const char* const*, const Handle*, size_t,
                                                const char* const*, size_t, Handle*)>(const_cast<void*>(table[kRun]));
   check(run(session_.get(), options.get(), input_names.data(), given.data(), given.size(), output_names.data(),
             output_names.size(), made.data()));
-  std::vector<Value> values;
   for (const Handle value : made) values.emplace_back(value);
   return values;
 }
@@ -206,13 +220,15 @@ Value tensor(TRITONSERVER_DataType type, const std::vector<int64_t>& shape, cons
   return Value(made);
 }
 
-Value string_tensor(const std::vector<int64_t>& shape, const std::vector<std::string>& texts) {
+Value string_tensor(const std::vector<int64_t>& shape, const std::vector<std::string_view>& texts) {
   Handle made = nullptr;
   ask(kCreateTensorAsOrtValue, allocator(), shape.data(), shape.size(), kString, &made);
   Value value(made);
-  std::vector<const char*> pointers;
-  for (const std::string& text : texts) pointers.push_back(text.c_str());
-  ask(kFillStringTensor, value.get(), pointers.data(), pointers.size());
+  for (size_t i = 0; i < texts.size(); ++i) {
+    char* place = nullptr;
+    ask(kGetResizedStringTensorElementBuffer, made, i, texts[i].size(), &place);
+    if (!texts[i].empty()) std::memcpy(place, texts[i].data(), texts[i].size());
+  }
   return value;
 }
 
@@ -229,18 +245,15 @@ const void* data_of(const Value& tensor) {
   return data;
 }
 
-std::vector<std::string> texts_of(const Value& tensor) {
-  size_t count = 1, bytes = 0;
-  for (const int64_t dim : shape_of(tensor).dims) count *= static_cast<size_t>(dim);
+Texts texts_of(const Value& tensor, size_t count) {
+  Texts texts;
+  size_t bytes = 0;
   ask(kGetStringTensorDataLength, tensor.get(), &bytes);
-  std::string joined(bytes, '\0');
-  std::vector<size_t> offsets(count);
-  if (count > 0) ask(kGetStringTensorContent, tensor.get(), joined.data(), bytes, offsets.data(), count);
-  std::vector<std::string> texts;
-  for (size_t i = 0; i < count; ++i) {
-    const size_t end = i + 1 < count ? offsets[i + 1] : bytes;
-    texts.push_back(joined.substr(offsets[i], end - offsets[i]));
-  }
+  texts.joined.resize(bytes);
+  std::vector<size_t> begins(count);
+  if (count > 0) ask(kGetStringTensorContent, tensor.get(), texts.joined.data(), bytes, begins.data(), count);
+  for (size_t i = 1; i < count; ++i) texts.ends.push_back(begins[i]);
+  if (count > 0) texts.ends.push_back(bytes);
   return texts;
 }
 

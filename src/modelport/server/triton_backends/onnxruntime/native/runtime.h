@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -12,11 +13,10 @@
 
 namespace modelport::ort {
 
-constexpr uint32_t kApiVersion = 12;  // the first ONNX Runtime that has all functions below is 1.12
+constexpr uint32_t kApiVersion = 15;  // the first ONNX Runtime that has all functions below is 1.15
 
 enum Function : int {
   kGetErrorMessage = 2,
-  kCreateEnv = 3,
   kCreateSession = 7,
   kRun = 9,
   kCreateSessionOptions = 10,
@@ -44,16 +44,13 @@ enum Function : int {
   kRunOptionsUnsetTerminate = 47,
   kCreateTensorAsOrtValue = 48,
   kCreateTensorWithDataAsOrtValue = 49,
-  kIsTensor = 50,
   kGetTensorMutableData = 51,
-  kFillStringTensor = 52,
   kGetStringTensorDataLength = 53,
   kGetStringTensorContent = 54,
   kCastTypeInfoToTensorInfo = 55,
   kGetTensorElementType = 60,
   kGetDimensionsCount = 61,
   kGetDimensions = 62,
-  kGetTensorShapeElementCount = 64,
   kGetTensorTypeAndShape = 65,
   kCreateCpuMemoryInfo = 69,
   kAllocatorFree = 76,
@@ -66,11 +63,19 @@ enum Function : int {
   kReleaseTypeInfo = 98,
   kReleaseTensorTypeAndShapeInfo = 99,
   kReleaseSessionOptions = 100,
+  kCreateEnvWithGlobalThreadPools = 119,
+  kDisablePerSessionThreads = 120,
+  kCreateThreadingOptions = 121,
+  kReleaseThreadingOptions = 122,
   kAddSessionConfigEntry = 130,
   kCreateAndRegisterAllocator = 144,
+  kSetGlobalIntraOpNumThreads = 147,
+  kSetGlobalInterOpNumThreads = 148,
+  kSetGlobalSpinControl = 149,
   kCreateArenaCfg = 156,
   kReleaseArenaCfg = 157,
   kAddRunConfigEntry = 165,
+  kGetResizedStringTensorElementBuffer = 252,
 };
 
 using Handle = void*;
@@ -99,8 +104,9 @@ template <Function release>
 using Owned = std::unique_ptr<void, Release<release>>;
 using Value = Owned<kReleaseValue>;
 
-// Loads the library and makes its environment, once for the process. Throws Failure.
-void open(const std::string& library);
+// Loads the library and makes its environment, once for the process, with a pool of `threads` threads for all models that
+// have none of their own. Throws Failure.
+void open(const std::string& library, int threads);
 std::string version();
 
 struct Shape {
@@ -117,6 +123,7 @@ class Options {
  public:
   Options();
   void threads(int intra, int inter);
+  void shared_threads();
   void parallel(bool wanted);
   void level(int onnxruntimes_number);
   void arena(bool wanted);
@@ -159,10 +166,21 @@ class Session {
 
 // A tensor over memory of someone else, who keeps it until the tensor is gone.
 Value tensor(TRITONSERVER_DataType type, const std::vector<int64_t>& shape, const void* data, size_t bytes);
-Value string_tensor(const std::vector<int64_t>& shape, const std::vector<std::string>& texts);
+Value string_tensor(const std::vector<int64_t>& shape, const std::vector<std::string_view>& texts);
 
 Shape shape_of(const Value& tensor);
 const void* data_of(const Value& tensor);
-std::vector<std::string> texts_of(const Value& tensor);
+
+// The texts of a tensor, one behind the other.
+struct Texts {
+  std::string joined;
+  std::vector<size_t> ends;
+
+  std::string_view operator[](size_t i) const {
+    const size_t from = i == 0 ? 0 : ends[i - 1];
+    return std::string_view(joined).substr(from, ends[i] - from);
+  }
+};
+Texts texts_of(const Value& tensor, size_t count);
 
 }  // namespace modelport::ort

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cctype>
 #include <cstring>
-#include <sstream>
 
 #include "failure.h"
 
@@ -69,8 +68,8 @@ std::string without_paths(const std::string& line) {
 
 }  // namespace
 
-std::vector<std::string> read_texts(const std::string& name, const char* data, uint64_t bytes, int64_t count) {
-  std::vector<std::string> texts;
+std::vector<std::string_view> read_texts(const std::string& name, const char* data, uint64_t bytes, int64_t count) {
+  std::vector<std::string_view> texts;
   uint64_t at = 0;
   while (at + 4 <= bytes) {
     uint32_t size = 0;
@@ -87,17 +86,18 @@ std::vector<std::string> read_texts(const std::string& name, const char* data, u
   return texts;
 }
 
-size_t written_bytes(const std::vector<std::string>& texts, size_t from, size_t count) {
+size_t written_bytes(const ort::Texts& texts, size_t from, size_t count) {
   size_t bytes = 0;
   for (size_t i = from; i < from + count; ++i) bytes += 4 + texts[i].size();
   return bytes;
 }
 
-void write_texts(const std::vector<std::string>& texts, size_t from, size_t count, char* data) {
+void write_texts(const ort::Texts& texts, size_t from, size_t count, char* data) {
   for (size_t i = from; i < from + count; ++i) {
-    const auto size = static_cast<uint32_t>(texts[i].size());
+    const std::string_view text = texts[i];
+    const auto size = static_cast<uint32_t>(text.size());
     std::memcpy(data, &size, 4);
-    std::memcpy(data + 4, texts[i].data(), size);
+    text.copy(data + 4, size);
     data += 4 + size;
   }
 }
@@ -107,9 +107,12 @@ std::string plain(const std::string& error) {
   if (from == std::string::npos) return "";
   std::string line = error.substr(from, std::min(error.find('\n', from), from + 8 * kLongestError) - from);
   line = without_paths(without_signatures(line));
-  std::istringstream words(line);
   std::string text;
-  for (std::string word; words >> word;) text += (text.empty() ? "" : " ") + word;
+  for (const char c : line) {
+    const bool blank = std::isspace(static_cast<unsigned char>(c)) != 0;
+    if (!blank || (!text.empty() && text.back() != ' ')) text += blank ? ' ' : c;
+  }
+  while (!text.empty() && text.back() == ' ') text.pop_back();
   return text.substr(0, kLongestError);
 }
 

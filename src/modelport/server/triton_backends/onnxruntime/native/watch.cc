@@ -34,6 +34,8 @@ class Watch {
     runs_.erase(run);
   }
 
+  ~Watch() { stop(); }  // a thread that still runs would end the process
+
   void stop() {
     {
       const std::lock_guard<std::mutex> hold(turn_);
@@ -90,6 +92,11 @@ void Watched::look(double now) {
 
 void stop_watching() { Watch::only().stop(); }
 
-double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now_s() { return static_cast<double>(now_ns()) * 1e-9; }
+
+uint64_t now_ns() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
+}
 
 }  // namespace modelport

@@ -1,6 +1,7 @@
 // Ends runs that take too long: a model that loops for ever would hold its instance, and its server, for good.
 #pragma once
 
+#include <cstdint>
 #include <mutex>
 
 #include "config.h"
@@ -19,7 +20,7 @@ class Watched {
   Watched& operator=(const Watched&) = delete;
 
   void begin();
-  bool end();  // whether the run was ended from outside
+  bool end();  // whether the run was ended from outside; to be called whatever came of the run
   double longest_s() const { return longest_s_; }
 
  private:
@@ -35,6 +36,7 @@ class Watched {
 
 void stop_watching();  // before the library is unloaded
 
-double now_s();  // seconds that only grow
+double now_s();     // seconds that only grow
+uint64_t now_ns();  // the same in nanoseconds: Triton's clock
 
 }  // namespace modelport
