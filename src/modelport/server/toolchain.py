@@ -18,12 +18,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelport import _cores
 from modelport.errors import EnvironmentUnfitError
 
 BACKENDS = Path(__file__).with_name("triton_backends")
 OWN_BACKENDS = ("onnxruntime", "pytorch")
 NATIVE = BACKENDS / "onnxruntime" / "libtriton_onnxruntime.so"  # compiled when modelport is installed
-SHARED_MODULES = ("modelport_config.py", "modelport_line.py", "modelport_serving.py")
+# What lies beside each of our backends' `model.py` -> the file that is copied there.
+SHARED_MODULES = {
+    "modelport_config.py": BACKENDS / "modelport_config.py",
+    "modelport_cores.py": Path(_cores.__file__),
+    "modelport_line.py": BACKENDS / "modelport_line.py",
+    "modelport_serving.py": BACKENDS / "modelport_serving.py",
+    "modelport_torch.py": BACKENDS / "modelport_torch.py",
+}
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -202,8 +210,7 @@ def _plan(package: Package, *, native: bool) -> dict[str, Path]:
     files["backends/python/triton_python_backend_stub"] = package.stub
     for name in OWN_BACKENDS:
         files[f"backends/{name}/model.py"] = BACKENDS / name / "model.py"
-        for shared in SHARED_MODULES:
-            files[f"backends/{name}/{shared}"] = BACKENDS / shared
+        files |= {f"backends/{name}/{shared}": source for shared, source in SHARED_MODULES.items()}
     if native:
         files[f"backends/onnxruntime/{NATIVE.name}"] = NATIVE  # Triton takes it before `model.py`
     return files

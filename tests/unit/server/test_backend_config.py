@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from modelport import _cores
 from modelport.server import toolchain
 
 PATH = toolchain.BACKENDS / "modelport_config.py"
@@ -19,10 +20,10 @@ PATH = toolchain.BACKENDS / "modelport_config.py"
 def module():
     spec = importlib.util.spec_from_file_location("modelport_config", PATH)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+    sys.modules |= {spec.name: module, "modelport_cores": _cores}
     spec.loader.exec_module(module)
     yield module
-    del sys.modules[spec.name]
+    del sys.modules[spec.name], sys.modules["modelport_cores"]
 
 
 @pytest.fixture
@@ -45,9 +46,11 @@ def read(module, tmp_path):
     return run
 
 
-def test_the_shared_modules_need_nothing_of_modelport():
-    """In an interpreter without site-packages the configuration module imports."""
-    code = f"import sys; sys.path = [p for p in sys.path if 'site-packages' not in p] + [{str(PATH.parent)!r}]\n"
+def test_the_shared_modules_need_nothing_of_modelport(tmp_path):
+    """In an interpreter without site-packages the configuration module imports, laid out as beside a backend."""
+    for name, source in toolchain.SHARED_MODULES.items():
+        shutil.copyfile(source, tmp_path / name)
+    code = f"import sys; sys.path = [p for p in sys.path if 'site-packages' not in p] + [{str(tmp_path)!r}]\n"
     code += "import modelport_config; assert 'modelport' not in sys.modules and 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-I", "-c", code], check=True, timeout=30)
 
@@ -85,8 +88,8 @@ def test_a_configuration_is_read(read):
     assert config.file.name == "model.onnx"
 
 
-def test_instances_share_the_cores(read, module):
-    assert read().threads() == module.cores()
+def test_instances_share_the_cores(read):
+    assert read().threads() == _cores.usable()
     assert read(instance_group=[{"count": 1000}]).threads() == 1
 
 
@@ -114,34 +117,6 @@ def test_what_is_not_served_is_refused_by_name(read, module, raw, reason):
 
 def test_a_policy_that_is_not_decoupled_is_served(read):
     read(model_transaction_policy={"decoupled": False})
-
-
-def test_cores_are_those_of_this_process(module):
-    assert 1 <= module.cores() <= len(os.sched_getaffinity(0))
-
-
-@pytest.mark.parametrize(
-    ("files", "quotas"),
-    [
-        ({"a/b/cpu.max": "150000 100000"}, [1.5]),
-        ({"a/b/cpu.max": "max 100000", "a/cpu.max": "300000 100000"}, [3.0]),
-        ({"a/b/cpu.max": "400000 100000", "cpu.max": "200000 100000"}, [4.0, 2.0]),
-        ({}, []),
-    ],
-)
-def test_quotas_of_a_control_group_and_those_above_it_count(module, tmp_path, files, quotas):
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text + "\n")
-    assert module._quotas(tmp_path, "/a/b", ("cpu.max",)) == quotas
-
-
-def test_quotas_of_the_older_kind_count(module, tmp_path):
-    (tmp_path / "cpu.cfs_quota_us").write_text("250000\n")
-    (tmp_path / "cpu.cfs_period_us").write_text("100000\n")
-    assert module._quotas(tmp_path, "/", ("cpu.cfs_quota_us", "cpu.cfs_period_us")) == [2.5]
-    (tmp_path / "cpu.cfs_quota_us").write_text("-1\n")
-    assert module._quotas(tmp_path, "/", ("cpu.cfs_quota_us", "cpu.cfs_period_us")) == []
 
 
 def test_a_gpu_instance_without_a_gpu_is_refused_only_where_the_configuration_itself_wants_one(module, read, tmp_path):

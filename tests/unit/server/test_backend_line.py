@@ -10,17 +10,19 @@ from types import SimpleNamespace
 
 import pytest
 
+from modelport import _cores
 from modelport.server import toolchain
 
 
 @pytest.fixture(scope="module")
 def module():
     sys.path.insert(0, str(toolchain.BACKENDS))
+    sys.modules["modelport_cores"] = _cores  # as beside a backend
     try:
         yield importlib.import_module("modelport_line")
     finally:
         sys.path.remove(str(toolchain.BACKENDS))
-        for name in ("modelport_line", "modelport_config"):
+        for name in ("modelport_line", "modelport_config", "modelport_cores"):
             sys.modules.pop(name, None)
 
 

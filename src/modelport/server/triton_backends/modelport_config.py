@@ -6,12 +6,13 @@ It runs in Triton's Python stub as a plain module beside a backend's `model.py`.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import modelport_cores  # a copy of modelport._cores
 
 _TRUE, _FALSE = ("true", "on", "1"), ("false", "off", "0")
 
@@ -114,7 +115,8 @@ class Config:
 
     def threads(self) -> int:
         """Threads for one instance so that all instances of the model together use no more than the cores."""
-        return max(1, cores() // max(1, self.instances))
+        total: int = modelport_cores.usable()
+        return max(1, total // max(1, self.instances))
 
 
 def parse_bool(key: str, text: str) -> bool:
@@ -203,35 +205,3 @@ def _artefact(folder: Path, name: str, usual_file: str) -> Path:
     if not path.is_file():
         raise ConfigError(f"the file '{name}' is missing in version {folder.name}")
     return path
-
-
-def cores() -> int:
-    """Cores that this process may use: its affinity, and the CPU quota of its control group."""
-    limits = [float(len(os.sched_getaffinity(0)))]
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        number, controllers, path = line.split(":", 2)
-        if number == "0":
-            limits += _quotas(Path("/sys/fs/cgroup"), path, ("cpu.max",))
-        elif "cpu" in controllers.split(","):
-            limits += _quotas(Path("/sys/fs/cgroup/cpu"), path, ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
-    return max(1, int(min(limits)))
-
-
-def _quotas(root: Path, path: str, files: Sequence[str]) -> list[float]:
-    """The CPU quotas, in cores, of a control group and those above it."""
-    found = []
-    group = root / path.strip("/")
-    for folder in (group, *group.parents):
-        try:
-            words = " ".join((folder / file).read_text() for file in files).split()
-        except OSError:
-            words = []
-        if len(words) == 2 and words[0] not in ("max", "-1") and int(words[1]) > 0:
-            found.append(int(words[0]) / int(words[1]))
-        if folder == root:
-            break
-    return found

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import modelport_serving as serving
+import modelport_torch  # noqa: F401 - before torch, which it makes lighter
 import numpy as np
 import torch
 import triton_python_backend_utils as pb_utils
