@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv with the locked packages and the project itself. Does nothing when the lock, pyproject.toml and what is
-# compiled did not change since the last time. A PYTHON of another version makes it anew. PYTHON, PIP_ARGS and VENV
+# Makes .venv with the locked packages and the project itself. Does nothing when the lock, pyproject.toml, what is
+# compiled, and the compiler did not change since the last time. A PYTHON of another version makes it anew. PYTHON, PIP_ARGS and VENV
 # are described in the Makefile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}
 stamp=$venv/.installed
 native=src/modelport/server/triton_backends/onnxruntime/native
-wanted=$(cat requirements.lock pyproject.toml hatch_build.py $native/* | sha256sum)
+wanted=$( (cat requirements.lock pyproject.toml hatch_build.py $native/*; command -v "${CXX:-c++}" || :) | sha256sum)
 
 version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
@@ -59,5 +59,7 @@ echo "== installing the locked packages (the first time downloads them; later ru
 pip_install -r requirements.lock
 pip_install --no-deps --no-build-isolation --editable .
 echo "$wanted" >"$stamp"
+[ -f "${native%/native}/libtriton_onnxruntime.so" ] || echo "   no C++ compiler was found: ONNX models will be served by Python processes, slower
+   to change that: apt-get install g++, then run the same command again"
 scripts/libpython.sh "$venv/bin/python" || echo "   going on: only the embedded server needs it" >&2
 echo "== setup done in $((SECONDS - started)) s"
