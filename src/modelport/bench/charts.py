@@ -127,7 +127,7 @@ def _picture(draw: Callable[[Any], None], title: str) -> str:
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = written.getvalue()
     text = text[text.index("<svg") :]  # without the XML declaration, which a page does not take
-    return text.replace(INK, "currentColor").replace(GRID, "var(--line)")
+    return text.replace(INK, "currentColor").replace(GRID, "var(--line)").replace(COLOURS[0].lower(), "var(--first)")
 
 
 def _loads(axes: Any, series: Series) -> None:

@@ -7,6 +7,7 @@ CUDA runtime, comes with nvidia-pytriton and is copied from there. Every file th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -71,6 +72,8 @@ def install(
 ) -> Program:
     """Fetch the program that fits this machine and put it into the data folder, in the place of an older one.
 
+    Where it is there already and runs, nothing is done.
+
     Args:
         data: The data folder; by default `data_folder()`.
         wheel: Which; by default the one that fits this machine.
@@ -87,6 +90,9 @@ def install(
     wheel = choose(glibc(), platform.machine()) if wheel is None else wheel
     parent = data_folder() if data is None else data
     libraries = _libraries(wheel)
+    with contextlib.suppress(EnvironmentUnfitError):  # none, or a damaged one
+        if perf_program.receipt(parent / NAME).get("sha256") == wheel.sha256:
+            return perf_program.find(parent)
     try:
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".install-", dir=parent) as scratch:

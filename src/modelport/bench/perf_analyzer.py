@@ -209,6 +209,8 @@ _ADVICE = {
     "dynamic shape": "say which sizes: modelport bench ... -- --shape NAME:3,224,224; or measure with golden inputs",
     "larger time window": "give --interval more seconds: no request was answered within a window",
     "stable measurement": "leave -s and -r away, for repeated runs tell what can be relied on; or give --interval more",
+    "unrecognized option": "perf_analyzer does not know this flag; its own description has all of them",
+    "failed to parse": "correct the flag behind --; perf_analyzer's own description has all of them",
     "restricted": "the server closes its statistics: add its header behind --, such as -H NAME:VALUE",
     "batch": "--batch-size must not be larger than the model's max_batch_size",
     "certificate": "name the authority that signed the server's certificate: --ca-file FILE",

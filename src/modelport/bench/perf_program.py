@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from modelport._process import run
 from modelport.errors import EnvironmentUnfitError, ProcessError
@@ -67,7 +68,7 @@ def find(data: Path | None = None, *, path: str | None = None) -> Program:
     """
     own = (data_folder() if data is None else data) / NAME
     if (own / NAME).is_file():
-        return check(own / NAME, libraries=own / "lib", version=_installed(own))
+        return check(own / NAME, libraries=own / "lib", version=str(receipt(own).get("wheel", "")))
     folders = [os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)] if path is None else [path]
     found = shutil.which(NAME, path=os.pathsep.join(folders))
     if found is None:
@@ -112,12 +113,13 @@ def check(path: Path, *, libraries: Path | None = None, version: str = "") -> Pr
     )
 
 
-def _installed(folder: Path) -> str:
-    """What the receipt of the installation says."""
+def receipt(folder: Path) -> dict[str, Any]:
+    """What an installation noted of itself; empty where there is none."""
     try:
-        return str(json.loads((folder / RECEIPT).read_text(encoding="utf-8"))["wheel"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        found = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError):
+        return {}
 
 
 def _environment(libraries: Path | None) -> dict[str, str]:

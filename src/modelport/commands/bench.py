@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from modelport.bench.perf_program import Program
 from modelport.bench.places import Report
 from modelport.bench.rounds import Row
 from modelport.bench.stored import Stored
-from modelport.errors import ModelportError
+from modelport.errors import ModelportError, UsageError
 
 PACKAGES = ("modelport", "nvidia-pytriton", "tritonclient", "onnxruntime", "torch", "numpy")
 FOLDER = Path("benchmarks/results")
@@ -57,18 +57,20 @@ def bench(
 
     Args:
         asked: What is measured, and how.
-        output: The first target's JSON file; the report goes beside it. Left out, a new one in `benchmarks/results`.
+        output: The first target's .json file; the report goes beside it. Left out, a new one in `benchmarks/results`.
         tell: Called with one line at each step.
         partly: Called with the finished rounds of a measurement that was ended early, if there are any.
 
     Raises:
-        UsageError: Options that cannot be right, all of them.
+        UsageError: Options that cannot be right, all of them; or no file can be written where `output` is.
         EnvironmentUnfitError: There is no perf_analyzer.
         ModelNotFoundError, VersionNotFoundError: There is no such model or version.
         VerificationError: The server does not answer the golden inputs as it should; nothing is measured.
         ProcessError: perf_analyzer failed, with its words.
     """
     asking.check(asked)
+    if output is not None:
+        _require_suffix(output, ".json")
     program = perf_program.find()
     circumstances = results.conditions(PACKAGES)
     circumstances["command"] = perf_analyzer.shown(circumstances["command"])
@@ -90,15 +92,16 @@ def bench(
             )
             for name, job in jobs.items()
         ]
-        return _written(found, output or _new_file(found[0]))
+        return _written(found, path)
 
     try:
         with tempfile.TemporaryDirectory(prefix="modelport-bench-") as scratch, contextlib.ExitStack() as stack:
             folder = Path(scratch)
             jobs |= targets.jobs(asked, folder, stack, tell)
             facts |= {name: targets.facts(job) for name, job in jobs.items()}
+            path = _writable(output or _new_file(next(iter(facts.values()))))
             rounds.measure(program, jobs, loads, rounds=asked.repeats, folder=folder, rows=rows, report=tell)
-    except (KeyboardInterrupt, ModelportError):
+    except (KeyboardInterrupt, SystemExit, ModelportError):
         whole = rounds.finished(rows, runs=len(jobs) * len(loads))
         if whole:
             partly(write(whole, f"after {whole[-1].round + 1} of {asked.repeats} rounds"))
@@ -112,12 +115,15 @@ def compare(first: Path, second: Path, *, html: Path | None = None) -> Compariso
     Args:
         first: Of A.
         second: Of B.
-        html: Where to write a report of both; None for none.
+        html: The .html file for a report of both; None for none.
 
     Raises:
-        UsageError: One is no result file, or they have no load in common.
+        UsageError: One is no result file, they have no load in common, or the report cannot be written.
     """
     both = (stored.read(first), stored.read(second))
+    if html is not None:
+        _require_suffix(html, ".html")
+        _writable(html)
     found = comparing.compare(*both)
     if html is not None:
         report.write(html, both, found)
@@ -149,7 +155,29 @@ def _written(found: Sequence[Stored], path: Path) -> Benched:
     return Benched(results=tuple(found), files=files, html=html, comparison=comparison)
 
 
-def _new_file(first: Stored) -> Path:
+def _require_suffix(path: Path, suffix: str) -> None:
+    """Both files of a result have the same name, and a report must not take the place of figures."""
+    if path.suffix != suffix:
+        raise UsageError(
+            f"--output {path} does not end with {suffix}",
+            why="a measurement writes figures (.json) and a report beside them (.html), --compare a report",
+            fix=f"give {path.with_suffix(suffix) if path.name else 'a file'}",
+        )
+
+
+def _writable(path: Path) -> Path:
+    """The path, once a file can be written there: that is not to be found out after an hour of measuring."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            return path
+    except OSError as exc:
+        raise UsageError(
+            f"no file can be written in {path.parent}", why=str(exc), fix="name another place with --output"
+        ) from exc
+
+
+def _new_file(first: Mapping[str, Any]) -> Path:
     stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%d-%H%M%S")
-    version = first.target["version"] or "serving"
-    return FOLDER / f"bench-{first.target['model']}-{version}-{first.target['protocol']}-{stamp}.json"
+    version = first["version"] or "serving"
+    return FOLDER / f"bench-{first['model']}-{version}-{first['protocol']}-{stamp}.json"

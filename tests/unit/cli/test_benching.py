@@ -72,6 +72,20 @@ def test_wrong_options_are_told_together(run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["r.html", "r", "."])
+def test_a_report_never_takes_the_place_of_the_figures(run, name):
+    code, _, err = run("net", "--output", name)
+    assert code == 2 and "does not end with .json" in err
+
+
+def test_a_report_of_two_results_does_not_overwrite_one(run, files):
+    before = files[0].read_text()
+    code, _, err = run("--compare", *files, "--output", files[0])
+    assert code == 2 and "does not end with .html" in err and files[0].read_text() == before
+    code, _, err = run("--compare", *files, "--output", "/proc/r.html")
+    assert code == 2 and "no file can be written in /proc" in err
+
+
 def test_words_behind_the_name_are_flags_only(run):
     code, _, err = run("net", "other")
     assert code == 2 and "'other' was not understood" in err and "--against" in err
