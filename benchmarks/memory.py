@@ -146,7 +146,7 @@ def summary(rows: Sequence[Mapping[str, object]]) -> list[str]:
         )
         each = results.spread(beyond_the_first(rows, kind))
         further = f"{each.median:7.1f} MiB ({each.low:.1f} to {each.high:.1f})"
-        unstable = "  unstable" if each.unstable else ""
+        unstable = "  unstable" if each.unstable and each.high - each.low > 1.0 else ""
         lines.append(f"{kind:20}  one copy {first.median:7.1f} MiB   each beyond the first {further}{unstable}")
     return lines
 

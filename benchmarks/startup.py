@@ -10,6 +10,8 @@ Every measurement is a process of its own, from files that the kernel has read b
 - `library`: from `EmbeddedServer(...)` to the first right answer, in a Python that has imported it.
 - `bare`: the same server without any model, until it answers: what Triton itself takes.
 
+`cpu` is the processor time until then: of the command with all that it started, or of the server with its processes.
+
 An answer is right when the first golden row's is within the tolerance that the version was published with; with all
 models, every one of them has answered. The ways take turns in every round; the file keeps every run. `unstable` marks
 a spread over 25 %: the machine was not quiet.
@@ -29,6 +31,8 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import psutil
 
 from modelport._process import Child, run
 from modelport.bench import results
@@ -81,13 +85,14 @@ def command(repository: Path, models: Sequence[str], *, chosen: bool) -> dict[st
     with Child(words, log=log, env=results.environment()) as child:
         url = f"http://127.0.0.1:{ports['http_port']}"
         seen = [time.perf_counter() - started for _ in answered(url, repository, models)]
+        cpu_s = processor_time(child.pid)
         while not ready(ports["health_port"]):
             if child.returncode() is not None or time.perf_counter() - started > LIMIT_S:
                 sys.exit(f"the service is not ready: {child.log_tail()}")
             time.sleep(LOOK_S)
         ready_s = time.perf_counter() - started
         child.stop(grace_s=30.0, first=signal.SIGINT)
-    return {"first_s": seen[0], "answered_s": seen[-1], "ready_s": ready_s}
+    return {"first_s": seen[0], "answered_s": seen[-1], "ready_s": ready_s, "cpu_s": cpu_s}
 
 
 def library(repository: Path, models: Sequence[str]) -> dict[str, float]:
@@ -103,7 +108,15 @@ def inside(repository: Path, models: Sequence[str]) -> dict[str, float]:
         seen = [time.perf_counter() - started for _ in answered(server.http_url, repository, models)]
         if not seen:
             seen = [time.perf_counter() - started]
-    return {"first_s": seen[0], "answered_s": seen[-1]}
+        cpu_s = processor_time(server.pid or 0)
+    return {"first_s": seen[0], "answered_s": seen[-1], "cpu_s": cpu_s}
+
+
+def processor_time(pid: int) -> float:
+    """Seconds of processor time that a process and those below it have taken."""
+    root = psutil.Process(pid)
+    times = [process.cpu_times() for process in (root, *root.children(recursive=True))]
+    return float(sum(each.user + each.system for each in times))
 
 
 def ready(port: int) -> bool:
@@ -149,7 +162,7 @@ def summary(rows: Sequence[dict[str, object]]) -> list[str]:
     lines = []
     for way, what in dict.fromkeys((str(row["way"]), str(row["what"])) for row in rows):
         own = [row for row in rows if (row["way"], row["what"]) == (way, what)]
-        for part in ("answered_s", "ready_s"):
+        for part in ("answered_s", "ready_s", "cpu_s"):
             if part not in own[0]:
                 continue
             found = results.spread(float(str(row[part])) for row in own)
