@@ -12,9 +12,9 @@ from modelport.bench.tuning.space import Setting
 
 USUAL = Costs(run_us={}, request_us=120.0, batch_us=20.0, wait_us=60.0)
 _FITTED = ("request_us", "batch_us", "wait_us")
-_FACTORS = (2.0, 1.4, 1.15)  # by which a cost is tried larger and smaller, one after the other
+_FACTORS = (1.7, 1.2)  # by which a cost is tried larger and smaller, one after the other
 _BELIEF = 0.02  # how much a cost that is not the usual one weighs against a rate that is not met
-_REQUESTS = 200
+_REQUESTS = 150
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ FINALISTS = 3
 WORTH = 1.01  # times as good as the present setting that another one must be
 DOUBT = 0.5  # deviations by which what was not measured may be better than expected
 _SPREAD, _NOISE = 0.15, 0.04  # of the logarithms: of the correction, of a measurement
-_REFIT = (1, 2, 4, 8, 16)  # after so many settings; the last ones change little
+_REFIT = (1, 3, 6, 12)  # after so many settings; the last ones change little
 
 Measure = Callable[[Setting, int], Measured]
 Report = Callable[[str], None]
@@ -174,9 +174,16 @@ class Search:
             self._measure(chosen, "explore", 0)
             if done in _REFIT:
                 self._refit()
-            rest = [one for one in self.problem.settings if one not in self.explored]
-            ranked = sorted(rest, key=lambda one: self.problem.goal.order(self._believed(one, DOUBT)))
-            chosen = ranked[-1] if ranked else None
+            chosen = self._next(count - done)
+
+    def _next(self, left: int) -> Setting | None:
+        """The setting to look at next: the best one of each group first, as far as there are measurements for that."""
+        rest = [one for one in self.problem.settings if one not in self.explored]
+        groups = {one.group for one in rest} - {one.group for one in self.explored[1:]}
+        if groups and left > len(groups):
+            rest = [one for one in rest if one.group in groups]
+        order = self.problem.goal.order
+        return max(rest, key=lambda one: order(self._believed(one, DOUBT)), default=None)
 
     def _finalists(self) -> list[Setting]:
         """The present setting, and the best of the others as far as is known now."""

@@ -7,6 +7,7 @@ are shared evenly among all that want to run, as Linux does. Times are microseco
 
 from __future__ import annotations
 
+import functools
 import heapq
 import random
 from collections import deque
@@ -16,9 +17,10 @@ from dataclasses import dataclass, field
 from modelport.bench.tuning.space import Setting
 
 _SLOTS = 2  # payloads that wait for each instance
-_REQUESTS = 400  # that are looked at; at least so many rounds of all clients:
-_ROUNDS = 10
-_WARM_ROUNDS = 4
+_REQUESTS = 300  # that are looked at; at least so many rounds of all clients:
+_ROUNDS = 8
+_WARM_ROUNDS = 3
+_LUCK = 4096  # times that vary, which are used one after the other, round and round
 _PERCENTS = (50, 90, 95, 99)
 _ENTER, _LEAVE, _RUN = 0, 1, 2
 
@@ -116,13 +118,14 @@ class _Simulation:
         self.threads = max(1, setting.threads)
         self.now = self.work = 0.0
         self.demand = 0
-        self.jobs: list[tuple[float, int, int, int, _Payload]] = []  # work at its end, number, kind, client, payload
+        # Work at its end, number, kind, client, payload.
+        self.jobs: list[tuple[float, int, int, int, _Payload | None]] = []
         self.timers: list[tuple[float, int]] = []
         self.queue: deque[tuple[int, float]] = deque()  # client, since when
         self.waiting: deque[_Payload] = deque()
         self.idle = setting.instances
         self.number = 0
-        self.random = random.Random(seed)  # noqa: S311 - no secret
+        self.luck = _luck(costs.jitter, seed)
         self.clients = clients
         self.asked = [0.0] * clients
         self.done: list[tuple[float, float]] = []  # when, latency
@@ -163,7 +166,7 @@ class _Simulation:
         elif kind == _LEAVE:
             self.done.append((self.now, self.now - self.asked[client]))
             self.ask(client)
-        else:
+        elif payload is not None:
             self.idle += 1
             for one in payload.clients:
                 self.start(_LEAVE, self.costs.request_us / 2, one)
@@ -178,11 +181,10 @@ class _Simulation:
         self.start(_ENTER, self.costs.request_us / 2, client)
 
     def start(self, kind: int, mean_us: float, client: int, payload: _Payload | None = None) -> None:
-        jitter = self.costs.jitter
-        work = mean_us * self.random.gammavariate(1 / jitter**2, jitter**2) if jitter else mean_us
         self.number += 1
         self.demand += self.threads if kind == _RUN else 1
-        heapq.heappush(self.jobs, (self.work + work, self.number, kind, client, payload or _Payload()))
+        ends = self.work + mean_us * self.luck[self.number % _LUCK]
+        heapq.heappush(self.jobs, (ends, self.number, kind, client, payload))
 
     def fill(self) -> None:
         """Form payloads of what waits, and let idle instances run them."""
@@ -225,3 +227,12 @@ class _Simulation:
         """Triton joins waiting payloads that have waited longer than the delay."""
         fits = len(first.clients) + len(second.clients) <= self.largest
         return fits and not second.full and self.now - second.began_us > self.setting.delay_us
+
+
+@functools.cache
+def _luck(jitter: float, seed: int) -> list[float]:
+    """Factors around 1 with this standard deviation, gamma distributed: exponential for 1, all alike for 0."""
+    draw = random.Random(seed)  # noqa: S311 - no secret
+    factors = [draw.gammavariate(1 / jitter**2, jitter**2) if jitter else 1.0 for _ in range(_LUCK)]
+    mean = sum(factors) / _LUCK
+    return [factor / mean for factor in factors]
