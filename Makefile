@@ -32,9 +32,10 @@ serve: setup ## Serve model_repository/ until Ctrl-C (builds the samples first w
 	@ls model_repository/*/*/manifest.json >/dev/null 2>&1 || $(BIN)/modelport demo
 	@$(BIN)/modelport serve
 
-bench: setup ## Embedded Triton against FastAPI + ONNX Runtime; results in benchmarks/results/
-	@scripts/debian.sh wrk
-	@$(BIN)/python benchmarks/embedded_vs_fastapi.py
+bench: setup ## Measure a model with perf_analyzer: make bench NAME=digits_cnn; results in benchmarks/results/
+	@ls model_repository/*/*/manifest.json >/dev/null 2>&1 || $(BIN)/modelport demo
+	@$(BIN)/modelport bench --install
+	@$(BIN)/modelport bench $(or $(NAME),digits_cnn)
 
 lint: setup ## ruff and mypy only
 	@$(BIN)/ruff check .

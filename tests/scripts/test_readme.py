@@ -13,7 +13,7 @@ import pytest
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Shown, but not run here: they need ports, docker or a whole set-up, and have tests of their own.
-ELSEWHERE = ("make ", "modelport serve", "modelport bench", "curl ", "export ", "docker ", "-d '")
+ELSEWHERE = ("make ", "modelport serve", "curl ", "export ", "docker ", "-d '")
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,11 @@ def blocks(root):
     return BLOCK.findall((root / "README.md").read_text())
 
 
-def run(command, folder):
-    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+MEASURED_SHORTLY = ["--concurrency", "2", "--interval", "0.4", "--repeats", "1"]
+
+
+def run(command, folder, **variables):
+    env = {**os.environ, **variables, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
         command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240
     )
@@ -66,7 +69,8 @@ def service(tmp_path):
         process.stdout.close()
 
 
-def test_the_commands_run_in_the_shown_order(blocks, tmp_path, service):
+def test_the_commands_run_in_the_shown_order(root, blocks, tmp_path, service):
+    """Measurements are shorter; perf_analyzer is the one that the tests of `bench` keep."""
     lines = [line for language, text in blocks if language == "sh" for line in text.splitlines()]
     run([sys.executable, "-c", SAVE_A_MODEL], tmp_path)
     ran = []
@@ -75,7 +79,9 @@ def test_the_commands_run_in_the_shown_order(blocks, tmp_path, service):
             service()
         elif not line.strip().startswith(ELSEWHERE):
             command = shlex.split(line, comments=True)
-            run(command, tmp_path)
+            measured = command[1] == "bench" and "--install" not in command
+            run(command + MEASURED_SHORTLY * measured, tmp_path, XDG_DATA_HOME=str(root / "build" / "tests-data"))
             ran.append(command[1])
-    assert ran[:2] == ["export", "verify"] and ran[-4:] == ["export", "promote", "rollback", "status"]
+    assert ran[:2] == ["export", "verify"] and ran[-7:-3] == ["export", "promote", "rollback", "status"]
+    assert ran[-3:] == ["bench"] * 3 and len(list((tmp_path / "benchmarks" / "results").glob("*.html"))) == 2
     assert (tmp_path / "model_repository" / "digits" / "2" / "evidence.json").is_file()

@@ -151,7 +151,9 @@ def _show(done: Any, *, json: bool) -> None:
 
     points = {one.name: summary.points(one) for one in done.results}
     if json:
-        _render.as_json({"points": points, "comparison": done.comparison, "files": done.files, "report": done.html})
+        warnings = {one.name: summary.warnings(one) for one in done.results}
+        found = {"points": points, "warnings": warnings, "comparison": done.comparison}
+        _render.as_json({**found, "files": done.files, "report": done.html})
         return
     for one in done.results:
         _render.lines(f"{one.name}, in {one.target['server']}, with {one.target['inputs']}; times in ms")
