@@ -59,7 +59,8 @@ def trial(
         for name in {tensor.label_filename for tensor in config.output if tensor.label_filename}:
             own = folder / name
             (place / name).write_bytes((own if own.is_file() else folder.parent / name).read_bytes())
-        (place / configs.CONFIG_FILE).write_text(configs.text(_alone(config, int(folder.name))), encoding="utf-8")
+        own_config = _alone(config, int(folder.name), hurry=hurry)
+        (place / configs.CONFIG_FILE).write_text(configs.text(own_config), encoding="utf-8")
         with contextlib.nullcontext() if hurry else gently(handle, trial_name(model)):
             handle.load(trial_name(model), timeout_s=timeout_s)
         yield trial_name(model)
@@ -125,11 +126,13 @@ def _root(handle: ServerHandle) -> Path:
     return handle.trial
 
 
-def _alone(config: configs.ModelConfig, version: int) -> configs.ModelConfig:
-    """The configuration for the trial: one instance of one version."""
+def _alone(config: configs.ModelConfig, version: int, *, hurry: bool) -> configs.ModelConfig:
+    """The configuration for the trial: one instance of one version; it stands back in the server's process too."""
     own = merge.copy(config)
     own.name = trial_name(config.name)
     configs.set_versions(own, [version])
     for group in own.instance_group:
         group.count = 1
+    if not hurry and own.backend == "onnxruntime":
+        own.parameters["modelport_nice"].string_value = str(NICE)
     return own
