@@ -259,6 +259,29 @@ def test_a_request_that_would_need_too_much_memory_is_a_500(server, caller, size
     np.testing.assert_array_equal(caller("fills", {"size": np.array([3])}).arrays["y"], [0, 0, 0])
 
 
+def test_a_run_that_takes_too_long_is_ended_and_the_next_request_is_answered(server, zoo, make_graph, caller, native):
+    """It loops as often as it is told to, for ever if that is what a caller wants."""
+    body = make_graph(
+        [helper.make_node("Identity", [n], [f"{n}_out"]) for n in ("go", "y")],
+        "i:INT64[] go:BOOL[] y:FLOAT[m]",
+        "go_out:BOOL[] y_out:FLOAT[m]",
+    )
+    nodes = [
+        helper.make_node("Squeeze", ["times"], ["trips"]),
+        helper.make_node("Loop", ["trips", "", "one"], ["y"], body=body),
+    ]
+    loops = make_graph(nodes, "times:INT64[1]", "y:FLOAT[m]", {"one": np.ones(1, np.float32)})
+    if not (zoo.root / "loops").exists():
+        limit = 'parameters { key: "modelport_max_run_s" value { string_value: "1" } }\n'
+        zoo.onnx("loops", "times:INT64[1]", "y:FP32[-1]", loops, batch=0, extra=limit)
+        server.load("loops")
+    began = time.monotonic()
+    answer = caller("loops", {"times": np.array([2**60])})
+    assert answer.status == 500 and "it took longer than 1 s and was ended" in answer.error, answer
+    assert time.monotonic() - began < SOON_S
+    assert caller("loops", {"times": np.array([3])}).arrays["y"].tolist() == [1]
+
+
 # While loading
 
 
