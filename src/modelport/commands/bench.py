@@ -99,7 +99,7 @@ def bench(
             folder = Path(scratch)
             jobs |= targets.jobs(asked, folder, stack, tell)
             facts |= {name: targets.facts(job) for name, job in jobs.items()}
-            path = _writable(output or _new_file(next(iter(facts.values()))))
+            path = writable(output or _new_file(next(iter(facts.values()))))
             rounds.measure(program, jobs, loads, rounds=asked.repeats, folder=folder, rows=rows, report=tell)
     except (KeyboardInterrupt, SystemExit, ModelportError):
         whole = rounds.finished(rows, runs=len(jobs) * len(loads))
@@ -123,7 +123,7 @@ def compare(first: Path, second: Path, *, html: Path | None = None) -> Compariso
     both = (stored.read(first), stored.read(second))
     if html is not None:
         _require_suffix(html, ".html")
-        _writable(html)
+        writable(html)
     found = comparing.compare(*both)
     if html is not None:
         report.write(html, both, found)
@@ -165,7 +165,7 @@ def _require_suffix(path: Path, suffix: str) -> None:
         )
 
 
-def _writable(path: Path) -> Path:
+def writable(path: Path) -> Path:
     """The path, once a file can be written there: that is not to be found out after an hour of measuring."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

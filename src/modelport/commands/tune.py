@@ -17,9 +17,10 @@ from modelport.bench.tuning.asked import CONFIG, Asked
 from modelport.bench.tuning.search import Search
 from modelport.bench.tuning.simulate import Predicted
 from modelport.bench.tuning.space import Setting, applied
-from modelport.commands.bench import FOLDER, PACKAGES
+from modelport.commands.bench import FOLDER, PACKAGES, writable
 from modelport.lifecycle import configure
 from modelport.lifecycle.configure import Configured
+from modelport.repository.layout import parse_reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,8 @@ def tune(asked: Asked, *, output: Path | None = None, tell: Report = lambda _: N
         tell: Called with one line at each step.
 
     Raises:
-        UsageError: Options that cannot be right; the model is an ensemble, or has no inputs to measure it with.
+        UsageError: Options that cannot be right; the model is an ensemble, or has no inputs to measure it with; no file
+            can be written where `output` is.
         EnvironmentUnfitError: There is no perf_analyzer.
         ModelNotFoundError, VersionNotFoundError: There is no such model or version.
         ServerError, VerificationError: A setting does not load, or does not answer as it should.
@@ -107,6 +109,7 @@ def tune(asked: Asked, *, output: Path | None = None, tell: Report = lambda _: N
     """
     asking.check(asked)
     program = perf_program.find()
+    file = writable(output or _new_file(parse_reference(asked.reference)[0]))
     circumstances = results.conditions(PACKAGES)
     circumstances["command"] = perf_analyzer.shown(circumstances["command"])
     with (
@@ -117,9 +120,13 @@ def tune(asked: Asked, *, output: Path | None = None, tell: Report = lambda _: N
         search = Search(problem=problem, measure=found.measure, report=tell)
         search.run()
         wanted = found.wanted
-    file = output or _new_file(wanted.model)
     about = {"kind": "modelport tune", "model": wanted.model, "version": wanted.version, "settings": _settings(asked)}
-    fitted = {"costs": asdict(search.costs), "best": asdict(search.best()), "present": asdict(problem.present)}
+    fitted = {
+        "costs": asdict(search.costs),
+        "best": asdict(search.best()),
+        "present": asdict(problem.present),
+        "failed": {str(setting): why for setting, why in search.failed.items()},
+    }
     results.write(
         file,
         circumstances={**about, **circumstances, **fitted, "perf_analyzer": program.version},

@@ -21,6 +21,7 @@ from modelport.bench.tuning.fit import Observed, fit
 from modelport.bench.tuning.goal import Goal
 from modelport.bench.tuning.simulate import Costs, Predicted, simulate
 from modelport.bench.tuning.space import Setting
+from modelport.errors import ProcessError, ServerDiedError, ServerError
 
 FINALISTS = 3
 WORTH = 1.01  # times as good as the present setting that another one must be
@@ -99,6 +100,7 @@ class Search:
     Attributes:
         runs: All measurements, in the order of time.
         costs: As fitted to them.
+        failed: Settings that could not be measured, each with the reason.
     """
 
     problem: Problem
@@ -106,6 +108,7 @@ class Search:
     report: Report
     runs: list[Run] = field(default_factory=list)
     costs: Costs = field(init=False)
+    failed: dict[Setting, str] = field(default_factory=dict)
     _simulated: dict[Setting, Seen] = field(default_factory=dict)
     _expected: dict[Setting, Seen] = field(default_factory=dict)
 
@@ -171,14 +174,25 @@ class Search:
             if chosen is None:
                 return
             self._expected[chosen] = self._believed(chosen)
-            self._measure(chosen, "explore", 0)
+            self._try(chosen)
             if done in _REFIT:
                 self._refit()
             chosen = self._next(count - done)
 
+    def _try(self, setting: Setting) -> None:
+        """Measure a setting; one that cannot be served is none to choose, unless it is the present one."""
+        try:
+            self._measure(setting, "explore", 0)
+        except (ServerError, ProcessError) as exc:
+            if setting == self.problem.present or isinstance(exc, ServerDiedError):
+                raise
+            self.runs = [run for run in self.runs if run.setting != setting]
+            self.failed[setting] = f"{exc.what}: {exc.why}"
+            self.report(f"{setting} cannot be measured: {exc.what}: {exc.why}")
+
     def _next(self, left: int) -> Setting | None:
         """The setting to look at next: the best one of each group first, as far as there are measurements for that."""
-        rest = [one for one in self.problem.settings if one not in self.explored]
+        rest = [one for one in self.problem.settings if one not in self.explored and one not in self.failed]
         groups = {one.group for one in rest} - {one.group for one in self.explored[1:]}
         if groups and left > len(groups):
             rest = [one for one in rest if one.group in groups]

@@ -34,7 +34,7 @@ def opened(asked: Asked, scratch: Path, program: Program, report: Report) -> Ite
         ServerError: The server does not start.
     """
     wanted = places.wanted(asked.repository, *parse_reference(asked.reference))
-    _require_tunable(asked.repository, wanted.model)
+    require_tunable(asked.repository, wanted.model)
     report(f"starting a server for settings of {wanted}")
     with candidates.opened(
         asked.repository,
@@ -108,7 +108,13 @@ def row(run: Run) -> dict[str, object]:
     }
 
 
-def _require_tunable(repository: Path, model: str) -> None:
+def require_tunable(repository: Path, model: str) -> None:
+    """Refuse an ensemble.
+
+    Raises:
+        UsageError: The model is one.
+        ManifestError: Its configuration cannot be read.
+    """
     config = configs.read(config_path(repository, model))
     steps = sorted({str(step.model_name) for step in config.ensemble_scheduling.step})
     if config.platform == configs.ENSEMBLE or steps:

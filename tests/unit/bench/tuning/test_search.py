@@ -14,6 +14,7 @@ from modelport.bench.tuning.goal import LATENCY, Goal
 from modelport.bench.tuning.search import Problem, Search, correction
 from modelport.bench.tuning.simulate import Costs, Predicted, simulate
 from modelport.bench.tuning.space import Setting
+from modelport.errors import ServerError
 
 RUN_US = {1: {1: 100.0, 4: 250.0, 32: 1500.0}, 2: {1: 90.0, 4: 170.0, 32: 900.0}}
 SETTINGS = space.space(largest=32, cores=2, threads=True)
@@ -128,3 +129,19 @@ def test_several_numbers_of_clients_count_alike():
     assert not goal.keeps(seen)
     assert Goal(objective=LATENCY, percent=50).value(seen) == pytest.approx(1e6 / math.sqrt(50 * 120))
     assert goal.words((1, 8)) == "throughput at 1, 8 clients, p50 within 0.1 ms"
+
+
+def test_a_setting_that_cannot_be_served_is_left_out_and_the_present_one_must_be():
+    machine = Machine({})
+
+    def measure(setting, clients):
+        if setting.instances == 2:
+            raise ServerError("it does not load", why="no memory")
+        return machine.measure(setting, clients)
+
+    search = Search(problem=problem(), measure=measure, report=lambda _: None)
+    assert search.run().instances == 1
+    assert next(iter(search.failed.values())) == "it does not load: no memory"
+    two = Setting(instances=2, threads=1, batch=1, delay_us=0)
+    with pytest.raises(ServerError):
+        Search(problem=problem(present=two), measure=measure, report=lambda _: None).run()
