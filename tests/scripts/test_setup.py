@@ -55,17 +55,22 @@ def test_a_python_of_another_version_makes_the_environment_anew(root, tmp_path, 
     (tmp_path / "scripts").mkdir()
     for name in ("setup.sh", "find_python.sh"):
         shutil.copy(root / "scripts" / name, tmp_path / "scripts")
-    for name in ("requirements.lock", "pyproject.toml"):
+    native = tmp_path / "src/modelport/server/triton_backends/onnxruntime/native"
+    native.mkdir(parents=True)
+    for name in (native / "model.cc", "requirements.lock", "pyproject.toml", "hatch_build.py"):
         (tmp_path / name).touch()
     venv = tmp_path / "venv"
     (venv / "bin").mkdir(parents=True)
-    wanted = subprocess.run(["sha256sum"], input="", capture_output=True, text=True, check=True).stdout
+    compiler = f"{tmp_path}/c++\n"
+    wanted = subprocess.run(["sha256sum"], input=compiler, capture_output=True, text=True, check=True).stdout
     (venv / ".installed").write_text(wanted)
     asked = tmp_path / "asked"
+    (tmp_path / "c++").write_text("")
+    (tmp_path / "c++").chmod(0o755)
     for path, tells in ((venv / "bin" / "python", version), (tmp_path / "python3.11", "3.11")):
         path.write_text(f'#!/bin/sh\n[ "$1" != -m ] || {{ echo "$@" >>{asked}; exit 3; }}\necho {tells}\n')
         path.chmod(0o755)
-    env = {**os.environ, "PYTHON": str(tmp_path / "python3.11"), "VENV": str(venv)}
+    env = {**os.environ, "PYTHON": str(tmp_path / "python3.11"), "VENV": str(venv), "CXX": compiler.strip()}
     done = subprocess.run(["bash", "scripts/setup.sh"], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert (done.returncode, asked.exists()) == ((3, True) if remade else (0, False)), done.stderr
     assert not remade or asked.read_text() == f"-m venv --clear {venv}\n"
