@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from modelport.bench import summary
+from modelport.bench import stored, summary
 from modelport.bench.load import Load
 from modelport.bench.perf_output import Measured
 from modelport.bench.stored import Stored
@@ -108,7 +108,8 @@ def compare(a: Stored, b: Stored) -> Comparison:
         )
     in_turns = a.series == b.series
     rows = tuple(row for load in common for row in _compared(load, a.runs(load), b.runs(load), in_turns=in_turns))
-    return Comparison(a=a.name, b=b.name, in_turns=in_turns, rows=rows, differences=tuple(_differences(a, b)))
+    names = stored.labels((a, b))
+    return Comparison(a=names[0], b=names[1], in_turns=in_turns, rows=rows, differences=tuple(_differences(a, b)))
 
 
 def ratio(a: dict[int, float], b: dict[int, float], *, in_turns: bool) -> Ratio:
@@ -197,7 +198,11 @@ def _compared(load: Load, a: dict[int, Measured], b: dict[int, Measured], *, in_
     yield row(RATE, lambda run: run.inferences_per_s)
     for percent in (50, 99):
         if all(summary.percentile_ms(list(runs.values()), percent) is not None for runs in (a, b)):
-            yield row(f"p{percent} ms", lambda run, name=f"p{percent}_us": float(getattr(run, name)) / 1000)  # type: ignore[misc]
+            yield row(f"p{percent} ms", _latency_ms(percent))
+
+
+def _latency_ms(percent: int) -> Callable[[Measured], float]:
+    return lambda run: float(getattr(run, f"p{percent}_us")) / 1000
 
 
 def _better(found: Ratio, *, more: bool) -> str:

@@ -12,7 +12,8 @@ import jinja2
 
 from modelport.bench import charts, compare, summary
 from modelport.bench.compare import Comparison
-from modelport.bench.stored import Stored
+from modelport.bench.results import replace
+from modelport.bench.stored import Stored, labels
 from modelport.bench.summary import Point
 
 
@@ -53,20 +54,18 @@ def write(path: Path, results: Sequence[Stored], comparison: Comparison | None =
         results: What was measured, one or more.
         comparison: The first two against each other, where there are two.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".new")
-    new.write_text(page(results, comparison), encoding="utf-8")
-    new.replace(path)
+    replace(path, page(results, comparison))
 
 
 def page(results: Sequence[Stored], comparison: Comparison | None = None) -> str:
     """The page's text."""
-    series = {stored.name: summary.points(stored) for stored in results}
+    named = dict(zip(labels(results), results, strict=True))
+    series = {name: summary.points(stored) for name, stored in named.items()}
     title = " and ".join(series)
     parts = [Part(heading="Latency and throughput", pictures=_curves(series))]
     parts += [_compared(comparison)] if comparison is not None else []
-    parts += [_target(stored, series[stored.name]) for stored in results]
-    parts += [_conditions(stored) for stored in results]
+    parts += [_target(name, stored, series[name]) for name, stored in named.items()]
+    parts += [_conditions(name, stored) for name, stored in named.items()]
     time = str(results[0].circumstances.get("time", ""))
     template = (Path(__file__).with_name("templates") / "report.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
@@ -78,7 +77,7 @@ def _curves(series: Mapping[str, Sequence[Point]]) -> list[str]:
     return [charts.latency_over_rate(series), charts.rate_over_load(series)]
 
 
-def _target(stored: Stored, points: Sequence[Point]) -> Part:
+def _target(name: str, stored: Stored, points: Sequence[Point]) -> Part:
     texts = [Text(words=words, warning=True) for words in summary.warnings(stored)]
     note = (
         "Times are milliseconds. The mean latency is what client (sending, receiving), network (between client and "
@@ -86,7 +85,7 @@ def _target(stored: Stored, points: Sequence[Point]) -> Part:
         f"{summary.ENOUGH_REQUESTS} requests beyond them in a run are left out."
     )
     return Part(
-        heading=stored.name,
+        heading=name,
         texts=[*texts, Text(words=note)],
         pictures=[charts.time_parts(points)],
         columns=summary.columns(points),
@@ -104,7 +103,7 @@ def _compared(found: Comparison) -> Part:
     )
 
 
-def _conditions(stored: Stored) -> Part:
+def _conditions(name: str, stored: Stored) -> Part:
     about = stored.circumstances
     facts = {
         "command": shlex.join(map(str, about.get("command", ()))),
@@ -114,8 +113,8 @@ def _conditions(stored: Stored) -> Part:
         "config": stored.target.get("config"),
         "settings": {k: v for k, v in stored.settings.items() if k != "perf_analyzer_command"},
     }
-    rows = [(name.replace("_", " "), words) for name, value in facts.items() if (words := _words(value))]
-    return Part(heading=f"How {stored.name} was measured", rows=rows, facts=True)
+    rows = [(fact.replace("_", " "), words) for fact, value in facts.items() if (words := _words(value))]
+    return Part(heading=f"How {name} was measured", rows=rows, facts=True)
 
 
 def _words(value: Any) -> str:

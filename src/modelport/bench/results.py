@@ -82,10 +82,15 @@ def write(path: Path, *, circumstances: Mapping[str, Any], rows: Sequence[Mappin
         circumstances: What `conditions` gave before the measurement.
         rows: One mapping for each measurement, in the order of time.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**circumstances, "load_average_after": os.getloadavg(), "rows": list(rows)}, indent=1)
+    replace(path, text + "\n")
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file under a temporary name, then put it in its place; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
-    new.write_text(text + "\n", encoding="utf-8")
+    new.write_text(text, encoding="utf-8")
     new.replace(path)
 
 

@@ -50,6 +50,14 @@ class Stored:
         return {row.round: row.measured for row in self.rows if row.load == load}
 
 
+def labels(results: Sequence[Stored]) -> list[str]:
+    """What to call them: their names; with the time where two have the same, such as before and after a change."""
+    names = [one.name for one in results]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{one.name} of {one.circumstances.get('time', 'unknown time')}" for one in results]
+
+
 def write(path: Path, stored: Stored) -> None:
     """Write the file; under a temporary name first."""
     about = {"kind": KIND, "schema": SCHEMA, "name": stored.name, "series": stored.series}

@@ -51,6 +51,16 @@ def test_names_cannot_break_the_page(both):
     assert "<more>" not in text and "&lt;more&gt;" in text
 
 
+def test_before_and_after_a_change_are_two_curves(result):
+    """Both have the same name."""
+    a, b = result("net", {1: [100.0, 101.0]}), result("net", {1: [120.0, 121.0]}, series="other")
+    b = dataclasses.replace(b, circumstances={**b.circumstances, "time": "2026-02-03T00:00:00+00:00"})
+    text = report.page((a, b), compare.compare(a, b))
+    for side, time in (("A", "2026-01-02T03:04:05"), ("B", "2026-02-03T00:00:00")):
+        assert f"<h2>net of {time}" in text and f"{side} is net of {time}" in text
+    assert text.count("Where the time goes") == 2
+
+
 def test_one_result_and_few_requests_give_a_page_too(result):
     text = report.page([result("net", {4: [10.0]}, requests=3, kind="request_rate", mean_batch=None)])
     assert text.count("<svg") == 3 and "A over B" not in text
