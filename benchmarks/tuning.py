@@ -172,12 +172,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="rounds of the sweep, and of the tuner's finalists")
     parser.add_argument("--rounds", type=int, default=7, help="rounds in which both results meet")
     parser.add_argument("--interval", type=float, default=1.0, help="seconds of a window; each run takes three")
-    parser.add_argument("--quick", action="store_true", help="one model, each setting once, windows of 0.2 s")
+    parser.add_argument(
+        "--quick", action="store_true", help="one model, each setting once, at most 3 rounds, windows of at most 0.2 s"
+    )
     parser.add_argument("--output", type=Path, default=RESULTS / "tuning.json")
     options = parser.parse_args()
     if options.quick:
         options.models = options.models or ["digits_cnn"]
-        options.repeats, options.rounds, options.interval = 1, 3, 0.2
+        options.repeats, options.rounds = 1, min(3, options.rounds)
+        options.interval = min(0.2, options.interval)
     circumstances = results.conditions(PACKAGES)
     every: list[Found] = []
     for model in options.models or MODELS:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 import urllib.request
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from modelport.bench.tuning import space
 from modelport.bench.tuning.space import Setting
 from modelport.client import Client
+from modelport.commands.export import export
 from modelport.commands.serve import serve
 from modelport.errors import ModelportError, ServerError
 from modelport.lifecycle import configure
@@ -128,3 +134,32 @@ def test_a_configuration_for_another_machine_lies_beside_the_one_that_serves(cop
     assert space.present(configs.read(done.path), cores=2) == setting
     assert (copy / "scale" / "config.pbtxt").read_bytes() == before
     assert not list(Path(copy / "scale" / "configs").glob("*.new"))
+
+
+def test_the_benchmark_against_a_sweep_in_a_small_space(root, data, tmp_path):
+    """A model without a batch axis: instances and threads only. Tuner, sweep and the rounds of both are in the file."""
+    x = np.ones((4, 3), np.float32)
+    onnx.save(fixed(), tmp_path / "fixed.onnx")
+    export(tmp_path / "fixed.onnx", name="fixed", repository=tmp_path / "r", example_inputs={"x": x}, max_batch_size=0)
+    command = [sys.executable, "benchmarks/tuning.py", "--quick", "--repository", tmp_path / "r", "--models", "fixed"]
+    command += ["--interval", "0.05", "--rounds", "1", "--concurrency", "2", "--output", tmp_path / "t.json"]
+    env = {**os.environ, "XDG_DATA_HOME": str(data)}
+    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "t.json").read_text())
+    stages = [row["stage"] for row in written["rows"]]
+    groups = [(row["setting"]["instances"], row["setting"]["threads"]) for row in written["rows"]]
+    assert set(stages) == {"explore", "sweep", "again"}
+    assert len({g for g, stage in zip(groups, stages, strict=True) if stage == "sweep"}) == stages.count("sweep")
+    (model,) = written["models"]
+    assert model["tuner_runs"] == stages.count("explore") and model["sweep_runs"] == stages.count("sweep")
+    assert len(model["ratios"]) == 1 and model["ratios"][0] > 0
+    assert written["machine"]["cores"] and written["perf_analyzer"] and "of the sweep's best" in done.stdout
+
+
+def fixed():
+    """y = 2 * x for four rows, no more and no less."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4, 3]) for name in ("x", "y")]
+    weight = helper.make_tensor("factor", TensorProto.FLOAT, [], [2.0])
+    graph = helper.make_graph([helper.make_node("Mul", ["x", "factor"], ["y"])], "g", values[:1], values[1:], [weight])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)

@@ -126,7 +126,7 @@ class Candidates:
         """
         name = self.load(Setting(instances=1, threads=threads, batch=min(1, largest), delay_us=0))
         most = min(largest, max(1, self.config.max_batch_size))
-        sizes = sorted({size for size in (*_SIZES, most) if size <= most}) or [1]
+        sizes = sorted({size for size in (*_SIZES, most) if 0 < size <= most}) or [1]
         with Client(self.server.handle.http_url, timeout_s=TIMEOUT_S, token="") as client:
             return {size: self._timed(client, name, size if largest else 0) for size in sizes}
 
