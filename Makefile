@@ -4,6 +4,7 @@
 # PIP_ARGS="..."               passed on to pip. torch's ordinary build brings several GB of CUDA libraries; on a
 #                              machine without a GPU, name the index of PyTorch's CPU builds instead:
 #                              make demo PIP_ARGS="--extra-index-url ADDRESS"
+# BENCH_ARGS="..."             passed on to the benchmark: make bench-peers BENCH_ARGS="--models digits_cnn --resume"
 # PYTEST_ARGS="..."            passed on to pytest, which then runs one test at a time: make test PYTEST_ARGS="-k layers"
 
 SHELL := /bin/bash
@@ -14,10 +15,10 @@ export PYTHON PIP_ARGS PYTEST_ARGS VENV
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test serve bench lint format docs lock clean
+.PHONY: help setup demo test serve bench bench-peers lint format docs lock clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: ## Make .venv with the locked dependencies (done by the other targets too)
 	@scripts/setup.sh
@@ -36,6 +37,11 @@ bench: setup ## Measure a model with perf_analyzer: make bench NAME=digits_cnn; 
 	@ls model_repository/*/*/manifest.json >/dev/null 2>&1 || $(BIN)/modelport demo
 	@$(BIN)/modelport bench --install
 	@$(BIN)/modelport bench $(or $(NAME),digits_cnn)
+
+bench-peers: setup ## Embedded Triton against six other servers, ~35 min: make bench-peers BENCH_ARGS=--quick
+	@scripts/debian.sh wrk; command -v java >/dev/null || scripts/debian.sh default-jre-headless
+	@ls model_repository/*/*/manifest.json >/dev/null 2>&1 || $(BIN)/modelport demo
+	@$(BIN)/python benchmarks/against_peers.py $(BENCH_ARGS)
 
 lint: setup ## ruff and mypy only
 	@$(BIN)/ruff check .

@@ -12,3 +12,11 @@ fi
 echo "== resolving pyproject.toml"
 "$python" scripts/lock.py build/uv/bin/uv
 git --no-pager diff --stat -- requirements.lock
+echo "== resolving benchmarks/peers/requirements"
+for wanted in benchmarks/peers/requirements/*.in; do
+    found=$(build/uv/bin/uv pip compile --quiet --universal --no-python-downloads --python-version 3.10 --no-header \
+        --no-annotate --only-binary :all: "$wanted")
+    # torch's CUDA packages are left out, as in requirements.lock
+    grep -vP '^(nvidia-(?!ml-py)|triton==|cuda-)' <<<"$found" >"${wanted%.in}.txt"
+done
+git --no-pager diff --stat -- benchmarks/peers/requirements

@@ -9,24 +9,6 @@ import sys
 import pytest
 
 
-def test_embedded_vs_fastapi_in_its_short_form(root, require, tmp_path):
-    """Every server is measured at every number of clients, and the file says under which circumstances."""
-    require("wrk")
-    output = tmp_path / "results.json"
-    command = [sys.executable, "benchmarks/embedded_vs_fastapi.py", "--random", "--output", output]
-    command += ["--seconds", "1", "--repeats", "1", "--clients", "1", "4"]
-    done = subprocess.run(command, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-    written = json.loads(output.read_text())
-    measured = {(row["server"], row["clients"]) for row in written["rows"]}
-    assert len(measured) == len(written["rows"]) == 5 * 2
-    assert all(row["requests"] > 0 and row["p50_ms"] > 0 for row in written["rows"])
-    assert written["machine"]["cores"] and written["versions"]["nvidia-pytriton"] and written["commit"]
-    assert written["command"][:2] == ["python", "benchmarks/embedded_vs_fastapi.py"]
-    assert "FastAPI" in done.stdout and " x " in done.stdout
-
-
 def test_bounded_line_in_its_short_form(root, require, tmp_path):
     """Each way to bound the line is measured at each number of clients, and compared with the unbounded one."""
     require("wrk")

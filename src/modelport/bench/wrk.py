@@ -90,7 +90,8 @@ def measure(base_url: str, request: Request | Sequence[Request], *, clients: int
 def lua(requests: Sequence[Request]) -> str:
     """The script for `wrk`; every byte of a body as a decimal escape."""
     every = "".join(
-        f'all[{number}] = {{path = {json.dumps(one.path)}, headers = {{{_pairs(one)}}}, body = "{_escaped(one.body)}"}}\n'
+        f'all[{number}] = {{path = {json.dumps(one.path)}, headers = {{{_pairs(one)}}}, '
+        f'body = "{_escaped(one.body)}"}}\n'
         for number, one in enumerate(requests, start=1)
     )
     return "local all = {}\n" + every + (_SAME if len(requests) == 1 else _TURNS) + _DONE

@@ -1,0 +1,37 @@
+"""FastAPI with ONNX Runtime under uvicorn: what most people write first."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from modelport.server import ports
+from peers.job import Job, Serving, as_json, raw, serve
+
+TITLE = "FastAPI"
+PACKAGES = ("fastapi", "uvicorn", "uvloop", "httptools", "pydantic", "onnxruntime", "numpy")
+SETUPS = ("1 worker", "a worker per core")
+SETTINGS = {
+    "--loop uvloop, --http httptools": "the faster of uvicorn's choices, https://www.uvicorn.org/settings/#implementation",
+    "--no-access-log": "https://www.uvicorn.org/settings/#logging",
+    "--workers": "one process for each core, https://fastapi.tiangolo.com/deployment/server-workers/; "
+    "ONNX Runtime with one thread in each then, https://onnxruntime.ai/docs/performance/tune-performance/threading.html",
+    "pydantic model with a list": "https://fastapi.tiangolo.com/tutorial/body/",
+}
+
+
+@contextlib.contextmanager
+def start(job: Job, setup: str) -> Iterator[Serving]:
+    """Serve the job."""
+    port = ports.choose("127.0.0.1", {"HTTP": 0})["HTTP"]
+    workers, threads = (1, 0) if setup == SETUPS[0] else (job.cores, 1)
+    command = [str(job.python), "-m", "uvicorn", "--factory", "fastapi_app:create", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--workers", str(workers), "--no-access-log"]
+    command += ["--loop", "uvloop", "--http", "httptools"]
+    ways = {
+        f"{TITLE}, raw bytes, {setup}": raw(job, "/raw"),
+        f"{TITLE}, JSON, {setup}": as_json(job, "/json", lambda row: {"data": row.tolist()}, lambda a: a["result"]),
+    }
+    serving = Serving(url=f"http://127.0.0.1:{port}", ways=ways)
+    with serve(job, command, job.env(threads=threads), serving) as up:
+        yield up

@@ -1,0 +1,40 @@
+"""MLServer, Seldon's server, with adaptive batching."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+
+from modelport.server import ports
+from peers.job import Job, Serving, as_json, base64_of, serve
+
+TITLE = "MLServer"
+PACKAGES = ("mlserver", "onnxruntime", "numpy", "uvicorn", "uvloop", "httptools")
+SETUPS = ("",)
+SETTINGS: dict[str, str] = {}
+
+
+@contextlib.contextmanager
+def start(job: Job, setup: str) -> Iterator[Serving]:
+    """Serve the job."""
+    chosen = ports.choose("127.0.0.1", {"http_port": 0, "grpc_port": 0, "metrics_port": 0})
+    server = {"host": "127.0.0.1", **chosen, "debug": False, "parallel_workers": 0, "gzip_enabled": False}
+    model = {
+        "name": "peer",
+        "implementation": "mlserver_runtime.Runtime",
+        "max_batch_size": 32,
+        "max_batch_time": 0.001,
+    }
+    (job.folder / "settings.json").write_text(json.dumps(server), encoding="utf-8")
+    (job.folder / "model-settings.json").write_text(json.dumps(model), encoding="utf-8")
+
+    def body(row: object) -> dict:
+        tensor = {"name": job.input, "shape": [1, 1], "datatype": "BYTES", "parameters": {"content_type": "base64"}}
+        return {"inputs": [{**tensor, "data": [base64_of(row)]}]}
+
+    way = as_json(job, "/v2/models/peer/infer", body, lambda answer: answer["outputs"][0]["data"])
+    serving = Serving(url=f"http://127.0.0.1:{chosen['http_port']}", ways={f"{TITLE}, base64": way})
+    command = [str(job.python.with_name("mlserver")), "start", str(job.folder)]
+    with serve(job, command, job.env(threads=0), serving) as up:
+        yield up

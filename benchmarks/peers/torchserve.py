@@ -1,0 +1,75 @@
+"""TorchServe 0.12, its last release: Java in front, Python workers behind."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+
+from modelport._process import run
+from modelport.errors import EnvironmentUnfitError
+from modelport.server import ports
+from peers.job import SERVICES, Job, Serving, raw, serve
+
+TITLE = "TorchServe"
+PACKAGES = ("torchserve", "torch", "onnxruntime", "numpy")
+SETUPS = ("",)
+WORKERS = "cores"
+# https://pytorch.org/serve/configuration.html unless another page is named
+CONFIG = """\
+inference_address=http://127.0.0.1:{inference}
+management_address=http://127.0.0.1:{management}
+metrics_address=http://127.0.0.1:{metrics}
+grpc_inference_address=127.0.0.1
+grpc_management_address=127.0.0.1
+grpc_inference_port={grpc_inference}
+grpc_management_port={grpc_management}
+model_store={folder}
+load_models=peer.mar
+disable_token_authorization=true
+enable_envvars_config=false
+async_logging=true
+disable_system_metrics=true
+"""
+MODEL = """\
+minWorkers: {workers}
+maxWorkers: {workers}
+batchSize: {batch}
+maxBatchDelay: {delay_ms}
+responseTimeout: 120
+"""
+SETTINGS = {
+    "batchSize 32, maxBatchDelay 1": "https://pytorch.org/serve/batch_inference_with_ts.html",
+    "a worker per core, one thread each": "https://pytorch.org/serve/performance_guide.html",
+    "ONNX Runtime in the handler": "https://pytorch.org/serve/performance_guide.html",
+    "async_logging": "https://pytorch.org/serve/configuration.html",
+}
+
+
+@contextlib.contextmanager
+def start(job: Job, setup: str) -> Iterator[Serving]:
+    """Serve the job.
+
+    Raises:
+        EnvironmentUnfitError: There is no Java.
+    """
+    if shutil.which("java") is None:
+        raise EnvironmentUnfitError(
+            "TorchServe cannot start", why="there is no java on PATH", fix="apt-get install default-jre-headless"
+        )
+    names = ("inference", "management", "metrics", "grpc_inference", "grpc_management")
+    chosen = ports.choose("127.0.0.1", dict.fromkeys(names, 0))
+    settings = {"batch": 32, "delay_ms": 1, "workers": job.cores, "threads": 1}
+    (job.folder / "model.yaml").write_text(MODEL.format(**settings), encoding="utf-8")
+    (job.folder / "config.properties").write_text(CONFIG.format(folder=job.folder, **chosen), encoding="utf-8")
+    archiver = [str(job.python.with_name("torch-model-archiver")), "--model-name", "peer", "--version", "1"]
+    archiver += ["--handler", str(SERVICES / "torchserve_handler.py"), "--config-file", str(job.folder / "model.yaml")]
+    run([*archiver, "--export-path", str(job.folder)], env=job.env())
+    command = [str(job.python.with_name("torchserve")), "--foreground", "--ncs", "--ts-config"]
+    command += [str(job.folder / "config.properties"), "--disable-token-auth"]
+    serving = Serving(
+        url=f"http://127.0.0.1:{chosen['inference']}", ways={f"{TITLE}, raw bytes": raw(job, "/predictions/peer")}
+    )
+    env = {**job.env(threads=settings["threads"]), "TEMP": str(job.folder)}
+    with serve(job, command, env, serving) as up:
+        yield up
