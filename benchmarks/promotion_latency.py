@@ -1,14 +1,17 @@
 """What callers notice of a promotion: their latency during it against the time before, and what it costs in CPU.
 
     python benchmarks/promotion_latency.py              ResNet-18, images of 224x224 pixels, random weights
+    python benchmarks/promotion_latency.py --isolated   versions in processes of their own
+    python benchmarks/promotion_latency.py --quick      two short rounds
 
 Callers in a process of their own send one image each, over HTTP, at fixed times (`--rate` a second, whether the answers
 come or not); latency counts from the moment a request was due. In each round they do so for a while undisturbed
 (`steady`), then while the command `modelport promote` runs, from its start to its end (`promotion`): the version is
 loaded on trial, its evidence is replayed, it is loaded again and takes over. After that the rollback, which is not
-measured. The file keeps the latency of every request, and for each promotion the CPU seconds of the process that had
-the version on trial, of the one that serves it then, of the server itself, and of the command. The percentiles of the
-summary are over all rounds.
+measured. The file keeps the latency of every request, and for each promotion the CPU seconds of the server, of the
+command, and of the processes that had the version on trial and that serve it then; where versions run in the server's
+own process, these two are 0, and the server's seconds are those of all. The percentiles of the summary are over all
+rounds.
 """
 
 from __future__ import annotations
@@ -209,7 +212,7 @@ def summary(rows: list[Row]) -> list[str]:
     each = results.spread(after / before for before, after in zip(p99[::2], p99[1::2], strict=True))
     unstable = "  unstable" if each.unstable else ""
     lines.append(f"in the middle of the rounds {each.median:.2f} times ({each.low:.2f} to {each.high:.2f}){unstable}")
-    for name in ("cpu_trial_s", "cpu_new_s", "cpu_command_s"):
+    for name in ("cpu_server_s", "cpu_trial_s", "cpu_new_s", "cpu_command_s"):
         cost = results.spread(row[name] for row in rows if row["phase"] == PROMOTION)
         lines.append(f"{name:13}  {cost.median:6.2f} s ({cost.low:.2f} to {cost.high:.2f})")
     return lines
@@ -222,14 +225,19 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=8, help="requests a second")
     parser.add_argument("--seconds", type=float, default=15, help="length of the steady state in each round")
     parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--isolated", action="store_true", help="each version in processes of its own")
+    parser.add_argument("--quick", action="store_true", help="two rounds of 6 seconds")
     parser.add_argument("--output", type=Path, default=RESULTS / "promotion_latency.json")
     options = parser.parse_args()
-    facts = {name: getattr(options, name) for name in ("image", "width", "rate")}
+    if options.quick:
+        options.seconds, options.repeats = 6, 2
+    facts = {name: getattr(options, name) for name in ("image", "width", "rate", "isolated")}
     circumstances = {**results.conditions(PACKAGES), **facts}
     with tempfile.TemporaryDirectory(prefix="modelport-bench-") as scratch:
         repository = Path(scratch) / "repository"
         size = resnet.publish(repository, versions=2, image=options.image, width=options.width)
-        with modelport.serve(repository, http_port=0, grpc_port=0, metrics_port=0) as server:
+        free = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
+        with modelport.serve(repository, **free, isolated=options.isolated) as server:
             rows = measure(server, repository, options)
     results.write(options.output, circumstances={**circumstances, "model_bytes": size}, rows=rows)
     print("\n".join([*summary(rows), f"every request: {options.output}"]))

@@ -26,6 +26,7 @@ UNLOAD_S = 10.0
 GRACE_S = 3.0  # nobody but the trial asks it, so nothing is in flight
 LOOK_S = 0.02  # a stub takes ten times as long until it begins to load
 NICE = 19  # where all want more than there is, 1.5 % of what a process gets that answers callers
+NICE_INSIDE = 10  # in the server's own process 10 %: others wait for what a thread holds while it stands back
 
 
 def trial_name(model: str) -> str:
@@ -134,5 +135,5 @@ def _alone(config: configs.ModelConfig, version: int, *, hurry: bool) -> configs
     for group in own.instance_group:
         group.count = 1
     if not hurry and own.backend == "onnxruntime":
-        own.parameters["modelport_nice"].string_value = str(NICE)
+        own.parameters["modelport_nice"].string_value = str(NICE_INSIDE)
     return own

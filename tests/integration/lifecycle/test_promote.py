@@ -195,7 +195,7 @@ def test_threads_in_the_servers_process_stand_back_as_well(shelf, server, net, n
         pool.submit(look)
         try:
             modelport.promote(net, repository=shelf.root, unload_old=True)
-            assert seen == {usual, trial.NICE}
+            assert seen == {usual, trial.NICE_INSIDE}
             time.sleep(0.2)
             seen.clear()
             modelport.rollback(net, repository=shelf.root)
