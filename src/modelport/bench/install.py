@@ -9,6 +9,7 @@ memory only, also for such that is no GPU's. Every file that is fetched is one t
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,20 +97,11 @@ def install(
     wheel = choose(glibc(), platform.machine()) if wheel is None else wheel
     parent = data_folder() if data is None else data
     libraries = _libraries(wheel)
-    with contextlib.suppress(EnvironmentUnfitError):  # none, or a damaged one
-        if _receipt(wheel, libraries).items() <= perf_program.receipt(parent / NAME).items():
-            return perf_program.find(parent)
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".install-", dir=parent) as scratch:
-            report(f"fetching {wheel.package} {wheel.version}")
-            file = fetch(wheel, Path(scratch, "wheel"))
-            report("unpacking the program, and starting it")
-            new = unpack(file, wheel, libraries, Path(scratch, "new"))
-            perf_program.check(new / NAME, libraries=new / "lib")
-            if (parent / NAME).exists():
-                (parent / NAME).rename(Path(scratch, "old"))
-            new.rename(parent / NAME)
+        with _alone(parent):
+            if not _is_there(parent / NAME, _receipt(wheel, libraries)):
+                _bring(wheel, libraries, parent, report)
     except OSError as exc:
         raise EnvironmentUnfitError(
             f"perf_analyzer cannot be put into {parent}",
@@ -117,6 +109,39 @@ def install(
             fix="make the folder writable, or set XDG_DATA_HOME to one that is",
         ) from exc
     return perf_program.find(parent)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Only one process at a time brings something into a folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_there(folder: Path, receipt: dict[str, Any]) -> bool:
+    """Whether the same is installed there already, and runs."""
+    if perf_program.receipt(folder) != receipt:
+        return False
+    with contextlib.suppress(EnvironmentUnfitError):
+        perf_program.check(folder / NAME, libraries=folder / "lib")
+        return True
+    return False
+
+
+def _bring(wheel: Wheel, libraries: dict[str, Path], parent: Path, report: Callable[[str], None]) -> None:
+    with tempfile.TemporaryDirectory(prefix=".install-", dir=parent) as scratch:
+        report(f"fetching {wheel.package} {wheel.version}")
+        file = fetch(wheel, Path(scratch, "wheel"))
+        report("unpacking the program, and starting it")
+        new = unpack(file, wheel, libraries, Path(scratch, "new"))
+        perf_program.check(new / NAME, libraries=new / "lib")
+        if (parent / NAME).exists():
+            (parent / NAME).rename(Path(scratch, "old"))
+        new.rename(parent / NAME)
 
 
 def glibc() -> tuple[int, int] | None:

@@ -174,7 +174,7 @@ def measure(program: Program, job: Job, load: Load, *, folder: Path) -> Measured
             raise _failed(job, load, words, text, f"its output was not understood: {exc}") from exc
     finally:
         if job.shared_memory:  # on SIGINT it gives it back, when the window that it measures is over
-            child.stop(grace_s=_STOP_S + 2 * job.interval_s, first=signal.SIGINT)
+            child.stop(grace_s=3 * _STOP_S + 2 * job.interval_s, first=signal.SIGINT)
         else:
             child.stop(grace_s=_STOP_S)
 

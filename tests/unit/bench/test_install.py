@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -72,6 +73,13 @@ def test_a_program_is_fetched_unpacked_and_started(registry, tmp_path):
         assert (found.path, found.version) == (program, "tiny-tool 1.2.3")
         assert [p.name for p in (tmp_path / "data").iterdir()] == ["perf_analyzer"]
         assert told.count("fetching tiny-tool 1.2.3") == fetched
+
+
+def test_two_at_a_time_do_not_get_in_each_others_way(registry, tmp_path):
+    wheel = registry()
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: install.install(tmp_path / "data", wheel=wheel), range(2)))
+    assert both[0] == both[1] and both[0].path.is_file()
 
 
 @pytest.mark.parametrize("optional", [True, False])
