@@ -11,10 +11,10 @@ The kinds take turns in every round, each server started anew:
 - `import torch`: a Python that has imported torch and nothing else, for comparison; `import torch, spared`: as the
   processes of `torchscript` import it, with the seconds that takes.
 
-Memory is the sum of the proportional set sizes of `tritonserver` and its processes, after each model has answered one
-request, where what several processes share is counted once; and what their regions in /dev/shm hold. `beyond the
-first` is the mean growth from one copy to the most. The file keeps every run, with what of it is private to a process,
-from files, and in regions. Other processes that map the same libraries share them: keep the machine quiet.
+Memory is what belongs to `tritonserver` and its processes alone, after each model has answered one request: their
+private memory, and what their regions in /dev/shm hold. `beyond the first` is the mean growth from one copy to the
+most. What the processes have mapped from files is shared among all that map them, so one more model adds next to
+nothing to it; the file keeps it (as proportional set size) with every run.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def used(server: EmbeddedServer) -> dict[str, int]:
     regions = sum(path.stat().st_blocks * 512 for path in shared_memory.entries(server.handle.shm_prefix))
     return {
         "processes": len(family),
-        "bytes": found["Pss_Anon"] + found["Pss_File"] + regions,
+        "bytes": found["Pss_Anon"] + regions,
         "private_bytes": found["Pss_Anon"],
         "file_bytes": found["Pss_File"],
         "region_bytes": regions,
@@ -118,8 +118,8 @@ def imported(kind: str) -> dict[str, object]:
         seconds = float(process.stdout.readline())
         found = shares(process.pid)
         process.stdin.close()
-    sizes = {"private_bytes": found["Pss_Anon"], "file_bytes": found["Pss_File"], "region_bytes": 0}
-    return {"kind": kind, "copies": 1, "processes": 1, "bytes": sum(sizes.values()), **sizes, "seconds": seconds}
+    sizes = {"bytes": found["Pss_Anon"], "private_bytes": found["Pss_Anon"], "file_bytes": found["Pss_File"]}
+    return {"kind": kind, "copies": 1, "processes": 1, **sizes, "region_bytes": 0, "seconds": seconds}
 
 
 def beyond_the_first(rows: Sequence[Mapping[str, object]], kind: str) -> list[float]:

@@ -6,7 +6,11 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
+
+import modelport
 
 
 def test_bounded_line_in_its_short_form(root, require, tmp_path):
@@ -123,3 +127,49 @@ def test_promotion_latency_in_its_short_form(root, tmp_path):
     assert promotion["cpu_trial_s"] > 0 and promotion["cpu_new_s"] > 0 and promotion["cpu_command_s"] > 0
     assert written["machine"]["cores"] and written["commit"] and written["rate"] == 50
     assert "times that of the steady state" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A repository with one small model in each format."""
+    repository = tmp_path_factory.mktemp("small") / "model_repository"
+    x = np.linspace(-1, 1, 8, dtype=np.float32).reshape(8, 1)
+    for name, form in (("line", "onnx"), ("traced", "torchscript")):
+        modelport.export(
+            torch.nn.Linear(1, 1), name=name, repository=repository, example_inputs={"input": x}, format=form
+        )
+    return repository
+
+
+def test_startup_in_its_short_form(root, small, tmp_path):
+    """Each way to start is measured until the first right answer, from one model and from all."""
+    output = tmp_path / "results.json"
+    command = [sys.executable, "benchmarks/startup.py", "--quick", "--repository", small, "--small", "line"]
+    command += ["--output", output]
+    done = subprocess.run(command, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    written = json.loads(output.read_text())
+    ways = [(row["way"], row["models"]) for row in written["rows"]]
+    assert ways == [("bare", 0), ("library", 1), ("command", 1), ("library", 2), ("command", 2)]
+    assert all(0 < row["first_s"] <= row["answered_s"] and row["cpu_s"] > 0 for row in written["rows"])
+    assert all(row["ready_s"] >= row["answered_s"] for row in written["rows"] if row["way"] == "command")
+    assert "goal 3 s: " in done.stdout and "goal 10 s: " in done.stdout and written["commit"]
+
+
+def test_memory_in_its_short_form(root, tmp_path):
+    """A further model in the server's process costs less than half of one in a process of its own."""
+    output = tmp_path / "results.json"
+    command = [sys.executable, "benchmarks/memory.py", "--quick", "--kinds", "compiled", "isolated", "--output", output]
+    done = subprocess.run(command, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    rows = json.loads(output.read_text())["rows"]
+    own = {(row["kind"], row["copies"]): row["bytes"] for row in rows}
+    assert own.keys() == {
+        *((kind, count) for kind in ("compiled", "isolated") for count in (1, 2)),
+        *((kind, 1) for kind in ("import torch", "import torch, spared")),
+    }
+    assert own["import torch, spared", 1] < own["import torch", 1]
+    assert own["compiled", 2] - own["compiled", 1] < (own["isolated", 2] - own["isolated", 1]) / 2
+    assert "beyond the first" in done.stdout
