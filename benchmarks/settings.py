@@ -65,12 +65,14 @@ SETTINGS = {
     "an instance per core": Setting(instances=CORES, threads=1),
     "2 instances per core": Setting(instances=2 * CORES, threads=1),
     "delay of 50 us": Setting(delay_us=50),
-    "delay of 500 us": Setting(delay_us=500),
+    "delay of 200 us": Setting(delay_us=200),
+    "delay of 1000 us": Setting(delay_us=1000),
     "2 HTTP threads": Setting(options=("--http-thread-count=2",)),
     "16 HTTP threads": Setting(options=("--http-thread-count=16",)),
     "no pinned memory": Setting(options=("--pinned-memory-pool-byte-size=0",)),
     "metrics of the CPU off": Setting(options=("--allow-cpu-metrics=false",)),
     "2 arenas of malloc": Setting(variables={"MALLOC_ARENA_MAX": "2"}),
+    "libevent's change list": Setting(variables={"EVENT_EPOLL_USE_CHANGELIST": "1"}),
 }
 
 
