@@ -245,6 +245,8 @@ def main() -> None:
     name = re.sub(r"[^a-z0-9]+", "-", about["name"].lower()).strip("-")
     output = options.output or RESULTS / f"gpu-{name}.json"
     circumstances = {**results.conditions(PACKAGES), "device": about}
+    if commit := os.environ.get("MODELPORT_COMMIT"):  # of the kit, which is no checkout
+        circumstances["commit"] = commit.strip()
     rows: list[Row] = []
     for network in options.networks:
         for precision in options.precisions:
