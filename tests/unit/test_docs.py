@@ -86,14 +86,14 @@ def test_files_that_pages_name_exist(root):
 
 
 def test_make_targets_that_pages_name_exist(root):
-    targets = set(re.findall(r"^([a-z]+):", (root / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), re.MULTILINE))
     for page in pages(root):
-        named = set(re.findall(r"(?:`|^)make ([a-z]+)", page.read_text(), re.MULTILINE))
+        named = set(re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(), re.MULTILINE))
         assert named <= targets, f"{page.relative_to(root)}: {named - targets}"
 
 
 def test_every_make_target_says_what_it_does(root):
     makefile = (root / "Makefile").read_text()
     (phony,) = re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
-    described = set(re.findall(r"^([a-z]+):.*## \w", makefile, re.MULTILINE))
+    described = set(re.findall(r"^([a-z-]+):.*## \w", makefile, re.MULTILINE))
     assert set(phony.split()) == described
