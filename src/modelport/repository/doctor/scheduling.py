@@ -44,7 +44,8 @@ INSTANCES_THREADS = Rule(
     title="The instances of a CPU model use more threads than there are cores here",
     why="in the container each instance of onnxruntime or pytorch takes a thread for every core unless told otherwise, "
     "and the threads take the cores from each other (the embedded server divides the cores by itself)",
-    fix="set intra_op_thread_count (pytorch: INTRA_OP_THREAD_COUNT) so that instances x threads is at most the cores",
+    fix="set intra_op_thread_count (pytorch: INTRA_OP_THREAD_COUNT) so that instances x threads is at most the cores; "
+    "'modelport plan --write' does so for all models",
 )
 BATCH_PREFERRED = Rule(
     id="batch-preferred",
