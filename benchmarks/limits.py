@@ -31,9 +31,11 @@ from typing import Any
 
 import numpy as np
 from networks import samples
+from peers import fastapi
+from peers.job import Job, Serving
 
-from modelport.bench import in_process, peer, results, usage, variant, wrk
-from modelport.bench.requests import Request, triton_request
+from modelport.bench import in_process, results, usage, variant, wrk
+from modelport.bench.requests import triton_request
 from modelport.repository import config as configs
 from modelport.repository.layout import config_path, model_names, version_folder
 from modelport.server import EmbeddedServer, counters
@@ -44,8 +46,8 @@ RESULTS = Path(__file__).with_name("results")
 DIGITS, LINE, RESNET, SCRIPT = "digits_cnn", "linear_regression", "resnet18", "line_in_torchscript"
 ALONE = "_alone"  # ending of the copies without the dynamic batcher
 WAYS = ("compiled", "isolated")
-# ONNX Runtime's threads in FastAPI; 0 is its default, all cores.
-SERVICES = {"FastAPI": 0, "FastAPI, 1 thread": 1}
+# One worker of FastAPI, with all cores for ONNX Runtime and with one.
+SERVICES = ("1 worker", "1 worker of 1 thread")
 Row = dict[str, Any]
 
 
@@ -56,13 +58,13 @@ class Stand:
     Attributes:
         repository: The models as exported, and their copies.
         servers: `compiled` and `isolated`.
-        services: FastAPI's URL by its name.
+        services: FastAPI in its setups, by name.
         seconds: Length of each run under load.
     """
 
     repository: Path
     servers: dict[str, EmbeddedServer]
-    services: dict[str, str]
+    services: dict[str, Serving]
     seconds: int
 
     def input(self, model: str) -> dict[str, np.ndarray]:
@@ -99,9 +101,9 @@ def digits(stand: Stand) -> Iterator[Row]:
     for clients in (1, 8, 32):
         yield (row := stand.served(DIGITS, clients))
         if clients == 1:
-            for name, url in stand.services.items():
-                request = Request(path="/infer", body=stand.input(DIGITS)["image"].tobytes())
-                load = wrk.measure(url, request, clients=1, seconds=stand.seconds)
+            for name, service in stand.services.items():
+                request = service.ways[f"FastAPI, raw bytes, {name.partition(', ')[2]}"].requests[0]
+                load = wrk.measure(service.url, request, clients=1, seconds=stand.seconds)
                 yield {"what": name, "model": DIGITS, **asdict(load)}
         sessions = min(CORES, stand.instances(DIGITS))
         alike = stand.inside(DIGITS, round(row["mean_batch"]), threads=CORES // sessions, sessions=sessions)
@@ -179,7 +181,7 @@ def digits_figures(seen: Seen) -> Iterator[Figure]:
                      values=[a - b for a, b in zip(cost, own, strict=True)],
                      goal=60 if count == 32 else None, at_least=False)  # fmt: skip
     ours = seen.of("p50_ms", what="served", part="digits", clients=1)
-    best = [min(pair) for pair in zip(*(seen.of("p50_ms", what=name) for name in SERVICES), strict=True)]
+    best = [min(pair) for pair in zip(*(seen.of("p50_ms", what=f"FastAPI, {name}") for name in SERVICES), strict=True)]
     yield Figure(text="  1 client: median latency, ms", values=ours)
     yield Figure(text="  1 client: against the faster FastAPI with raw bytes", values=over(ours, best),
                  goal=0.85, at_least=False)  # fmt: skip
@@ -225,6 +227,16 @@ def prepare(source: Path, target: Path, parts: list[str]) -> list[str]:
     return model_names(target)
 
 
+def job_of(repository: Path, folder: Path) -> Job:
+    """What FastAPI is asked to serve, by the packages that are installed here."""
+    folder.mkdir()
+    return Job(
+        repository=repository, name=DIGITS, model=version_folder(repository, DIGITS) / "model.onnx", input="image",
+        output="probabilities", rows=(np.random.default_rng(1).random((28, 28, 1), dtype=np.float32),), answers=(),
+        python=Path(sys.executable), folder=folder, cores=CORES,
+    )  # fmt: skip
+
+
 @contextlib.contextmanager
 def standing(source: Path | None, scratch: Path, parts: list[str], seconds: int) -> Iterator[Stand]:
     """Start everything that is measured."""
@@ -242,10 +254,9 @@ def standing(source: Path | None, scratch: Path, parts: list[str], seconds: int)
             servers[way] = stack.enter_context(server)
         if "onnxruntime" not in servers["compiled"].handle.inside:
             sys.exit("the backend was not compiled when modelport was installed: this measures the compiled one")
-        for name, threads in SERVICES.items() if "digits" in parts else ():
-            file = version_folder(repository, DIGITS) / "model.onnx"
-            log = scratch / f"{threads}.log"
-            services[name] = stack.enter_context(peer.fastapi(file, workers=1, threads=threads, log=log))
+        for setup in SERVICES if "digits" in parts else ():
+            job = job_of(repository, scratch / setup.replace(" ", "-"))
+            services[f"FastAPI, {setup}"] = stack.enter_context(fastapi.start(job, setup))
         yield Stand(repository=repository, servers=servers, services=services, seconds=seconds)
 
 
@@ -253,7 +264,7 @@ def show(row: Row) -> None:
     way = {"served": row.get("way")}.get(row["what"], row["what"])
     rate, load = row.get("requests_per_s", row.get("rows_per_s")), f"{row.get('clients', row.get('batch'))}"
     kind = "clients" if "clients" in row else "rows"
-    print(f"  round {row['round'] + 1}  {row['model']:24} {way:20} {load:>3} {kind:8} {rate:10,.0f} /s", flush=True)
+    print(f"  round {row['round'] + 1}  {row['model']:24} {way:31} {load:>3} {kind:8} {rate:10,.0f} /s", flush=True)
 
 
 def main() -> None:
