@@ -95,8 +95,11 @@ def write_beside(model: str, name: str, change: Change, *, reason: str, reposito
     """Write `configs/<name>.pbtxt` in a model's folder, which Triton takes when it is started with
     `--model-config-name <name>`. The `config.pbtxt` stays as it is.
 
+    Triton loads a model anew, once, when something beside its versions has changed: a running server does so now, and
+    not when a rollback should take milliseconds.
+
     Raises:
-        ModelNotFoundError, ManifestError, RepositoryError: As `configure`.
+        ModelNotFoundError, ManifestError, RepositoryError, ServerError: As `configure`.
     """
     version_numbers(repository, model)
     path = repository / model / "configs" / f"{name}.pbtxt"
@@ -105,6 +108,10 @@ def write_beside(model: str, name: str, change: Change, *, reason: str, reposito
         disk.make_folder(path.parent)
         text = f"# modelport tune: {' '.join(reason.split())}\n{configs.text(config)}"
         disk.replace_text(path, text, through=state_folder(repository) / STAGING)
+    handle = connection.find(repository)
+    if handle is not None and handle.ready_versions(model):
+        with journal.changing(repository, model):
+            handle.load(model, timeout_s=LOAD_TIMEOUT_S)
     return Configured(path=path)
 
 

@@ -26,7 +26,7 @@ from modelport.lifecycle import configure
 from modelport.repository import config as configs
 from modelport.repository import switch
 
-SHORT = ("--interval", "0.1", "--repeats", "1", "--concurrency", "2", "--max-measurements", "3")
+SHORT = ("--interval", "0.2", "--repeats", "1", "--concurrency", "2", "--max-measurements", "3")
 
 
 @pytest.fixture
@@ -102,6 +102,7 @@ def test_a_running_server_takes_a_setting_up_without_a_failed_request(copy):
             assert record.tuned == f"tried: {setting}"
         with urllib.request.urlopen(f"{server.http_url}/v2/models/scale/config") as answer:
             assert json.load(answer)["max_batch_size"] == 16
+        configure.write_beside("scale", "other", lambda config: config, reason="no other", repository=copy)
     assert callers.answers > 0 and callers.wrong == []
 
 
@@ -123,7 +124,7 @@ def test_a_setting_that_does_not_load_is_taken_back(copy):
 
 
 def test_a_configuration_for_another_machine_lies_beside_the_one_that_serves(copy):
-    """Also one for a server that runs: it loads nothing anew."""
+    """Which stays as it is; the reason is one line of comment."""
     before = (copy / "scale" / "config.pbtxt").read_bytes()
     setting = Setting(instances=4, threads=1, batch=8, delay_us=0)
     done = configure.write_beside(
@@ -142,7 +143,7 @@ def test_the_benchmark_against_a_sweep_in_a_small_space(root, data, tmp_path):
     onnx.save(fixed(), tmp_path / "fixed.onnx")
     export(tmp_path / "fixed.onnx", name="fixed", repository=tmp_path / "r", example_inputs={"x": x}, max_batch_size=0)
     command = [sys.executable, "benchmarks/tuning.py", "--quick", "--repository", tmp_path / "r", "--models", "fixed"]
-    command += ["--interval", "0.05", "--rounds", "1", "--concurrency", "2", "--output", tmp_path / "t.json"]
+    command += ["--rounds", "1", "--concurrency", "2", "--output", tmp_path / "t.json"]
     env = {**os.environ, "XDG_DATA_HOME": str(data)}
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
