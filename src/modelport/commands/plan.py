@@ -20,6 +20,7 @@ from modelport.server.cores import Part
 from modelport.server.handle import ServerHandle
 
 EQUAL, GIVEN, MEASURED = "equal", "given", "measured"
+FEWEST = 100  # requests whose computing time says which models are busy
 _PYTHON = "python"
 
 
@@ -176,13 +177,16 @@ def _weights(
         return GIVEN, "as given; 1 for models that were not named", {name: given.get(name, 1.0) for name in models}
     if handle is None:
         return EQUAL, "equal, for no server runs whose statistics would tell", dict.fromkeys(models, 1.0)
-    spent = dict.fromkeys(models, 0.0)
+    spent, requests = dict.fromkeys(models, 0.0), 0
     for line in handle.statistics():
         if line.get("name") in spent:
-            spent[line["name"]] += float(line.get("inference_stats", {}).get("compute_infer", {}).get("ns", 0))
-    if not any(spent.values()):
-        return EQUAL, "equal, for the running server has computed nothing yet", dict.fromkeys(models, 1.0)
-    return MEASURED, f"each model's part of the computing time at {handle.http_url} since it was loaded", spent
+            stats = line.get("inference_stats", {})
+            spent[line["name"]] += float(stats.get("compute_infer", {}).get("ns", 0))
+            requests += int(stats.get("success", {}).get("count", 0))
+    if requests < FEWEST or not any(spent.values()):
+        why = f"equal, for the running server has answered only {requests} requests since it loaded its models"
+        return EQUAL, why, dict.fromkeys(models, 1.0)
+    return MEASURED, f"parts of the computing time of {requests} requests at {handle.http_url}", spent
 
 
 def _row(model: str, config: configs.ModelConfig, part: Part, total: int) -> Row:

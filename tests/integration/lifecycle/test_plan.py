@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 
-from modelport.commands.plan import MEASURED, plan
+from modelport.commands.plan import FEWEST, MEASURED, plan
 from modelport.repository import switch
 from modelport.server import cores
 
@@ -13,7 +13,9 @@ from modelport.server import cores
 def test_a_running_server_takes_a_plan_up_and_its_computing_time_gives_the_weights(shelf, server, net, callers, ask):
     shelf.publish("idle")
     server.load("idle")
+    assert "answered only" in plan(shelf.root).explained
     with callers(server, net) as load:
+        load.wait(2 * FEWEST)
         found = plan(shelf.root, write=True)
         load.wait(20)
     server.unload("idle")
