@@ -20,7 +20,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,9 @@ from modelport._cores import usable
 from modelport.bench import results, wrk
 from modelport.errors import ModelportError, UsageError
 
-MODELS = ("linear_regression", "digits_cnn", "resnet18", "sentiment_lstm", "image_classifier")
+MODELS = ("digits_cnn", "linear_regression", "sentiment_lstm", "resnet18", "image_classifier")
+LONGER = {"image_classifier": 2}  # a run must hold many answers of each client
+HEAVY = ("resnet18", "image_classifier")  # milliseconds of computing; a peer's best setup is chosen for these apart
 CLIENTS = {"sentiment_lstm": (1, 8, 16, 32)}
 LIMIT = "limit"  # no server, but the model in a process of its own
 RESULTS = Path(__file__).with_name("results") / "peers.json"
@@ -94,27 +96,59 @@ def pythons(options: argparse.Namespace) -> dict[str, Path]:
     return {peer: own if options.here or peer == OURS else environments.make(peer, say) for peer in chosen}
 
 
-def session(peer: str, job: Job, options: argparse.Namespace) -> Iterator[Row]:
+def session(peer: str, setup: str, job: Job, counts: Sequence[int], seconds: int) -> Iterator[Row]:
     """All runs of one peer with one model: a row for each. A peer that fails gives a row that says so."""
-    clients = options.clients or CLIENTS.get(job.name, (1, 8, 32))
-    for setup in PEERS[peer].SETUPS:
-        try:
-            with PEERS[peer].start(job, setup) as serving:
-                check(job, serving)
-                for name, way in serving.ways.items():
-                    wrk.measure(serving.url, way.requests, clients=max(clients), seconds=1)
-                    for count in clients:
-                        before_s = serving.used_s()
-                        load = wrk.measure(serving.url, way.requests, clients=count, seconds=options.seconds)
-                        cpu_us = 1e6 * (serving.used_s() - before_s) / load.requests
-                        yield {"server": name, **dataclasses.asdict(load), "cpu_us": cpu_us}
-        except ModelportError as error:
-            yield {"server": ", ".join(filter(None, [PEERS[peer].TITLE, setup])), "failed": str(error)}
+    shutil.rmtree(job.folder, ignore_errors=True)
+    job.folder.mkdir()
+    try:
+        with PEERS[peer].start(job, setup) as serving:
+            check(job, serving)
+            for name, way in serving.ways.items():
+                wrk.measure(serving.url, way.requests, clients=max(counts), seconds=1)
+                for count in counts:
+                    before_s = serving.used_s()
+                    load = wrk.measure(serving.url, way.requests, clients=count, seconds=seconds)
+                    cpu_us = 1e6 * (serving.used_s() - before_s) / load.requests
+                    yield {"setup": setup, "server": name, **dataclasses.asdict(load), "cpu_us": cpu_us}
+    except ModelportError as error:
+        yield {"setup": setup, "server": ", ".join(filter(None, [PEERS[peer].TITLE, setup])), "failed": str(error)}
 
 
-def job_of(peer: str, model: str, asked: Workload, options: argparse.Namespace, python: Path, folder: Path) -> Job:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+def setups(peer: str, job: Job, counts: Sequence[int], seconds: int, rows: list[Row]) -> Iterator[Row]:
+    """How a peer is set up, `chosen` in a row of each: all ways, or the one that answers most for models of this kind.
+
+    What was tried for that is in rows of its own, marked `tried`; that happens once, with the first such model.
+    """
+    module, heavy = PEERS[peer], job.name in HEAVY
+    if not module.CHOOSE:
+        yield from ({"chosen": setup} for setup in module.SETUPS)
+        return
+    known = [row for row in rows if row["peer"] == peer and "chosen" in row and row["heavy"] == heavy]
+    if known:
+        yield known[0]
+        return
+    rates = {}
+    for setup in module.SETUPS:
+        for row in session(peer, setup, job, [max(counts)], seconds):
+            yield {"tried": True, **row}
+            rates[setup] = row.get("requests_per_s", 0.0)
+    yield {"chosen": max(rates, key=lambda setup: rates[setup]), "heavy": heavy}
+
+
+def visit(peer: str, job: Job, options: argparse.Namespace, rows: list[Row]) -> Iterator[Row]:
+    """One peer's turn in a round."""
+    counts = options.clients or CLIENTS.get(job.name, (1, 8, 32))
+    seconds = options.seconds * LONGER.get(job.name, 1)
+    for row in setups(peer, job, counts, seconds, rows):
+        if "chosen" not in row:
+            yield row
+            continue
+        if "heavy" in row and row not in rows:
+            yield row
+        yield from session(peer, row["chosen"], job, counts, seconds)
+
+
+def job_of(model: str, asked: Workload, options: argparse.Namespace, python: Path, folder: Path) -> Job:
     return Job(
         **{field.name: getattr(asked, field.name) for field in dataclasses.fields(asked)},
         repository=options.repository, name=model, python=python, folder=folder, cores=usable(),
@@ -129,6 +163,8 @@ def show(row: Row) -> None:
         say(
             f"{begin} {row['library']}, {row['threads']} threads, batch {row['batch']:2}  {row['rows_per_s']:10,.0f} /s"
         )
+    elif "chosen" in row:
+        say(f"{begin} {row['peer']} goes on with {row['chosen']}")
     else:
         say(f"{begin} {row['server']:38} {row['clients']:3} clients  {row['requests_per_s']:8,.0f} /s  "
             f"p50 {row['p50_ms']:8.2f} ms  {row['cpu_us']:7,.0f} us of processor")  # fmt: skip
@@ -177,9 +213,8 @@ def measure(options: argparse.Namespace, scratch: Path) -> list[Row]:
         if peer == LIMIT:
             found = limit.measure(asked[model].model, asked[model].rows, seconds=options.seconds / 4, cores=usable())
         else:
-            found = session(
-                peer, job_of(peer, model, asked[model], options, interpreters[peer], scratch / "peer"), options
-            )
+            job = job_of(model, asked[model], options, interpreters[peer], scratch / "peer")
+            found = visit(peer, job, options, rows)
         for one in found:
             rows.append({"round": number, "model": model, "peer": peer, **one})
             show(rows[-1])

@@ -16,13 +16,15 @@ class Peer(Protocol):
     Attributes:
         TITLE: Its name for people; what it is called in results begins with it.
         PACKAGES: The packages whose versions matter.
-        SETUPS: Ways to start it, which are measured one after the other.
+        SETUPS: Ways to start it.
+        CHOOSE: Whether only the one that answers most is measured; else all are.
         SETTINGS: What is set -> the page that recommends it.
     """
 
     TITLE: str
     PACKAGES: tuple[str, ...]
     SETUPS: tuple[str, ...]
+    CHOOSE: bool
     SETTINGS: Mapping[str, str]
 
     def start(self, job: Job, setup: str) -> AbstractContextManager[Serving]:

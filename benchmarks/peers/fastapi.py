@@ -11,12 +11,15 @@ from peers.job import Job, Serving, as_json, raw, serve
 TITLE = "FastAPI"
 PACKAGES = ("fastapi", "uvicorn", "uvloop", "httptools", "pydantic", "onnxruntime", "numpy")
 SETUPS = ("1 worker", "a worker per core")
+CHOOSE = False
 SETTINGS = {
-    "--loop uvloop, --http httptools": "the faster of uvicorn's choices, https://www.uvicorn.org/settings/#implementation",
-    "--no-access-log": "https://www.uvicorn.org/settings/#logging",
-    "--workers": "one process for each core, https://fastapi.tiangolo.com/deployment/server-workers/; "
-    "ONNX Runtime with one thread in each then, https://onnxruntime.ai/docs/performance/tune-performance/threading.html",
-    "pydantic model with a list": "https://fastapi.tiangolo.com/tutorial/body/",
+    "uvicorn with uvloop and httptools": "its faster choices: https://www.uvicorn.org/settings/#implementation",
+    "no access log": "https://www.uvicorn.org/settings/#logging",
+    "1 worker, ONNX Runtime's own threads; or a worker per core": "https://fastapi.tiangolo.com/deployment/server-workers/",
+    "1 thread in each of several workers": "https://onnxruntime.ai/docs/performance/tune-performance/threading.html",
+    "JSON as a pydantic model with a list": "https://fastapi.tiangolo.com/tutorial/body/",
+    "raw bytes with `Request.body()`": "https://fastapi.tiangolo.com/advanced/using-request-directly/",
+    "no batching": "it has none",
 }
 
 
@@ -24,7 +27,7 @@ SETTINGS = {
 def start(job: Job, setup: str) -> Iterator[Serving]:
     """Serve the job."""
     port = ports.choose("127.0.0.1", {"HTTP": 0})["HTTP"]
-    workers, threads = (1, 0) if setup == SETUPS[0] else (job.cores, 1)
+    workers, threads = job.layout(setup)
     command = [str(job.python), "-m", "uvicorn", "--factory", "fastapi_app:create", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", str(workers), "--no-access-log"]
     command += ["--loop", "uvloop", "--http", "httptools"]

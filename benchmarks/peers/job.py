@@ -28,6 +28,8 @@ SERVICES = Path(__file__).with_name("services")
 MARK = "MODELPORT_PEER"
 CLOSE = 1e-5
 Array = np.ndarray[Any, Any]
+# Workers, and ONNX Runtime's threads in each; 0 stands for as many as there are cores.
+LAYOUTS = {"1 worker": (1, 0), "1 worker of 1 thread": (1, 1), "a worker per core": (0, 1)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,11 @@ class Job:
     python: Path
     folder: Path
     cores: int
+
+    def layout(self, setup: str) -> tuple[int, int]:
+        """Workers, and threads in each."""
+        workers, threads = LAYOUTS[setup]
+        return workers or self.cores, threads or self.cores
 
     def env(self, **settings: object) -> dict[str, str]:
         """The environment for a program of `services/`; the settings become PEER_ variables."""

@@ -16,6 +16,7 @@ from peers.job import Job, Serving, Way, as_json
 TITLE = "modelport"
 PACKAGES = ("modelport", "nvidia-pytriton", "onnxruntime", "numpy")
 SETUPS = ("",)
+CHOOSE = False
 SETTINGS: dict[str, str] = {"none": "the model's config.pbtxt as `modelport export` writes it"}
 
 

@@ -6,22 +6,33 @@ import contextlib
 from collections.abc import Iterator
 
 from modelport.server import ports
-from peers.job import SERVICES, Job, Serving, raw, serve
+from peers.job import LAYOUTS, SERVICES, Job, Serving, raw, serve
 
 TITLE = "Ray Serve"
 PACKAGES = ("ray", "onnxruntime", "numpy", "uvicorn", "uvloop", "httptools")
-SETUPS = ("",)
-SETTINGS: dict[str, str] = {}
+SETUPS = tuple(LAYOUTS)
+CHOOSE = True
+BATCHING = "https://docs.ray.io/en/latest/serve/advanced-guides/dyn-req-batch.html"
+HAPROXY = "https://docs.ray.io/en/latest/serve/advanced-guides/haproxy-guide.html"
+TUNING = "https://docs.ray.io/en/latest/serve/advanced-guides/performance.html"
+SETTINGS = {
+    "`serve.batch` with `max_batch_size` 32, `batch_wait_timeout_s` 1 ms": BATCHING,
+    "`max_ongoing_requests` above the batch size": BATCHING,
+    "`num_replicas`: the best of 1, 1 with one thread, and one per core": TUNING,
+    "`RAY_SERVE_THROUGHPUT_OPTIMIZED=1`": "https://docs.ray.io/en/master/kuberay/user-guides/serve-high-throughput.html",
+    "no HAProxy in front, with which it listens on every address": HAPROXY,
+    "raw bytes with `Request.body()`, no access log": "https://docs.ray.io/en/latest/serve/http-guide.html",
+}
 
 
 @contextlib.contextmanager
 def start(job: Job, setup: str) -> Iterator[Serving]:
     """Serve the job."""
     port = ports.choose("127.0.0.1", {"HTTP": 0})["HTTP"]
-    env = job.env(
-        threads=1, workers=1, batch=32, delay_s=0.001, port=port, cores=job.cores, cpus=1, folder=job.folder / "ray"
-    )
+    workers, threads = job.layout(setup)
+    env = job.env(threads=threads, workers=workers, batch=32, delay_s=0.001, port=port, cores=job.cores)
+    env |= {"PEER_CPUS": str(job.cores / workers / 2), "PEER_FOLDER": str(job.folder / "ray")}
     env |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
-    serving = Serving(url=f"http://127.0.0.1:{port}", ways={f"{TITLE}, raw bytes": raw(job, "/")})
+    serving = Serving(url=f"http://127.0.0.1:{port}", ways={f"{TITLE}, raw bytes, {setup}": raw(job, "/")})
     with serve(job, [str(job.python), str(SERVICES / "ray_app.py")], env, serving) as up:
         yield up

@@ -48,7 +48,7 @@ def section(results: Path = RESULTS) -> str:
 
 def model_part(model: str, rows: Sequence[Row]) -> str:
     """The tables of one model."""
-    runs = [row for row in rows if "clients" in row]
+    runs = [row for row in rows if "clients" in row and "tried" not in row]
     counts = sorted({row["clients"] for row in runs})
     head = ["server", *(f"{count} client{'s' * (count > 1)}: /s, p50" for count in counts), "processor per request"]
     table = [head]
@@ -110,7 +110,7 @@ def chart(rows: Sequence[Row]) -> str:
 
     bars = {}
     for model in _unique(rows, "model"):
-        runs = [row for row in rows if row["model"] == model and "clients" in row]
+        runs = [row for row in rows if row["model"] == model and "clients" in row and "tried" not in row]
         count = max(row["clients"] for row in runs)
         found = {server: _spread(runs, server, count) for server in ranked(runs, count)}
         bars[f"{model}, {count} clients, requests per second"] = {name: one for name, one in found.items() if one}

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from modelport._process import run
 from modelport.errors import EnvironmentUnfitError
 from modelport.server import ports
-from peers.job import SERVICES, Job, Serving, raw, serve
+from peers.job import LAYOUTS, SERVICES, Job, Serving, raw, serve
 
 TITLE = "TorchServe"
 PACKAGES = ("torchserve", "torch", "onnxruntime", "numpy")
-SETUPS = ("",)
-WORKERS = "cores"
+SETUPS = tuple(LAYOUTS)
+CHOOSE = True
 # https://pytorch.org/serve/configuration.html unless another page is named
 CONFIG = """\
 inference_address=http://127.0.0.1:{inference}
@@ -39,10 +39,12 @@ maxBatchDelay: {delay_ms}
 responseTimeout: 120
 """
 SETTINGS = {
-    "batchSize 32, maxBatchDelay 1": "https://pytorch.org/serve/batch_inference_with_ts.html",
-    "a worker per core, one thread each": "https://pytorch.org/serve/performance_guide.html",
-    "ONNX Runtime in the handler": "https://pytorch.org/serve/performance_guide.html",
-    "async_logging": "https://pytorch.org/serve/configuration.html",
+    "`batchSize` 32, `maxBatchDelay` 1 ms": "https://pytorch.org/serve/batch_inference_with_ts.html",
+    "`minWorkers`, `maxWorkers`: the best of 1, 1 with one thread, and one per core": "https://pytorch.org/serve/performance_guide.html",
+    "ONNX Runtime instead of torch": "https://pytorch.org/serve/performance_guide.html",
+    "a handler of our own, raw bytes": "https://pytorch.org/serve/custom_service.html",
+    "`async_logging`, no system metrics": "https://pytorch.org/serve/configuration.html",
+    "no token": "https://pytorch.org/serve/token_authorization_api.html",
 }
 
 
@@ -59,7 +61,8 @@ def start(job: Job, setup: str) -> Iterator[Serving]:
         )
     names = ("inference", "management", "metrics", "grpc_inference", "grpc_management")
     chosen = ports.choose("127.0.0.1", dict.fromkeys(names, 0))
-    settings = {"batch": 32, "delay_ms": 1, "workers": job.cores, "threads": 1}
+    workers, threads = job.layout(setup)
+    settings = {"batch": 32, "delay_ms": 1, "workers": workers}
     (job.folder / "model.yaml").write_text(MODEL.format(**settings), encoding="utf-8")
     (job.folder / "config.properties").write_text(CONFIG.format(folder=job.folder, **chosen), encoding="utf-8")
     archiver = [str(job.python.with_name("torch-model-archiver")), "--model-name", "peer", "--version", "1"]
@@ -68,8 +71,9 @@ def start(job: Job, setup: str) -> Iterator[Serving]:
     command = [str(job.python.with_name("torchserve")), "--foreground", "--ncs", "--ts-config"]
     command += [str(job.folder / "config.properties"), "--disable-token-auth"]
     serving = Serving(
-        url=f"http://127.0.0.1:{chosen['inference']}", ways={f"{TITLE}, raw bytes": raw(job, "/predictions/peer")}
+        url=f"http://127.0.0.1:{chosen['inference']}",
+        ways={f"{TITLE}, raw bytes, {setup}": raw(job, "/predictions/peer")},
     )
-    env = {**job.env(threads=settings["threads"]), "TEMP": str(job.folder)}
+    env = {**job.env(threads=threads), "TEMP": str(job.folder)}
     with serve(job, command, env, serving) as up:
         yield up

@@ -41,13 +41,11 @@ class Api(litserve.LitAPI):
 
 if __name__ == "__main__":
     api = Api(max_batch_size=BATCH, batch_timeout=DELAY_S)
-    server = litserve.LitServer(
-        api, accelerator="cpu", workers_per_device=WORKERS, fast_queue=os.environ.get("PEER_FAST_QUEUE") == "1"
-    )
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=WORKERS, fast_queue=True)
     server.run(
         host="127.0.0.1",
         port=int(os.environ["PEER_PORT"]),
-        num_api_servers=int(os.environ.get("PEER_API_SERVERS", "1")),
+        num_api_servers=int(os.environ["PEER_API_SERVERS"]),
         generate_client_file=False,
         log_level="warning",
     )
