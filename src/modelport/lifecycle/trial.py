@@ -3,6 +3,10 @@
 Triton sends requests that name no version to the highest one that is ready, so a new version would answer callers from
 the moment it is loaded. It is therefore loaded first under another name, `<model>.trial`, from the server's second
 repository, which holds nothing else. Only what has answered there as its evidence says is loaded under its own name.
+
+A version on trial always has a process of its own, also one that will run in the server's: a crash or a hang is then
+the trial's alone, and the process stands back behind what answers callers. Threads of low priority in the server's own
+process do not: callers waited for what they held (p99 during a promotion was several times as long).
 """
 
 from __future__ import annotations
@@ -26,7 +30,6 @@ UNLOAD_S = 10.0
 GRACE_S = 3.0  # nobody but the trial asks it, so nothing is in flight
 LOOK_S = 0.02  # a stub takes ten times as long until it begins to load
 NICE = 19  # where all want more than there is, 1.5 % of what a process gets that answers callers
-NICE_INSIDE = 10  # in the server's own process 10 %: others wait for what a thread holds while it stands back
 
 
 def trial_name(model: str) -> str:
@@ -60,8 +63,8 @@ def trial(
         for name in {tensor.label_filename for tensor in config.output if tensor.label_filename}:
             own = folder / name
             (place / name).write_bytes((own if own.is_file() else folder.parent / name).read_bytes())
-        own_config = _alone(config, int(folder.name), hurry=hurry)
-        (place / configs.CONFIG_FILE).write_text(configs.text(own_config), encoding="utf-8")
+        alone = _alone(config, int(folder.name), apart=config.backend in handle.inside)
+        (place / configs.CONFIG_FILE).write_text(configs.text(alone), encoding="utf-8")
         with contextlib.nullcontext() if hurry else gently(handle, trial_name(model)):
             handle.load(trial_name(model), timeout_s=timeout_s)
         yield trial_name(model)
@@ -127,13 +130,13 @@ def _root(handle: ServerHandle) -> Path:
     return handle.trial
 
 
-def _alone(config: configs.ModelConfig, version: int, *, hurry: bool) -> configs.ModelConfig:
-    """The configuration for the trial: one instance of one version; it stands back in the server's process too."""
+def _alone(config: configs.ModelConfig, version: int, *, apart: bool) -> configs.ModelConfig:
+    """The configuration for the trial: one instance of one version, in a process apart from the server's own."""
     own = merge.copy(config)
     own.name = trial_name(config.name)
     configs.set_versions(own, [version])
     for group in own.instance_group:
         group.count = 1
-    if not hurry and own.backend == "onnxruntime":
-        own.parameters["modelport_nice"].string_value = str(NICE_INSIDE)
+    if apart:
+        own.runtime = "model.py"  # the backend in Python, in a process of its own
     return own

@@ -17,7 +17,7 @@ from modelport.errors import RepositoryError, VerificationError
 from modelport.lifecycle import trial
 from modelport.lifecycle.settle import settle
 from modelport.repository import journal
-from modelport.server import connection, toolchain
+from modelport.server import connection
 
 SEEN = ("connect", "fsync", "flock", "mkdir", "rename", "rmdir", "symlink", "unlink", "unlinkat")
 KILLED = -9
@@ -28,10 +28,8 @@ QUIET = {"stdin": subprocess.DEVNULL, "env": {**os.environ, "PYTHONDONTWRITEBYTE
 # System call, its number, and what is among its arguments: the trial is being made; the note is written, not yet the
 # configuration; that is, the server was not told; it was and all is proved, the note is still there.
 CONFIG, FOLDER, NOTE = "/config.pbtxt", "/model_repository/net", ".state/journal/net"
-# A trial that has a process of its own leaves shared memory, which is removed before.
-LAST = 1 if toolchain.NATIVE.is_file() and toolchain.find_onnxruntime() else 2
 SHORT = {
-    "promote": [("symlink", 1, ".trial/2"), ("rename", 2, CONFIG), ("fsync", 4, FOLDER), ("unlink", LAST, NOTE)],
+    "promote": [("symlink", 1, ".trial/2"), ("rename", 2, CONFIG), ("fsync", 4, FOLDER), ("unlink", 2, NOTE)],
     "rollback": [("rename", 2, CONFIG), ("fsync", 4, FOLDER), ("unlink", 1, NOTE)],
 }
 
@@ -138,7 +136,7 @@ def test_killed_at_every_call(shelf, server, net, callers, killed, ask, untouche
 REFUSED = [
     ("rename", "error=ENOSPC:when=2+", CONFIG),
     ("fsync", "error=EIO:when=4", FOLDER),
-    ("unlink", f"error=EIO:when={LAST}", NOTE),
+    ("unlink", "error=EIO:when=2", NOTE),
 ]
 MORE = [
     ("rename", "error=ENOSPC:when=1", NOTE),
@@ -184,7 +182,7 @@ def test_a_disk_that_refuses_to_put_back_is_made_good_later(shelf, server, net, 
 def test_another_command_repairs_the_files_and_whoever_watches_the_server(shelf, server, net, killed, ask, untouched):
     """The next command on the model may be one that does not talk to the server."""
     shelf.publish(net)
-    killed("promote", net, "unlink", LAST, NOTE)
+    killed("promote", net, "unlink", 2, NOTE)
     assert ask(server, net) == 2 and shelf.named(net) == (1, 2), "proved, but its end was not noted"
     assert shelf.publish(net).version == 3
     assert shelf.named(net) == (1,) and journal.to_load(shelf.root) == [net]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -156,11 +153,8 @@ def test_a_missing_version_in_the_policy_does_not_block_a_promotion(shelf, serve
 
 
 def test_a_version_on_trial_stands_back_behind_those_that_answer_callers(shelf, server, net):
-    """All threads of its process do; the version that serves afterwards does not."""
-    net = f"{net}py"
-    shelf.publish(net, python={})
-    server.load(net)
-    shelf.publish(net, python={})
+    """It has a process of its own, all threads of which do; the version that serves afterwards does not."""
+    shelf.publish(net)
     seen = []
 
     def look(text):
@@ -172,36 +166,11 @@ def test_a_version_on_trial_stands_back_behind_those_that_answer_callers(shelf, 
     usual = os.getpriority(os.PRIO_PROCESS, 0)
     modelport.promote(net, repository=shelf.root, unload_old=True, report=look)
     assert len(seen) > 3 and set(seen) == {trial.NICE}
-    assert {stub.process.nice() for stub in stubs.find(server.handle, net) if stub.version == 2} == {usual}
+    assert {stub.process.nice() for stub in stubs.find(server.handle, net)} <= {usual}
+    assert os.getpriority(os.PRIO_PROCESS, server.pid) == usual
     seen.clear()
     modelport.rollback(net, repository=shelf.root, report=look)
     assert len(seen) > 3 and set(seen) == {usual}, "who goes back is in a hurry"
-    server.unload(net)
-
-
-def test_threads_in_the_servers_process_stand_back_as_well(shelf, server, net, native):
-    """Those of the version on trial, and no others; who goes back is in a hurry."""
-    stop, seen = threading.Event(), set()
-
-    def look():
-        while not stop.is_set():
-            for task in Path(f"/proc/{server.pid}/task").iterdir():
-                with contextlib.suppress(OSError):
-                    seen.add(os.getpriority(os.PRIO_PROCESS, int(task.name)))
-
-    usual = os.getpriority(os.PRIO_PROCESS, 0)
-    shelf.publish(net)
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(look)
-        try:
-            modelport.promote(net, repository=shelf.root, unload_old=True)
-            assert seen == {usual, trial.NICE_INSIDE}
-            time.sleep(0.2)
-            seen.clear()
-            modelport.rollback(net, repository=shelf.root)
-            assert seen == {usual}
-        finally:
-            stop.set()
 
 
 # The detectors fire

@@ -103,7 +103,6 @@ Instance::Instance(TRITONBACKEND_ModelInstance* triton, std::shared_ptr<Model> m
 }
 
 void Instance::execute(TRITONBACKEND_Request** handles, uint32_t count) {
-  model_->stand_back();
   const double began = now_s();
   const uint64_t began_ns = now_ns();
   runs_.clear();

@@ -1,9 +1,6 @@
 #include "model.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
-#include <future>
 
 #include "failure.h"
 
@@ -11,7 +8,6 @@ namespace modelport {
 
 namespace {
 
-constexpr char kNice[] = "modelport_nice";  // of a version on trial: it stands back behind those that answer callers
 constexpr char kShrinkage[] = "memory.enable_memory_arena_shrinkage";
 constexpr char kDeviceAllocator[] = "session.use_device_allocator_for_initializers";
 
@@ -109,8 +105,7 @@ Model::Model(TRITONSERVER_Server* server, Config given) : server(server), config
   parallel_ = mode == 1;
   intra_ = intra > 0 ? intra : config.threads();
   inter_ = inter > 0 ? inter : config.threads();
-  nice_ = config.number(kNice);
-  pooled_ = intra <= 0 && config.instances <= 1 && intra_ > 1 && !parallel_ && nice_ <= 0;
+  pooled_ = intra <= 0 && config.instances <= 1 && intra_ > 1 && !parallel_;
   run_options();  // refuses a wrong parameter
 }
 
@@ -159,17 +154,8 @@ ort::Options Model::options() const {
   return options;
 }
 
-void Model::stand_back() const {
-  if (nice_ > 0) setpriority(PRIO_PROCESS, 0, nice_);  // in Linux of the calling thread alone
-}
-
 std::shared_ptr<const Opened> Model::open() const {
-  const auto load = [this] {
-    stand_back();
-    return ort::Session(config.file, options());
-  };
-  // A session's own threads take over the priority of the thread that makes them; this one is Triton's.
-  ort::Session session = nice_ > 0 ? std::async(std::launch::async, load).get() : load();
+  ort::Session session(config.file, options());
   std::set<std::string> scalars = compare(session);
   log("onnxruntime " + ort::version() + ", model '" + config.name + "' version " + config.version + ": graph level " +
       graph_level(config.optimization).name + ", " + (parallel_ ? "ORT_PARALLEL" : "ORT_SEQUENTIAL") + ", " +

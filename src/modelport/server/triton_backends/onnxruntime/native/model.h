@@ -31,9 +31,6 @@ class Model {
   // Options for the runs of one instance.
   std::unique_ptr<ort::RunOptions> run_options() const;
 
-  // Gives the calling thread the priority that the configuration wants; one that was lowered stays so.
-  void stand_back() const;
-
   TRITONSERVER_Server* const server;
   const Config config;
 
@@ -46,7 +43,7 @@ class Model {
   std::weak_ptr<const Opened> shared_;
   bool parallel_ = false;  // nodes that do not depend on each other run at once
   bool pooled_ = false;    // runs on the threads that all models share
-  int intra_ = 1, inter_ = 1, nice_ = 0;
+  int intra_ = 1, inter_ = 1;
 };
 
 }  // namespace modelport
