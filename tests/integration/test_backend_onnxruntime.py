@@ -1,4 +1,7 @@
-"""Conformance of the Python-based backend `onnxruntime`: it honours, refuses and answers as the compiled one does."""
+"""Conformance of the backend `onnxruntime`: it honours, refuses and answers as that of the official container does.
+
+All holds for the compiled one and for the one in Python, which serves isolated models.
+"""
 
 from __future__ import annotations
 
@@ -86,8 +89,8 @@ def mlp(make_graph):
 
 
 @pytest.fixture(scope="module")
-def server(zoo, mlp, make_graph):
-    """One server with every model of this module, right and wrong ones."""
+def repository(zoo, mlp, make_graph):
+    """Every model of this module, right and wrong ones."""
     build_right(zoo, mlp, make_graph)
     for name, (extra, _) in REFUSED_EXTRAS.items():
         zoo.onnx(f"refused_{name}", "x:FP32[4]", "y:FP32[3]", mlp, extra=extra)
@@ -96,7 +99,13 @@ def server(zoo, mlp, make_graph):
         zoo.onnx(f"refused_{name}", inputs, outputs, fixed if name == "fixed" else mlp, batch)
     zoo.onnx("refused_ragged", "x:FP32[4]{allow_ragged_batch: true}", "y:FP32[3]", mlp)
     zoo.onnx("refused_bytes", "x:FP32[4]", "y:FP32[3]", mlp).write_bytes(b"\x08\x07 not a model")
-    with EmbeddedServer(zoo.root, http_port=0, grpc_port=0, metrics_port=0) as running:
+    return zoo.root
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["compiled", "python"])
+def server(request, repository):
+    """One server with all of them."""
+    with EmbeddedServer(repository, http_port=0, grpc_port=0, metrics_port=0, isolated=request.param) as running:
         yield running
 
 
@@ -193,9 +202,13 @@ def statistics(server, model):
 def threads_of(server, model):
     """Threads that end when a model is unloaded; it is loaded again."""
     process = psutil.Process(server.pid)
-    before = process.num_threads()
+
+    def all_threads():
+        return sum(one.num_threads() for one in (process, *process.children(recursive=True)))
+
+    before = all_threads()
     server.unload(model)
-    left = process.num_threads()
+    left = all_threads()
     server.load(model)
     return before - left
 

@@ -13,7 +13,7 @@ from modelport.server.handle import ServerHandle
 
 Version = tuple[str, int]
 _PENDING = re.compile(
-    r'^nv_inference_pending_request_count\{model="([^"]+)",version="(\d+)"\} ([\d.e+]+)$', re.MULTILINE
+    r'^nv_inference_pending_request_count\{(?:.*,)?model="([^"]+)",version="(\d+)"\} ([\d.e+]+)$', re.MULTILINE
 )
 _ANSWER_S = 3.0
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -101,7 +102,9 @@ class Gauge:
     """
 
     def __init__(self, model: str, version: str) -> None:
-        self._begin = f'{_GAUGE}{{model="{model}",version="{version}"}} '
+        # The labels of the configuration's `metric_tags` come before.
+        labels = re.escape(f'model="{model}",version="{version}"}} ')
+        self._line = re.compile(rf"^{_GAUGE}{{(?:.*,)?{labels}(.+)$", re.MULTILINE)
 
     def __call__(self) -> int:
         """The number of waiting requests.
@@ -118,7 +121,10 @@ class Gauge:
             raise OSError(str(exc)) from exc
         finally:
             connection.close()
-        return int(float(text[text.index(self._begin) + len(self._begin) :].split("\n", 1)[0]))
+        found = self._line.search(text)
+        if found is None:
+            raise ValueError("the metrics do not tell how many requests wait")
+        return int(float(found[1]))
 
 
 def _metrics() -> tuple[str, int]:
