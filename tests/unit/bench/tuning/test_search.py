@@ -18,6 +18,7 @@ from modelport.errors import ServerError
 
 RUN_US = {1: {1: 100.0, 4: 250.0, 32: 1500.0}, 2: {1: 90.0, 4: 170.0, 32: 900.0}}
 SETTINGS = space.space(largest=32, cores=2, threads=True)
+SMALL = space.space(largest=4, cores=2, threads=True, most_delay_us=100)
 PRESENT = Setting(instances=1, threads=2, batch=1, delay_us=0)
 
 
@@ -66,9 +67,8 @@ def problem(**changes):
     return Problem(**{**known, **changes})
 
 
-@pytest.mark.parametrize("slow", [{(1, 2): 0.7}, {(2, 1): 0.8}], ids=str)
-def test_a_tenth_of_a_sweep_finds_nearly_the_best(slow):
-    machine, goal = Machine(slow, noise=0.01), Goal()
+def test_a_tenth_of_a_sweep_finds_nearly_the_best():
+    machine, goal = Machine({(2, 1): 0.8}, noise=0.01), Goal()
     search = Search(problem=problem(), measure=machine.measure, report=lambda _: None)
     best = search.run()
     assert machine.asked == len(search.runs) <= 0.1 * len(SETTINGS) * 3
@@ -80,27 +80,28 @@ def test_a_tenth_of_a_sweep_finds_nearly_the_best(slow):
 
 
 def test_a_budget_rules_out_what_is_too_slow():
-    machine = Machine({})
-    all_seen = {one: {32: machine.seen(one, 32)} for one in SETTINGS}
-    fastest = sorted(all_seen[one][32].latency_us[99] for one in SETTINGS)
-    goal = Goal(budget_us=fastest[len(fastest) // 3])
-    search = Search(problem=problem(goal=goal), measure=machine.measure, report=lambda _: None)
-    assert goal.keeps({32: machine.seen(search.run(), 32)})
+    machine, delayed = Machine({}), Setting(instances=1, threads=1, batch=32, delay_us=2000)
+    slow, few = machine.seen(delayed, 1), {"clients": (1,), "settings": SMALL, "present": delayed, "measurements": 4}
+    goal = Goal(budget_us=slow.latency_us[99] / 2)
+    search = Search(problem=problem(**few, goal=goal), measure=machine.measure, report=lambda _: None)
+    best = search.run()
+    assert best != delayed and goal.keeps(search.seen(best))
     never = Goal(budget_us=1.0)
-    search = Search(problem=problem(goal=never), measure=machine.measure, report=lambda _: None)
-    assert not never.keeps(search.seen(search.run()))
+    search = Search(problem=problem(**few, goal=never), measure=machine.measure, report=lambda _: None)
+    best = search.run()
+    assert not never.keeps(search.seen(best)) and never.worst_us(search.seen(best)) < slow.latency_us[99]
 
 
 def test_the_present_setting_stays_where_nothing_is_worth_a_change():
     machine = Machine({})
-    top = max(SETTINGS, key=lambda one: machine.seen(one, 32).rate)
-    search = Search(problem=problem(present=top), measure=machine.measure, report=lambda _: None)
+    top = max(SMALL, key=lambda one: machine.seen(one, 32).rate)
+    search = Search(problem=problem(settings=SMALL, present=top), measure=machine.measure, report=lambda _: None)
     assert search.run() == top
 
 
 def test_few_measurements_leave_the_rounds_out_and_a_small_space_is_measured_whole():
     machine = Machine({})
-    few = problem(measurements=4, goal=Goal(objective=LATENCY))
+    few = problem(settings=SMALL, measurements=4, goal=Goal(objective=LATENCY))
     search = Search(problem=few, measure=machine.measure, report=lambda _: None)
     search.run()
     assert [run.stage for run in search.runs] == ["explore"] * 4 and search.ratios(PRESENT) == []
@@ -139,9 +140,9 @@ def test_a_setting_that_cannot_be_served_is_left_out_and_the_present_one_must_be
             raise ServerError("it does not load", why="no memory")
         return machine.measure(setting, clients)
 
-    search = Search(problem=problem(), measure=measure, report=lambda _: None)
+    search = Search(problem=problem(settings=SMALL), measure=measure, report=lambda _: None)
     assert search.run().instances == 1
     assert next(iter(search.failed.values())) == "it does not load: no memory"
     two = Setting(instances=2, threads=1, batch=1, delay_us=0)
     with pytest.raises(ServerError):
-        Search(problem=problem(present=two), measure=measure, report=lambda _: None).run()
+        Search(problem=problem(settings=SMALL, present=two), measure=measure, report=lambda _: None).run()
