@@ -199,7 +199,6 @@ def kept(options: argparse.Namespace, settings: Row) -> tuple[Row, list[Row]]:
 def measure(options: argparse.Namespace, scratch: Path) -> list[Row]:
     """Measure all that is not in the file yet; the rows of this run."""
     interpreters = pythons(options)
-    asked = {model: workload.of(options.repository, model) for model in options.models}
     settings = {"rounds": options.rounds, "seconds": options.seconds, "clients": options.clients}
     about = {p: environments.versions(python, PEERS[p].PACKAGES) for p, python in interpreters.items()}
     circumstances: Row = {**results.conditions(()), "settings": settings, "peers": about}
@@ -207,9 +206,11 @@ def measure(options: argparse.Namespace, scratch: Path) -> list[Row]:
     if options.resume and options.output.exists():
         circumstances, rows = kept(options, settings)
     done = {(row["round"], row["model"], row["peer"]) for row in rows}
-    for number, model, peer in turns(options):
-        if (number, model, peer) in done:
-            continue
+    left = [turn for turn in turns(options) if turn not in done]
+    if options.random and left:
+        options.repository = random_repository(scratch / "repository")
+    asked = {model: workload.of(options.repository, model) for model in {model for _, model, _ in left}}
+    for number, model, peer in left:
         if peer == LIMIT:
             found = limit.measure(asked[model].model, asked[model].rows, seconds=options.seconds / 4, cores=usable())
         else:
@@ -232,8 +233,6 @@ def main() -> int:
             if options.prepare or options.page:
                 say(f"written anew: {write_page()}") if options.page else pythons(options)
                 return 0
-            if options.random:
-                options.repository = random_repository(scratch / "repository")
             rows = measure(options, scratch)
         except ModelportError as error:
             sys.exit(str(error))

@@ -20,19 +20,24 @@ SETTINGS = {
     "`max_ongoing_requests` above the batch size": BATCHING,
     "`num_replicas`: the best of 1, 1 with one thread, and one per core": TUNING,
     "`RAY_SERVE_THROUGHPUT_OPTIMIZED=1`": "https://docs.ray.io/en/master/kuberay/user-guides/serve-high-throughput.html",
-    "no HAProxy in front, with which it listens on every address": HAPROXY,
+    "a single replica is asked at its own port, as HAProxy would; with HAProxy it listens everywhere": HAPROXY,
+    "several replicas are asked through Ray's proxy": HAPROXY,
     "raw bytes with `Request.body()`, no access log": "https://docs.ray.io/en/latest/serve/http-guide.html",
 }
 
 
 @contextlib.contextmanager
 def start(job: Job, setup: str) -> Iterator[Serving]:
-    """Serve the job."""
-    port = ports.choose("127.0.0.1", {"HTTP": 0})["HTTP"]
+    """Serve the job. A single replica is asked at its own port, as HAProxy would; several through Ray's proxy."""
+    chosen = ports.choose("127.0.0.1", {"proxy": 0, "replica": 0})
     workers, threads = job.layout(setup)
-    env = job.env(threads=threads, workers=workers, batch=32, delay_s=0.001, port=port, cores=job.cores)
+    env = job.env(threads=threads, workers=workers, batch=32, delay_s=0.001, port=chosen["proxy"], cores=job.cores)
     env |= {"PEER_CPUS": str(job.cores / workers / 2), "PEER_FOLDER": str(job.folder / "ray")}
     env |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
-    serving = Serving(url=f"http://127.0.0.1:{port}", ways={f"{TITLE}, raw bytes, {setup}": raw(job, "/")})
+    env["RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"] = str(chosen["replica"])
+    env["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"] = str(chosen["replica"] + 10)
+    door = "replica" if workers == 1 else "proxy"
+    ways = {f"{TITLE}, raw bytes, {setup}": raw(job, "/")}
+    serving = Serving(url=f"http://127.0.0.1:{chosen[door]}", ways=ways)
     with serve(job, [str(job.python), str(SERVICES / "ray_app.py")], env, serving) as up:
         yield up
