@@ -34,6 +34,7 @@ def start(job: Job, setup: str) -> Iterator[Serving]:
     env = job.env(threads=threads, workers=workers, batch=32, delay_s=0.001, port=chosen["proxy"], cores=job.cores)
     env |= {"PEER_CPUS": str(job.cores / workers / 2), "PEER_FOLDER": str(job.folder / "ray")}
     env |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+    env["RAY_raylet_start_wait_time_s"] = "100"  # instead of 30: on a machine that is busy with other things
     env["RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"] = str(chosen["replica"])
     env["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"] = str(chosen["replica"] + 10)
     door = "replica" if workers == 1 else "proxy"
