@@ -90,7 +90,7 @@ def measure(base_url: str, request: Request | Sequence[Request], *, clients: int
 def lua(requests: Sequence[Request]) -> str:
     """The script for `wrk`; every byte of a body as a decimal escape."""
     every = "".join(
-        f'all[{number}] = {{path = {json.dumps(one.path)}, headers = {{{_pairs(one)}}}, '
+        f"all[{number}] = {{path = {json.dumps(one.path)}, headers = {{{_pairs(one)}}}, "
         f'body = "{_escaped(one.body)}"}}\n'
         for number, one in enumerate(requests, start=1)
     )

@@ -19,6 +19,7 @@ from modelport.server.handle import ServerHandle
 from modelport.server.secret import scrub, visible
 
 AT_ONCE = 4  # models that are loaded at the same time
+ENDING_S = 5.0  # a process that crashes answers no more before it has ended: its memory is taken down first
 SLOWEST = "pytorch"  # the backend whose models load for the longest: each process imports torch
 _TRITON_LINE = re.compile(r"^[IWE][0-9]{4} ", re.MULTILINE)  # such a line comes after Triton has read its options
 _log = logging.getLogger(__name__)
@@ -83,9 +84,13 @@ def load_models(
         said = dict(zip(wanted, pool.map(lambda model: _load(child, handle, model, timeout_s), wanted), strict=True))
     finally:  # after Ctrl-C nothing is waited for
         pool.shutdown(wait=False, cancel_futures=True)
-    if child.returncode() is not None:
-        raise died(child)
-    return {model: why or said[model] or failures.SILENT for model, why in handle.problems(wanted).items()}
+    try:
+        problems = handle.problems(wanted)
+    except ServerError:
+        if child.wait(ENDING_S) is None:
+            raise
+        raise died(child) from None
+    return {model: why or said[model] or failures.SILENT for model, why in problems.items()}
 
 
 def _load(child: Child, handle: ServerHandle, model: str, timeout_s: float) -> str:
