@@ -104,6 +104,8 @@ def test_the_environment_puts_our_parts_first_and_keeps_the_rest(parts, tmp_path
     assert (env["OTHER"], env["OMP_WAIT_POLICY"]) == ("1", "ACTIVE")
     assert tools.environment({})["OMP_WAIT_POLICY"] == "PASSIVE"
     assert tools.environment({})["NVIDIA_TF32_OVERRIDE"] == "0", "the tolerances are those of float32"
+    assert tools.environment({})["EVENT_EPOLL_USE_CHANGELIST"] == "1"
+    assert "EVENT_EPOLL_USE_CHANGELIST" not in tools.environment({"EVENT_EPOLL_USE_CHANGELIST": "0"})
     assert tools.environment({})["LD_LIBRARY_PATH"] == f"{tools.libraries[0]}:{parts[0].libraries}"
 
 
