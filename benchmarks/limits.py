@@ -46,6 +46,8 @@ RESULTS = Path(__file__).with_name("results")
 DIGITS, LINE, RESNET, SCRIPT = "digits_cnn", "linear_regression", "resnet18", "line_in_torchscript"
 ALONE = "_alone"  # ending of the copies without the dynamic batcher
 WAYS = ("compiled", "isolated")
+# What batching on and off is compared with, and how it is served.
+BATCHED = {DIGITS: WAYS, LINE: WAYS, RESNET: WAYS[:1]}
 # One worker of FastAPI, with all cores for ONNX Runtime and with one.
 SERVICES = ("1 worker", "1 worker of 1 thread")
 Row = dict[str, Any]
@@ -119,8 +121,8 @@ def resnet(stand: Stand) -> Iterator[Row]:
 
 
 def batching(stand: Stand) -> Iterator[Row]:
-    for model in (DIGITS, LINE):
-        for way, ending in itertools.product(WAYS, ("", ALONE)):
+    for model, ways in BATCHED.items():
+        for way, ending in itertools.product(ways, ("", ALONE)):
             yield stand.served(model + ending, 32, way)
         for batch in (1, 32):
             yield stand.inside(model, batch, threads=1)
@@ -198,11 +200,12 @@ def resnet_figures(seen: Seen) -> Iterator[Figure]:
 
 
 def batching_figures(seen: Seen) -> Iterator[Figure]:
-    for model, way in [*itertools.product((DIGITS, LINE), WAYS), (SCRIPT, "compiled")]:
+    pairs = [(model, way) for model, ways in BATCHED.items() for way in ways]
+    for model, way in [*pairs, (SCRIPT, "compiled")]:
         on, off = (seen.of("requests_per_s", part="batching", model=model + e, way=way) for e in ("", ALONE))
         words = f"{model}, 32 clients, dynamic batching on against off" + (", isolated" if way == "isolated" else "")
         yield Figure(text=words, values=over(on, off), goal=2.5 if (model, way) == (DIGITS, "compiled") else None)
-    for model in (DIGITS, LINE):
+    for model in BATCHED:
         many, one = (seen.of("rows_per_s", part="batching", what="in process", model=model, batch=b) for b in (32, 1))
         yield Figure(text=f"{model} in process: 32 rows at a time against one", values=over(many, one))
 
@@ -212,7 +215,7 @@ FIGURES = {"digits": digits_figures, "resnet": resnet_figures, "batching": batch
 
 def models_of(parts: list[str]) -> list[str]:
     """The sample models that are measured."""
-    models = {"digits": [DIGITS], "resnet": [RESNET], "batching": [DIGITS, LINE]}
+    models = {"digits": [DIGITS], "resnet": [RESNET], "batching": list(BATCHED)}
     return sorted({name for part in parts for name in models[part]})
 
 
@@ -222,7 +225,7 @@ def prepare(source: Path, target: Path, parts: list[str]) -> list[str]:
         variant.copy(source, model, target)
     if "batching" in parts:
         samples.line(target, SCRIPT, format="torchscript")
-        for model in (DIGITS, LINE, SCRIPT):
+        for model in (*BATCHED, SCRIPT):
             variant.copy(target, model, target, name=model + ALONE, batching=False)
     return model_names(target)
 

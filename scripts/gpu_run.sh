@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # run WORDS: the kit's Python with these arguments, in the kit's copy of modelport.
 set -eu
 folder=$(cd "$(dirname "$0")" && pwd)

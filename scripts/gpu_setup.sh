@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # setup.sh FOLDER [PYTHON]: unpack the kit of gpu_kit.py into FOLDER, on a machine that reaches no package registry.
 # PYTHON is that machine's Python with torch (python3 by default), of the same minor version as the kit's. Its packages
 # come behind the kit's own, so that numpy is the one with which Triton's stub reads right memory.
