@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers import OURS, PEERS, environments, limit, workload
+from peers import OURS, PEERS, environments, limit, modelport_server, workload
 from peers.job import Job, check
 from peers.report import write_page
 from peers.workload import Workload
@@ -117,11 +117,14 @@ def session(peer: str, setup: str, job: Job, counts: Sequence[int], seconds: int
 def setups(peer: str, job: Job, counts: Sequence[int], seconds: int, rows: list[Row]) -> Iterator[Row]:
     """How a peer is set up, `chosen` in a row of each: all ways, or the one that answers most for models of this kind.
 
+    Ours is left out where the model was exported that way already.
+
     What was tried for that is in rows of its own, marked `tried`; that happens once, with the first such model.
     """
     module, heavy = PEERS[peer], job.name in HEAVY
     if not module.CHOOSE:
-        yield from ({"chosen": setup} for setup in module.SETUPS)
+        left = [one for one in module.SETUPS if peer != OURS or modelport_server.differs(job, one)]
+        yield from ({"chosen": setup} for setup in left)
         return
     known = [row for row in rows if row["peer"] == peer and "chosen" in row and row["heavy"] == heavy]
     if known:

@@ -1,4 +1,4 @@
-"""modelport's embedded server, with the model as it was exported."""
+"""modelport's embedded server, with the model as it was exported, and with an instance of it per core."""
 
 from __future__ import annotations
 
@@ -7,17 +7,33 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from modelport.bench import usage
+from modelport.bench import usage, variant
 from modelport.bench.requests import triton_request
+from modelport.repository import config as configs
+from modelport.repository.layout import config_path
 from modelport.server import EmbeddedServer
 from modelport.spec import dtype_of
 from peers.job import Job, Serving, Way, as_json
 
 TITLE = "modelport"
 PACKAGES = ("modelport", "nvidia-pytriton", "onnxruntime", "numpy")
-SETUPS = ("",)
+PER_CORE = "an instance per core"
+SETUPS = ("", PER_CORE)
 CHOOSE = False
-SETTINGS: dict[str, str] = {"none": "the model's config.pbtxt as `modelport export` writes it"}
+THREADS = "intra_op_thread_count"
+TUNING = "[tuning.md](tuning.md)"
+SETTINGS: dict[str, str] = {
+    "none": "the model's config.pbtxt as `modelport export` writes it",
+    f"or `instance_group` with an instance per core, `{THREADS}` 1": f"as the others' workers; {TUNING}",
+}
+
+
+def differs(job: Job, setup: str) -> bool:
+    """Whether a setup serves the model otherwise than it was exported: that is not measured twice."""
+    config = configs.read(config_path(job.repository, job.name))
+    instances = sum(group.count for group in config.instance_group)
+    threads = int(config.parameters[THREADS].string_value or max(1, job.cores // max(1, instances)))
+    return (instances, threads) != (job.cores, 1) or setup != PER_CORE
 
 
 @contextlib.contextmanager
@@ -31,9 +47,13 @@ def start(job: Job, setup: str) -> Iterator[Serving]:
         return {"inputs": [{**tensor, "data": row.ravel().tolist()}], "outputs": [{"name": job.output}]}
 
     lists = as_json(job, f"/v2/models/{job.name}/infer", body, lambda answer: answer["outputs"][0]["data"])
-    ways = {f"{TITLE}, binary": binary, f"{TITLE}, JSON": lists}
+    ways = {", ".join(filter(None, [TITLE, way, setup])): how for way, how in (("binary", binary), ("JSON", lists))}
+    repository = job.repository
+    if setup == PER_CORE:
+        target = job.folder / "repository"
+        repository = variant.copy(job.repository, job.name, target, instance_count=job.cores, parameters={THREADS: "1"})
     server = EmbeddedServer(
-        job.repository, models=[job.name], http_port=0, grpc_port=0, metrics_port=0, state_dir=job.folder
+        repository, models=[job.name], http_port=0, grpc_port=0, metrics_port=0, state_dir=job.folder
     )
     with server as up:
         yield Serving(url=up.http_url, ways=ways, used_s=lambda: usage.tree_s(up.pid))

@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "peers.md"
 CHART = ROOT / "docs" / "peers.svg"
 RESULTS = ROOT / "benchmarks" / "results" / "peers.json"
-OURS = "modelport, binary"
+OURS = "modelport"  # what the names of all our own begin with
+COMPARED = ("modelport, binary", "modelport, binary, an instance per core")
 NOTHING = "Not measured yet: `make bench-peers`."
 Row = dict[str, Any]
 
@@ -54,25 +55,26 @@ def model_part(model: str, rows: Sequence[Row]) -> str:
     table = [head]
     for server in ranked(runs, counts[-1]):
         cells = [_cell(runs, server, count) for count in counts]
-        table.append([f"**{server}**" if server == OURS else server, *cells, _processor(runs, server, counts[-1])])
+        table.append([f"**{server}**" if server in COMPARED else server, *cells, _processor(runs, server, counts[-1])])
     failed = [f"{row['server']} failed in round {row['round'] + 1}." for row in rows if "failed" in row]
-    lines = [f"### {model}", _markdown(table), against_best(runs, counts), *failed, _limit(rows)]
+    ratios = [against_best(runs, counts, ours) for ours in COMPARED]
+    lines = [f"### {model}", _markdown(table), *ratios, *failed, _limit(rows)]
     return "\n\n".join(line for line in lines if line)
 
 
-def against_best(runs: Sequence[Row], counts: Sequence[int]) -> str:
-    """Our rate over the best peer's, round by round."""
+def against_best(runs: Sequence[Row], counts: Sequence[int], name: str) -> str:
+    """The rate of one of ours over the best peer's, round by round; ours are no peers."""
     words = []
     for count in counts:
-        peers = [server for server in ranked(runs, count) if not server.startswith("modelport")]
-        ours = rates(runs, OURS, count)
+        peers = [server for server in ranked(runs, count) if not server.startswith(OURS)]
+        ours = rates(runs, name, count)
         if not peers or not ours:
             continue
         theirs = rates(runs, peers[0], count)
         ratio = spread(ours[number] / theirs[number] for number in ours.keys() & theirs.keys())
         reach = f"{ratio.low:.2f} to {ratio.high:.2f}; {peers[0]}"
         words.append(f"{count} client{'s' * (count > 1)} **{ratio.median:.2f}** ({reach})")
-    return f"{OURS} over the best peer: {', '.join(words)}." if words else ""
+    return f"{name}, over the best peer: {', '.join(words)}." if words else ""
 
 
 def rates(runs: Iterable[Row], server: str, clients: int, key: str = "requests_per_s") -> dict[int, float]:
@@ -114,7 +116,7 @@ def chart(rows: Sequence[Row]) -> str:
         count = max(row["clients"] for row in runs)
         found = {server: _spread(runs, server, count) for server in ranked(runs, count)}
         bars[f"{model}, {count} clients, requests per second"] = {name: one for name, one in found.items() if one}
-    return drawing.draw(bars, "modelport")
+    return drawing.draw(bars, OURS)
 
 
 def _spread(runs: Sequence[Row], server: str, clients: int, key: str = "requests_per_s") -> Spread | None:
