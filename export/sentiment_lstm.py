@@ -29,6 +29,8 @@ def build(options: Options) -> list[Trained]:
             model=trained(data, 64, options),
             output_names=("probabilities",),
             dynamic_axes={"tokens": {1: "time"}},
+            pad={"tokens": 0},
+            instance_count=2,  # a second thread has nothing to do in a recurrent network
             labels=data.labels,
             evaluation=Evaluation(
                 inputs={"tokens": data.test}, truth=data.test_labels, metrics=("accuracy",), padded=True

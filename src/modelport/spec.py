@@ -7,7 +7,7 @@ and numbers: the client runs where torch is not, and what only reads names and m
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelport.errors import InvalidNameError, UsageError
@@ -117,11 +117,13 @@ class TensorSpec:
         name: What the caller calls it, such as `image` or `probabilities`.
         dtype: Element type.
         dims: Shape of one sample, without the batch axis; -1 where the size may differ.
+        pad: Value that fills sizes that differ up to the longest without changing an answer; None where none is known.
     """
 
     name: str
     dtype: DType
     dims: tuple[int, ...]
+    pad: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not TENSOR_NAME.fullmatch(self.name):

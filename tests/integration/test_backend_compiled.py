@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ from modelport.server import EmbeddedServer, toolchain
 NODE = helper.make_node
 WAIT = "dynamic_batching { max_queue_delay_microseconds: 100000 }\n"
 LIMIT = 'parameters { key: "modelport_max_run_s" value: { string_value: "1" } }\n'
+# Their answer is the sum of all elements of the row, and the number of elements in the run.
+FILLED = (("line", "INT64", "-1", [1], -3), ("field", "FP32", "-1,-1", [1, 2], 0.5))
 TAG = 'metric_tags { key: "team" value: "blue" }\n'
 
 
@@ -43,6 +46,24 @@ def server(zoo, make_graph, require):
     same = [NODE("Identity", ["bit"], ["bit_out"]), NODE("Identity", ["text"], ["text_out"])]
     echo = make_graph(same, "bit:BOOL[n,2] text:STRING[n,k]", "bit_out:BOOL[n,2] text_out:STRING[n,k]")
     zoo.onnx("echo", "bit:BOOL[2] text:STRING[-1]", "bit_out:BOOL[2] text_out:STRING[-1]", echo, extra=TAG)
+    for name, datatype, dims, axes, value in FILLED:
+        sums = [
+            NODE("ReduceSum", ["x", "axes"], ["sum"], keepdims=1),
+            NODE("Cast", ["sum"], ["sum_float"], to=1),
+            NODE("Reshape", ["sum_float", "column"], ["sums"]),
+            NODE("Size", ["x"], ["size"]),
+            NODE("Cast", ["size"], ["size_float"], to=1),
+            NODE("Mul", ["sums", "zero"], ["zeros"]),
+            NODE("Add", ["zeros", "size_float"], ["sizes"]),
+            NODE("Concat", ["sums", "sizes"], ["y"], axis=1),
+        ]
+        shape = "n,a,b" if len(axes) == 2 else "n,a"
+        constants = {"axes": np.array(axes), "column": np.array([-1, 1]), "zero": np.zeros(1, np.float32)}
+        onnx_type = {"INT64": "INT64", "FP32": "FLOAT"}[datatype]
+        filled = make_graph(sums, f"x:{onnx_type}[{shape}]", "y:FLOAT[n,2]", constants)
+        path = zoo.onnx(name, f"x:{datatype}[{dims}]", "y:FP32[2]", filled, extra=WAIT)
+        manifest = {"spec": {"inputs": [{"name": "x", "pad": value}]}}
+        (path.parent / "manifest.json").write_text(json.dumps(manifest))
     with EmbeddedServer(zoo.root, http_port=0, grpc_port=0, metrics_port=0) as running:
         assert running.failed == {}
         yield running
@@ -73,6 +94,34 @@ def test_rows_that_depend_on_the_data_are_an_error_of_each_request_whose_rows_ar
     for answer, rows in zip(wrong, (2, 3), strict=True):
         assert answer.status == 500
         assert f"output 'y' has shape [{rows}, 2], expected [1, 2]" in answer.error
+
+
+def test_requests_of_different_lengths_run_together_filled_up_with_the_value_of_the_manifest(caller):
+    rows = [np.full((1, length), 10, np.int64) for length in (8, 10, 9)] + [np.array([[5]])]
+    *near, far = together([(caller, "line", {"x": x}) for x in rows])
+    for x, answer in zip(rows, near, strict=False):
+        np.testing.assert_array_equal(answer.arrays["y"], [[x.sum() - 3 * (10 - x.size), 30]])
+    np.testing.assert_array_equal(far.arrays["y"], [[5, 1]])  # so much shorter that filling up costs more than a run
+
+
+def test_every_axis_is_filled_up_and_requests_of_several_rows_get_their_own(caller):
+    fields = [np.full(shape, 2, np.float32) for shape in ((2, 4, 5), (1, 5, 4), (1, 5, 5))]
+    for x, answer in zip(fields, together([(caller, "field", {"x": x}) for x in fields]), strict=True):
+        own = x[0].size
+        np.testing.assert_array_equal(answer.arrays["y"], [[2 * own + 0.5 * (25 - own), 100]] * len(x))
+
+
+def test_sizes_whose_product_is_no_number_do_not_reach_beside_the_inputs_of_others(server, caller, sent):
+    """An input without elements may have axes of any size, filled up to which others would be without end."""
+    before = server.pid
+    field = np.full((1, 2**20, 1), 2, np.float32)
+    for shape in ((1, 2**62, 0), (1, 2**31, 0), (1, 0, 2**40)):
+        empty = [sent("x", "FP32", shape, b"")]
+        *answers, odd = together([(caller, "field", {"x": field})] * 2 + [(caller, "field", empty)])
+        for answer in answers:
+            np.testing.assert_array_equal(answer.arrays["y"][:, 0], [2**21])
+        assert odd.status in (200, 400, 500)
+    assert server.pid == before and psutil.pid_exists(before)
 
 
 TEXTS = b"\x03\0\0\0a\0b" + b"\0\0\0\0"  # the middle byte of the first one is 0

@@ -136,6 +136,30 @@ def test_a_factory_and_its_weights_are_exported(run, good, weights, monkeypatch)
     assert torch.equal(loaded(torch.ones(1, 3)), wanted(torch.ones(1, 3)))
 
 
+SUM = """import torch
+
+class Sum(torch.nn.Module):
+    def forward(self, tokens):
+        return tokens.sum(dim=1, keepdim=True)
+
+def make():
+    return Sum()
+"""
+
+
+def test_what_may_be_filled_up_is_given_as_name_and_number(run, monkeypatch):
+    Path("sums.py").write_text(SUM)
+    monkeypatch.delitem(sys.modules, "sums", raising=False)
+    words = ["export", "sums:make", "--name", "net", "--input", "tokens:int64:batch,time", "--format", "torchscript"]
+    said = run(*words, "--pad", "tokens=0", "--json")
+    assert said.code == 0, said.err
+    folder = Path(json.loads(said.out)["folder"])
+    assert json.loads((folder / "manifest.json").read_text())["spec"]["inputs"][0]["pad"] == 0
+    for wrong in ("tokens", "tokens=", "tokens=nothing"):
+        said = run(*words, "--pad", wrong)
+        assert said.code == 2 and f"--pad {wrong!r} cannot be used" in said.err
+
+
 def test_a_batch_axis_that_was_dropped_is_noted(run, good):
     said = run("export", good / "net.pt", "--name", "net", "--input", "x:float32:4,3")
     assert said.code == 0 and "note: no batch axis: " in said.out

@@ -11,6 +11,7 @@ import typer
 from modelport import _render
 from modelport.cli.app import Json, Repository, TokenFile, app, progress, text_lines, token
 from modelport.cli.switched import show_switch
+from modelport.errors import UsageError
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
 
@@ -52,6 +53,10 @@ def export_command(
         Optional[int],  # noqa: UP045
         typer.Option("--instances", help="Copies that answer side by side. Left out: 1, or what the model has."),
     ] = None,
+    pad: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--pad", help="NAME=VALUE fills sizes that vary without changing an answer (proved). Repeat it."),
+    ] = None,
     promote: Annotated[
         bool, typer.Option("--promote", help="Go on and let it serve, as 'modelport promote' does.")
     ] = False,
@@ -77,6 +82,7 @@ def export_command(
             example_inputs=None if samples is None else _samples(samples),
             inputs=inputs or (),
             output_names=outputs,
+            pad=_pad(pad or ()),
             format=format,
             labels=None if labels is None else text_lines(labels),
             max_batch_size=max_batch_size,
@@ -149,6 +155,20 @@ def _comparison_table(rows: Sequence[tuple[str, int, str, Any]]) -> None:
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.1%}"
+
+
+def _pad(texts: Sequence[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            number = float(value)
+        except ValueError as exc:
+            raise UsageError(
+                f"--pad {text!r} cannot be used", why="it is not of the form NAME=NUMBER", fix="such as --pad tokens=0"
+            ) from exc
+        found[name] = int(number) if number.is_integer() else number
+    return found
 
 
 def _samples(path: Path) -> dict[str, Any]:

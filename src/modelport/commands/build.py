@@ -181,6 +181,7 @@ def _export(
         example_inputs=as_rows(product.evaluation.inputs, asked.noisiest()),
         output_names=product.output_names,
         dynamic_axes=product.dynamic_axes,
+        pad=product.pad,
         format=product.format,
         labels=product.labels,
         instance_count=product.instance_count,

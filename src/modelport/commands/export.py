@@ -75,6 +75,7 @@ def export(
     inputs: Sequence[str] = (),
     output_names: Sequence[str] | None = None,
     dynamic_axes: Mapping[str, Mapping[int, str]] | None = None,
+    pad: Mapping[str, float] | None = None,
     format: str | None = None,
     labels: Sequence[str] | None = None,
     max_batch_size: int | None = None,
@@ -100,6 +101,8 @@ def export(
             that varies.
         output_names: Names of the outputs in their order; the model's own names (or `output`) when left out.
         dynamic_axes: Axes beside the batch whose size varies: input name to {axis: name}.
+        pad: Values that fill varying sizes up without changing an answer, such as {"tokens": 0}. That they do not
+            is proved. Requests of different sizes are then answered in one run.
         format: `onnx` or `torchscript`; left out, the one that fits the source.
         labels: Class labels of the first output, in the order of its elements.
         max_batch_size: Largest batch. Left out, the batch axis is tested: 32 where it holds, else 0 with the reason
@@ -129,6 +132,7 @@ def export(
         declared=convert.parse_declarations(inputs),
         output_names=tuple(output_names or ()),
         dynamic_axes=dynamic_axes or {},
+        pad=pad or {},
         batched=max_batch_size != 0,
         weights=None if weights is None else Path(weights),
     )
@@ -162,7 +166,7 @@ def _attempt(source: Source, declaration: Declaration, plan: _Plan, staging: Pat
     try:
         return _export(source, declaration, plan, staging)
     except BatchAxisError as exc:
-        if not declaration.batched or plan.max_batch_size:
+        if not declaration.batched or plan.max_batch_size or declaration.pad:
             raise
         note = f"no batch axis: {exc.why}"
     plan.report(f"{note}; exporting without one (max_batch_size 0)")

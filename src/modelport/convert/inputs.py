@@ -10,6 +10,7 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -151,7 +152,7 @@ def check_examples(declaration: Declaration) -> None:
         if declaration.batched and len({a.shape[:1] for a in inputs.values()}) > 1:
             counts = ", ".join(f"{name!r} has {a.shape[0] if a.ndim else 'no'}" for name, a in inputs.items())
             problems.append(f"the inputs have different numbers of rows: {counts}")
-        problems += _axis_problems(declaration)
+        problems += _axis_problems(declaration) + _pad_problems(declaration)
     if problems:
         raise ExampleInputError(
             f"the example inputs of {declaration.name!r} cannot be used: " + "; ".join(problems),
@@ -201,6 +202,30 @@ def _axis_problems(declaration: Declaration) -> list[str]:
             elif sizes.setdefault(label, shape[axis]) != shape[axis]:
                 problems.append(f"axis {label!r} has size {sizes[label]} in one input and {shape[axis]} in {name!r}")
     return problems
+
+
+def _pad_problems(declaration: Declaration) -> list[str]:
+    if not declaration.pad:
+        return []
+    varying = {name for name, axes in declaration.dynamic_axes.items() if axes}
+    problems = [] if declaration.batched else ["values to fill up with are of use with a batch axis only"]
+    problems += [f"pad names {name!r}, which has no axis that varies" for name in sorted({*declaration.pad} - varying)]
+    problems += [f"{name!r} varies too and has no value in pad" for name in sorted(varying - set(declaration.pad))]
+    for name, value in declaration.pad.items():
+        array = declaration.example_inputs.get(name)
+        if array is not None and not _holds(array.dtype, value):
+            problems.append(f"{name!r} is of type {array.dtype} and cannot be filled up with {value}")
+    return problems
+
+
+def _holds(dtype: np.dtype[Any], value: float) -> bool:
+    """Whether an element type can be filled up with this number; the backend writes no half floats and no texts."""
+    if not math.isfinite(value):
+        return False
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        return value == int(value) and int(limits.min) <= value <= int(limits.max)
+    return dtype in (np.float32, np.float64)
 
 
 def check_declared(declared: Sequence[InputDeclaration], examples: Mapping[str, Array]) -> None:

@@ -27,6 +27,7 @@ class Request:
     declared: tuple[InputDeclaration, ...] = ()
     output_names: Sequence[str] = ()
     dynamic_axes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    pad: Mapping[str, float] = field(default_factory=dict)
     batched: bool = True
     weights: Path | None = None
 
@@ -123,6 +124,7 @@ def _declare(request: Request, own: Sequence[InputDeclaration] = ()) -> Declarat
         output_names=tuple(request.output_names),
         dynamic_axes={**_axes(known, list(examples), batched), **request.dynamic_axes},
         batched=batched,
+        pad=request.pad,
     )
     check_examples(declaration)
     return declaration

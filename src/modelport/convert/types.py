@@ -30,6 +30,8 @@ class Declaration:
         dynamic_axes: Axes beside the batch whose size varies: input name to {axis: name}. Axes of one name
             have one size in a request.
         batched: Whether axis 0 is the batch. The claim is proved later.
+        pad: Input name to the value that fills its varying axes up without changing an answer; for all inputs that
+            have such axes, or for none. The claim is proved later.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Declaration:
     output_names: tuple[str, ...] = ()
     dynamic_axes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     batched: bool = True
+    pad: Mapping[str, float] = field(default_factory=dict)
 
 
 class Source(Protocol):

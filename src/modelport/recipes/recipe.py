@@ -95,6 +95,7 @@ class Trained:
     card: Card
     output_names: tuple[str, ...] = ()
     dynamic_axes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    pad: Mapping[str, float] = field(default_factory=dict)
     labels: Sequence[str] | None = None
     format: str = "onnx"
     instance_count: int = 1

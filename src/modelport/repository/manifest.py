@@ -207,7 +207,10 @@ def _digest(file: Any) -> Any:
 
 def _spec_to_json(spec: ModelSpec) -> dict[str, Any]:
     def tensors(group: tuple[TensorSpec, ...]) -> list[dict[str, Any]]:
-        return [{"name": t.name, "dtype": t.dtype.triton, "dims": list(t.dims)} for t in group]
+        return [
+            {"name": t.name, "dtype": t.dtype.triton, "dims": list(t.dims)} | ({} if t.pad is None else {"pad": t.pad})
+            for t in group
+        ]
 
     return {
         "name": spec.name,
@@ -219,7 +222,10 @@ def _spec_to_json(spec: ModelSpec) -> dict[str, Any]:
 
 def _spec_from_json(content: dict[str, Any]) -> ModelSpec:
     def tensors(group: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
-        return tuple(TensorSpec(name=t["name"], dtype=dtype_of(t["dtype"]), dims=tuple(t["dims"])) for t in group)
+        return tuple(
+            TensorSpec(name=t["name"], dtype=dtype_of(t["dtype"]), dims=tuple(t["dims"]), pad=_number(t.get("pad")))
+            for t in group
+        )
 
     return ModelSpec(
         name=content["name"],
@@ -227,3 +233,9 @@ def _spec_from_json(content: dict[str, Any]) -> ModelSpec:
         inputs=tensors(content["inputs"]),
         outputs=tensors(content["outputs"]),
     )
+
+
+def _number(value: object) -> float | None:
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        return value
+    raise ValueError("a value to fill up with is no number")

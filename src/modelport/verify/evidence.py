@@ -39,6 +39,8 @@ class Evidence:
         comparisons: Artefact against source at conversion, by output.
         batch_proof: The proof of the batch axis; None where none was claimed.
         note: Why a claim was dropped, in words; empty otherwise.
+        padding_error: Largest difference between a row's answer alone and filled up beside longer ones; None where no
+            filling up was claimed.
     """
 
     reference: str
@@ -48,6 +50,7 @@ class Evidence:
     comparisons: Mapping[str, Comparison]
     batch_proof: BatchProof | None = None
     note: str = ""
+    padding_error: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from modelport.convert.inputs import first_rows, more_rows, resized
 from modelport.convert.types import Array, Arrays, Declaration, Runner, Source, rows, take
 from modelport.errors import BatchAxisError, ConversionError, ExampleInputError, VerificationError
 from modelport.spec import VARIES, TensorSpec, dtype_of
+from modelport.verify import padding
 from modelport.verify.batch_axis import BatchProof, difference, prove
 from modelport.verify.compare import Comparison, compare, require_finite, require_ok
 from modelport.verify.evidence import Evidence, Golden
@@ -79,7 +80,12 @@ def describe(source: Source, declaration: Declaration) -> Reference:
     skip = 1 if declaration.batched else 0
     return Reference(
         inputs=tuple(
-            TensorSpec(name=n, dtype=dtype_of(a), dims=_input_dims(a, declaration.dynamic_axes.get(n, {}), skip))
+            TensorSpec(
+                name=n,
+                dtype=dtype_of(a),
+                dims=_input_dims(a, declaration.dynamic_axes.get(n, {}), skip),
+                pad=declaration.pad.get(n),
+            )
             for n, a in examples.items()
         ),
         outputs=tuple(
@@ -108,6 +114,7 @@ def examine(
     Raises:
         VerificationError: The artefact's answers are not the source's, at any size of the varying axes.
         BatchAxisError: The batch axis was declared and rows depend on their neighbours.
+        VerificationError: Answers depend on what inputs are filled up with.
     """
     name = declaration.name
     comparisons = compare(
@@ -121,6 +128,10 @@ def examine(
         proof = prove(runner, first_rows(reference.examples, PROOF_ROWS), reference.tolerances)
         if not proof.proved:
             raise _no_batch_axis(declaration, proof.reason, proof.max_abs_error)
+    padding_error = None
+    if declaration.pad:
+        rows_used = first_rows(reference.examples, PROOF_ROWS)
+        padding_error = padding.prove(runner, declaration, rows_used, reference.outputs, reference.tolerances)
     golden = _golden(reference, declaration.batched)
     evidence = Evidence(
         reference=source.framework,
@@ -130,6 +141,7 @@ def examine(
         comparisons=comparisons,
         batch_proof=proof,
         note=note,
+        padding_error=padding_error,
     )
     return evidence, golden
 

@@ -217,6 +217,41 @@ def test_the_asked_batch_size_is_written(go):
     assert configs.read(done.folder.parent / "config.pbtxt").max_batch_size == done.spec.max_batch_size == 7
 
 
+class Masked(torch.nn.Module):
+    def __init__(self, masked: bool) -> None:
+        super().__init__()
+        self.masked = masked
+
+    def forward(self, tokens):
+        count = (tokens != 0).sum(dim=1) if self.masked else torch.full_like(tokens[:, 0], 1) * tokens.shape[1]
+        return (tokens.sum(dim=1) / count.clamp(min=1))[:, None]
+
+
+TOKENS = {"tokens": np.random.default_rng(0).integers(1, 9, (6, 7))}
+
+
+def test_what_may_be_filled_up_is_proved_and_kept_with_the_version(go):
+    options = {"example_inputs": TOKENS, "dynamic_axes": {"tokens": {1: "time"}}, "pad": {"tokens": 0}}
+    done = go(Masked(masked=True), format="onnx", **options)
+    assert done.evidence.padding_error is not None and done.evidence.padding_error < 1e-6
+    assert manifests.read(done.folder).spec.inputs[0].pad == 0
+    assert evidences.read(done.folder)[0].padding_error == done.evidence.padding_error
+
+
+def test_a_model_that_looks_at_what_is_filled_up_is_not_published(go, target):
+    options = {"example_inputs": TOKENS, "dynamic_axes": {"tokens": {1: "time"}}, "pad": {"tokens": 0}}
+    with pytest.raises(VerificationError, match="cannot be filled up with tokens=0"):
+        go(Masked(masked=False), format="onnx", **options)
+    assert nothing_published(target)
+
+
+def test_without_a_batch_axis_nothing_is_filled_up(go, target):
+    options = {"dynamic_axes": {"x": {1: "time"}}, "pad": {"x": 0}}
+    with pytest.raises(BatchAxisError):  # it is not silently exported without
+        go(torch.nn.Softmax(dim=0), format="onnx", **options)
+    assert nothing_published(target)
+
+
 # --- the next version ------------------------------------------------------------------------------------------------
 
 

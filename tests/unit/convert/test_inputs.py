@@ -160,6 +160,43 @@ def test_examples_that_cannot_be_used_are_named_all_at_once(inputs, options, com
     assert caught.value.why and caught.value.fix
 
 
+TOKENS = np.ones((2, 5), np.int64)
+VARYING = {"dynamic_axes": {"x": {1: "time"}}}
+
+
+def test_values_to_fill_up_with_fit_the_types_of_the_inputs():
+    check_examples(declaration({"x": TOKENS}, **VARYING, pad={"x": -1}))
+    check_examples(declaration({"x": TOKENS.astype(F32)}, **VARYING, pad={"x": 0.5}))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "complaint"),
+    [
+        ({"x": TOKENS}, {"pad": {"x": 0}}, "pad names 'x', which has no axis that varies"),
+        ({"x": TOKENS}, {**VARYING, "pad": {"z": 0}}, "pad names 'z', which has no axis that varies"),
+        ({"x": TOKENS}, {**VARYING, "pad": {"z": 0}}, "'x' varies too and has no value in pad"),
+        ({"x": TOKENS}, {**VARYING, "pad": {"x": 0.5}}, "of type int64 and cannot be filled up with 0.5"),
+        (
+            {"x": TOKENS.astype(np.int8)},
+            {**VARYING, "pad": {"x": 128}},
+            "of type int8 and cannot be filled up with 128",
+        ),
+        (
+            {"x": TOKENS.astype(F32)},
+            {**VARYING, "pad": {"x": np.nan}},
+            "of type float32 and cannot be filled up with nan",
+        ),
+        ({"x": TOKENS.astype(np.float16)}, {**VARYING, "pad": {"x": 0}}, "of type float16"),
+        ({"x": texts("a")[None]}, {**VARYING, "pad": {"x": 0}}, "of type object"),
+        ({"x": TOKENS}, {**VARYING, "pad": {"x": 0}, "batched": False}, "with a batch axis only"),
+    ],
+)
+def test_values_that_cannot_fill_up_are_refused(inputs, options, complaint):
+    with pytest.raises(ExampleInputError) as caught:
+        check_examples(declaration(inputs, **options))
+    assert complaint in str(caught.value)
+
+
 def test_a_type_that_cannot_be_served_is_refused_as_example():
     with pytest.raises(UsageError, match="complex64"):
         check_examples(declaration({"x": np.zeros((2, 3), np.complex64)}))

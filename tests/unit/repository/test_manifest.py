@@ -159,6 +159,8 @@ def edited(change):
         edited(lambda content: content.update(surprise=1)),
         edited(lambda content: content["spec"]["inputs"][0].update(dtype="FP31")),
         edited(lambda content: content["spec"]["inputs"][0].update(name="a b")),
+        edited(lambda content: content["spec"]["inputs"][0].update(pad="0")),
+        edited(lambda content: content["spec"]["inputs"][0].update(pad=True)),
         edited(lambda content: content["files"].update(x={"size": 3})),
         edited(lambda content: content["files"]["model.onnx"].update(size_bytes="7")),
         edited(lambda content: content["metrics"].update(accuracy="high")),

@@ -6,41 +6,20 @@
 #include <map>
 
 #include "failure.h"
+#include "inputs.h"
+#include "pad.h"
 #include "texts.h"
 
 namespace modelport {
 
 namespace {
 
-constexpr size_t kAligned = alignof(std::max_align_t);  // what begins elsewhere is copied: no allocator gives such an array
 constexpr size_t kKeptBytes = 64 << 20;                 // a larger buffer is given back after the run
 
 // The model was ended: it would take as long again for each request alone.
 struct Ended : Failure {
   using Failure::Failure;
 };
-
-size_t width(TRITONSERVER_DataType type) {
-  switch (type) {
-    case TRITONSERVER_TYPE_BOOL:
-    case TRITONSERVER_TYPE_UINT8:
-    case TRITONSERVER_TYPE_INT8: return 1;
-    case TRITONSERVER_TYPE_UINT16:
-    case TRITONSERVER_TYPE_INT16:
-    case TRITONSERVER_TYPE_FP16:
-    case TRITONSERVER_TYPE_BF16: return 2;
-    case TRITONSERVER_TYPE_UINT32:
-    case TRITONSERVER_TYPE_INT32:
-    case TRITONSERVER_TYPE_FP32: return 4;
-    default: return 8;
-  }
-}
-
-int64_t product(const std::vector<int64_t>& shape, size_t from = 0) {
-  int64_t count = 1;
-  for (size_t i = from; i < shape.size(); ++i) count *= shape[i];
-  return count;
-}
 
 // Ends a request with its only response.
 void send(TRITONBACKEND_Response* response, TRITONSERVER_Error* error) {
@@ -49,28 +28,6 @@ void send(TRITONBACKEND_Response* response, TRITONSERVER_Error* error) {
 }
 
 }  // namespace
-
-struct Instance::Tensor {
-  const Io* io = nullptr;
-  TRITONBACKEND_Input* input = nullptr;
-  TRITONSERVER_DataType type = TRITONSERVER_TYPE_INVALID;
-  const int64_t* shape = nullptr;  // Triton's
-  uint32_t rank = 0, buffers = 0;
-  uint64_t bytes = 0;
-
-  // Throws Failure unless the data are as many as the shape says; the sizes of what is read next rest on that.
-  void check_size() const {
-    int64_t count = 1, size = 0;
-    bool right = true;
-    for (uint32_t i = 0; i < rank; ++i) right &= shape[i] >= 0 && !__builtin_mul_overflow(count, shape[i], &count);
-    if (type != TRITONSERVER_TYPE_BYTES)
-      right &= !__builtin_mul_overflow(count, static_cast<int64_t>(width(type)), &size) &&
-               static_cast<uint64_t>(size) == bytes;
-    if (!right)
-      throw Failure(TRITONSERVER_ERROR_INVALID_ARG, "input '" + io->name + "' has " + std::to_string(bytes) +
-                                                        " bytes, which is not what its shape says");
-  }
-};
 
 struct Instance::Request {
   TRITONBACKEND_Request* triton = nullptr;
@@ -193,12 +150,48 @@ std::vector<Instance::Group> Instance::groups(std::vector<Request>& requests) co
     std::vector<int64_t> key;
     for (const Tensor& tensor : request.tensors) {
       key.push_back(static_cast<int64_t>(tensor.rank));
-      key.insert(key.end(), tensor.shape + 1, tensor.shape + tensor.rank);
+      for (uint32_t i = 1; i < tensor.rank; ++i) key.push_back(tensor.fills_up(i) ? -1 : tensor.shape[i]);
     }
     const auto [place, is_new] = known.emplace(std::move(key), found.size());
     if (is_new) found.emplace_back();
     found[place->second].push_back(&request);
   }
+  if (!model_->config.fills_up()) return found;
+  std::vector<Group> even_ones;
+  for (Group& group : found)
+    for (Group& part : even(std::move(group))) even_ones.push_back(std::move(part));
+  return even_ones;
+}
+
+// Parts of a group of requests, the largest first, in which filling up makes at most `kFilledUp` times as much of them.
+std::vector<Instance::Group> Instance::even(Group group) const {
+  const auto bytes = [](const Request* request) {
+    uint64_t sum = 0;
+    for (const Tensor& tensor : request->tensors) sum += tensor.bytes;
+    return static_cast<double>(sum);
+  };
+  std::stable_sort(group.begin(), group.end(), [&](Request* a, Request* b) { return bytes(a) > bytes(b); });
+  std::vector<Group> found;
+  double given = 0;
+  for (Request* request : group) {
+    given += bytes(request);
+    if (!found.empty()) {
+      found.back().push_back(request);
+      double filled = 0;
+      for (size_t place = 0; place < request->tensors.size(); ++place) filled += joined_bytes(tensors(found.back(), place));
+      if (filled <= kFilledUp * given) continue;
+      found.back().pop_back();
+    }
+    found.push_back({request});
+    given = bytes(request);
+  }
+  return found;
+}
+
+// One input of a group's requests.
+Tensors Instance::tensors(const Group& group, size_t place) const {
+  Tensors found;
+  for (const Request* request : group) found.push_back(&request->tensors[place]);
   return found;
 }
 
@@ -243,8 +236,9 @@ std::vector<Instance::Output> Instance::run(const Group& group, const std::vecto
   std::vector<const char*> input_names, output_names;
   std::vector<ort::Value> inputs;
   for (size_t place = 0; place < group[0]->tensors.size(); ++place) {
-    input_names.push_back(group[0]->tensors[place].io->name.c_str());
-    inputs.push_back(input(group, place, buffers_[place]));
+    const std::string& name = group[0]->tensors[place].io->name;
+    input_names.push_back(name.c_str());
+    inputs.push_back(joined(tensors(group, place), opened_->scalars.count(name) > 0, buffers_[place]));
   }
   for (const Io* io : wanted) output_names.push_back(io->name.c_str());
   std::vector<ort::Value> values = call(input_names, inputs, output_names);
@@ -275,43 +269,6 @@ std::vector<ort::Value> Instance::call(const std::vector<const char*>& input_nam
       throw Ended("it took longer than " + std::to_string(static_cast<int>(watched_.longest_s())) + " s and was ended");
     throw;
   }
-}
-
-ort::Value Instance::input(const Group& group, size_t place, std::vector<char>& joined) const {
-  const Tensor& first = group[0]->tensors[place];
-  std::vector<int64_t> shape(first.shape, first.shape + first.rank);
-  uint64_t bytes = 0;
-  for (const Request* request : group) bytes += request->tensors[place].bytes;
-  if (group.size() > 1) {
-    shape[0] = 0;
-    for (const Request* request : group) shape[0] += request->rows;
-  }
-  if (opened_->scalars.count(first.io->name)) shape.clear();
-  const char* data = nullptr;
-  joined.clear();
-  joined.reserve(group.size() > 1 ? bytes : 0);
-  for (const Request* request : group) {
-    const Tensor& tensor = request->tensors[place];
-    for (uint32_t i = 0; i < tensor.buffers; ++i) {
-      const void* part = nullptr;
-      uint64_t size = 0;
-      TRITONSERVER_MemoryType memory = TRITONSERVER_MEMORY_CPU;
-      int64_t device = 0;
-      check(TRITONBACKEND_InputBuffer(tensor.input, i, &part, &size, &memory, &device));
-      if (memory == TRITONSERVER_MEMORY_GPU) throw Failure("input '" + first.io->name + "' is in a GPU's memory");
-      if (size == bytes && reinterpret_cast<uintptr_t>(part) % kAligned == 0)
-        data = static_cast<const char*>(part);
-      else if (size > 0)
-        joined.insert(joined.end(), static_cast<const char*>(part), static_cast<const char*>(part) + size);
-    }
-  }
-  if (data == nullptr && joined.size() != bytes) throw Failure("input '" + first.io->name + "' came incomplete");
-  if (data == nullptr) data = joined.data();
-  if (first.type == TRITONSERVER_TYPE_BYTES)
-    return ort::string_tensor(shape, read_texts(first.io->name, data, bytes, product(shape)));
-  if (first.type == TRITONSERVER_TYPE_BOOL && std::any_of(data, data + bytes, [](char bit) { return bit != 0 && bit != 1; }))
-    throw Failure(TRITONSERVER_ERROR_INVALID_ARG, "input '" + first.io->name + "' holds a truth value that is neither 0 nor 1");
-  return ort::tensor(first.type, shape, data, bytes);
 }
 
 // What a run gave for one output. Throws Failure unless it is what the configuration says.

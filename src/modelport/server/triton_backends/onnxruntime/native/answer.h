@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "failure.h"
+#include "inputs.h"
 #include "line.h"
 #include "model.h"
 #include "watch.h"
@@ -17,13 +18,13 @@ class Instance {
   Instance(TRITONBACKEND_ModelInstance* triton, std::shared_ptr<Model> model);
 
   // Answers and releases all requests, each exactly once. Requests of equal sample shapes are joined along the batch
-  // axis; a single one is not copied where its data are aligned. When a joined run fails, each request runs alone, so
-  // that only the one that makes the model fail gets the error. When the line of those that wait is too long, the
-  // requests are refused unrun. Throws only before the first answer: then all requests are still Triton's.
+  // axis, those of others too where the shorter may be filled up; a single one is not copied where its data are aligned.
+  // When a joined run fails, each request runs alone, so that only the one that makes the model fail gets the error. When
+  // the line of those that wait is too long, the requests are refused unrun. Throws only before the first answer: then
+  // all requests are still Triton's.
   void execute(TRITONBACKEND_Request** handles, uint32_t count);
 
  private:
-  struct Tensor;
   struct Request;
   struct Output;
   struct Run {
@@ -34,12 +35,13 @@ class Instance {
   void answer(std::vector<Request>& requests);
   void read(Request& request) const;
   std::vector<Group> groups(std::vector<Request>& requests) const;
+  std::vector<Group> even(Group group) const;
+  Tensors tensors(const Group& group, size_t place) const;
   void alone(Request& request);
   void together(const Group& group);
   std::vector<Output> run(const Group& group, const std::vector<const Io*>& wanted);
   std::vector<ort::Value> call(const std::vector<const char*>& input_names, const std::vector<ort::Value>& inputs,
                                const std::vector<const char*>& output_names);
-  ort::Value input(const Group& group, size_t place, std::vector<char>& joined) const;
   Output output(const Io& io, ort::Value value, int64_t rows) const;
   void respond(const Group& group, std::vector<Output>& outputs) const;
   void write(TRITONBACKEND_Response* response, const Output& output, int64_t row, int64_t rows) const;

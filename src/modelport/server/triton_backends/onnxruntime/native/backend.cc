@@ -29,21 +29,36 @@ TRITONSERVER_Error* guarded(Part part) {
   }
 }
 
-Json read(TRITONSERVER_Message* message) {
+std::string text(TRITONSERVER_Message* message) {
   const char* base = nullptr;
   size_t size = 0;
   check(TRITONSERVER_MessageSerializeToJson(message, &base, &size));
-  return Json::read(std::string(base, size));
+  return std::string(base, size);
 }
 
-Json read_config(TRITONBACKEND_Model* model) {
+// The model's configuration as Triton has it, in JSON.
+std::string config_text(TRITONBACKEND_Model* model) {
   TRITONSERVER_Message* message = nullptr;
   check(TRITONBACKEND_ModelConfig(model, 1, &message));
-  Json config;
-  TRITONSERVER_Error* error = guarded([&] { config = read(message); });
+  std::string config;
+  TRITONSERVER_Error* error = guarded([&] { config = text(message); });
   modelport::ignore(TRITONSERVER_MessageDelete(message));
   check(error);
   return config;
+}
+
+// Lets Triton's batcher join requests of different sizes, for this model: they are filled up here. The configuration in
+// the repository does not say so, for the official container's backend would join them end to end.
+void let_sizes_differ(TRITONBACKEND_Model* model) {
+  const std::string equal = "\"allow_ragged_batch\":false", differ = "\"allow_ragged_batch\":true";
+  std::string config = config_text(model);
+  for (size_t at = config.find(equal); at != std::string::npos; at = config.find(equal, at + differ.size()))
+    config.replace(at, equal.size(), differ);
+  TRITONSERVER_Message* message = nullptr;
+  check(TRITONSERVER_MessageNewFromSerializedJson(&message, config.data(), config.size()));
+  TRITONSERVER_Error* error = TRITONBACKEND_ModelSetConfig(model, 1, message);
+  modelport::ignore(TRITONSERVER_MessageDelete(message));
+  check(error);
 }
 
 std::shared_ptr<Model>* model_of(TRITONBACKEND_Model* model) {
@@ -69,7 +84,7 @@ EXPORTED TRITONSERVER_Error* TRITONBACKEND_Initialize(TRITONBACKEND_Backend* bac
     if (major != 1) throw Failure("this backend was made for version 1 of Triton's backend interface");
     TRITONSERVER_Message* message = nullptr;  // belongs to the backend
     check(TRITONBACKEND_BackendConfig(backend, &message));
-    modelport::ort::open(read(message)["cmdline"]["library"].text(), modelport::cores());
+    modelport::ort::open(Json::read(text(message))["cmdline"]["library"].text(), modelport::cores());
   });
 }
 
@@ -88,7 +103,8 @@ EXPORTED TRITONSERVER_Error* TRITONBACKEND_ModelInitialize(TRITONBACKEND_Model* 
     check(TRITONBACKEND_ModelVersion(model, &version));
     check(TRITONBACKEND_ModelRepository(model, &type, &folder));
     check(TRITONBACKEND_ModelServer(model, &server));
-    auto config = modelport::read_config(name, std::to_string(version), folder, read_config(model));
+    auto config = modelport::read_config(name, std::to_string(version), folder, Json::read(config_text(model)));
+    if (config.fills_up()) let_sizes_differ(model);
     auto state = std::make_unique<std::shared_ptr<Model>>(std::make_shared<Model>(server, std::move(config)));
     check(TRITONBACKEND_ModelSetState(model, state.get()));
     state.release();

@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "failure.h"
+#include "pad.h"
 
 namespace modelport {
 
@@ -82,6 +83,23 @@ long long number_in(const std::string& text, long long missing) {
   return read.ec == std::errc() && read.ptr == text.data() + text.size() ? value : missing;
 }
 
+bool varies(const Io& io) { return std::count(io.dims.begin(), io.dims.end(), -1) > 0; }
+
+// Notes with what each input may be filled up, as the version's manifest has it from its export. An output whose size
+// varies would get another one.
+void read_pads(Config& config, const std::string& manifest) {
+  const std::vector<std::string> text = parts(manifest, "");
+  if (text.empty() || !config.batched() || std::any_of(config.outputs.begin(), config.outputs.end(), varies)) return;
+  try {
+    const Json content = Json::read(text[0]);
+    for (const Json& tensor : content["spec"]["inputs"].items())
+      for (Io& io : config.inputs)
+        if (io.name == tensor["name"].text() && varies(io) && !tensor["pad"].text().empty())
+          io.pad = pad_element(io.type, tensor["pad"]);
+  } catch (const Failure&) {  // a damaged manifest is for others to tell; without it nothing is filled up
+  }
+}
+
 // The CPU quotas, in cores, of a control group and those above it.
 void quotas(std::vector<double>& limits, const std::string& root, const std::string& group,
             const std::vector<std::string>& files) {
@@ -136,6 +154,10 @@ int Config::number(const std::string& key) const {
   return static_cast<int>(value);
 }
 
+bool Config::fills_up() const {
+  return std::any_of(inputs.begin(), inputs.end(), [](const Io& io) { return !io.pad.empty(); });
+}
+
 int Config::threads() const { return std::max(1, cores() / std::max(1, instances)); }
 
 Config read_config(const std::string& name, const std::string& version, const std::string& folder, const Json& raw) {
@@ -158,6 +180,7 @@ Config read_config(const std::string& name, const std::string& version, const st
   for (const std::string& line : parts(folder + "/config.pbtxt", "\n"))
     config.gpu_only |= line.substr(0, line.find('#')).find("KIND_GPU") != std::string::npos;
   config.queue_policy = static_cast<bool>(raw["dynamic_batching"]["default_queue_policy"]["max_queue_size"]);
+  read_pads(config, folder + "/" + version + "/manifest.json");
   return config;
 }
 

@@ -18,6 +18,7 @@ struct Io {
   std::vector<int64_t> dims;  // of one sample, as the model sees it
   bool batched = false;       // a batch axis comes before `dims`
   bool optional = false;      // a request may leave it out
+  std::string pad;            // bytes of the element that may fill it up; empty where none may
 
   std::vector<int64_t> full_dims() const;  // with -1 in front for the batch axis
   bool fits(const std::vector<int64_t>& shape) const;
@@ -37,6 +38,7 @@ struct Config {
   bool gpu_only = false;      // the configuration itself says KIND_GPU; Triton makes that of KIND_AUTO where it sees one
 
   bool batched() const { return max_batch_size > 0; }
+  bool fills_up() const;  // inputs of different sizes may go into one run
   std::optional<bool> flag(const std::string& key) const;
   int number(const std::string& key) const;  // 0 where it is not there
   int threads() const;  // for one instance, so that all of them together use no more than the cores
