@@ -28,8 +28,11 @@ SERVICES = Path(__file__).with_name("services")
 MARK = "MODELPORT_PEER"
 CLOSE = 1e-5
 Array = np.ndarray[Any, Any]
-# Workers, and ONNX Runtime's threads in each; 0 stands for as many as there are cores.
-LAYOUTS = {"1 worker": (1, 0), "1 worker of 1 thread": (1, 1), "a worker per core": (0, 1)}
+# Workers, and ONNX Runtime's threads in each; 0 stands for as many as there are cores. Threads that wait spin, as
+# ONNX Runtime's do by themselves, or sleep: https://onnxruntime.ai/docs/performance/tune-performance/threading.html
+ASLEEP = "1 worker, threads sleep"
+LAYOUTS = {"1 worker": (1, 0), ASLEEP: (1, 0), "1 worker of 1 thread": (1, 1), "a worker per core": (0, 1)}
+TRIED = "1 whose threads spin or sleep, 1 with one thread, one per core"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +68,10 @@ class Job:
         workers, threads = LAYOUTS[setup]
         return workers or self.cores, threads or self.cores
 
-    def env(self, **settings: object) -> dict[str, str]:
-        """The environment for a program of `services/`; the settings become PEER_ variables."""
+    def env(self, setup: str, **settings: object) -> dict[str, str]:
+        """The environment for a program of `services/`; setup and settings become PEER_ variables."""
+        workers, threads = self.layout(setup)
+        settings |= {"workers": workers, "threads": threads, "spin": int(setup != ASLEEP)}
         named = {f"PEER_{name.upper()}": str(value) for name, value in settings.items()}
         path = f"{self.python.parent}{os.pathsep}{os.environ.get('PATH', '')}"
         about = {"PEER_MODEL": str(self.model), "PYTHONPATH": str(SERVICES), "PATH": path}
@@ -106,8 +111,13 @@ def raw(job: Job, path: str, headers: Mapping[str, str] | None = None) -> Way:
     headers = headers or {"Content-Type": "application/octet-stream"}
     return Way(
         requests=[Request(path=path, body=row.tobytes(), headers=headers) for row in job.rows],
-        read=lambda content: np.frombuffer(content, dtype=np.float32),
+        read=floats,
     )
+
+
+def floats(content: bytes) -> Array:
+    """The numbers of an answer in raw bytes."""
+    return np.frombuffer(content, dtype=np.float32)
 
 
 def as_json(job: Job, path: str, body: Callable[[Array], Any], read: Callable[[Any], Any]) -> Way:
@@ -129,6 +139,11 @@ def as_json(job: Job, path: str, body: Callable[[Array], Any], read: Callable[[A
 def base64_of(row: Array) -> str:
     """The array's bytes for JSON."""
     return base64.b64encode(row.tobytes()).decode()
+
+
+def from_base64(text: str) -> Array:
+    """The numbers of an answer in base64."""
+    return floats(base64.b64decode(text))
 
 
 @contextlib.contextmanager

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from modelport._process import run
 from modelport.errors import EnvironmentUnfitError
 from modelport.server import ports
-from peers.job import LAYOUTS, SERVICES, Job, Serving, raw, serve
+from peers.job import LAYOUTS, SERVICES, TRIED, Job, Serving, raw, serve
 
 TITLE = "TorchServe"
 PACKAGES = ("torchserve", "torch", "onnxruntime", "numpy")
-SETUPS = tuple(LAYOUTS)
+PINNED = "a worker per core, pinned"
+SETUPS = (*LAYOUTS, PINNED)
 CHOOSE = True
 # https://pytorch.org/serve/configuration.html unless another page is named
 CONFIG = """\
@@ -31,6 +32,11 @@ enable_envvars_config=false
 async_logging=true
 disable_system_metrics=true
 """
+# https://pytorch.org/serve/performance_guide.html#torchserve-on-cpu
+PINNING = """\
+cpu_launcher_enable=true
+cpu_launcher_args=--use_logical_core
+"""
 MODEL = """\
 minWorkers: {workers}
 maxWorkers: {workers}
@@ -38,10 +44,11 @@ batchSize: {batch}
 maxBatchDelay: {delay_ms}
 responseTimeout: 120
 """
+GUIDE = "https://pytorch.org/serve/performance_guide.html"
 SETTINGS = {
     "`batchSize` 32, `maxBatchDelay` 1 ms": "https://pytorch.org/serve/batch_inference_with_ts.html",
-    "`minWorkers`, `maxWorkers`: the best of 1, 1 with one thread, and one per core": "https://pytorch.org/serve/performance_guide.html",
-    "ONNX Runtime instead of torch": "https://pytorch.org/serve/performance_guide.html",
+    f"`minWorkers`, `maxWorkers`: the best of {TRIED}, and one per core with `cpu_launcher_enable`": GUIDE,
+    "ONNX Runtime instead of torch": GUIDE,
     "a handler of our own, raw bytes": "https://pytorch.org/serve/custom_service.html",
     "`async_logging`, no system metrics": "https://pytorch.org/serve/configuration.html",
     "no token": "https://pytorch.org/serve/token_authorization_api.html",
@@ -61,19 +68,21 @@ def start(job: Job, setup: str) -> Iterator[Serving]:
         )
     names = ("inference", "management", "metrics", "grpc_inference", "grpc_management")
     chosen = ports.choose("127.0.0.1", dict.fromkeys(names, 0))
-    workers, threads = job.layout(setup)
+    layout = setup.removesuffix(", pinned")
+    workers, _ = job.layout(layout)
     settings = {"batch": 32, "delay_ms": 1, "workers": workers}
     (job.folder / "model.yaml").write_text(MODEL.format(**settings), encoding="utf-8")
-    (job.folder / "config.properties").write_text(CONFIG.format(folder=job.folder, **chosen), encoding="utf-8")
+    config = CONFIG.format(folder=job.folder, **chosen) + (PINNING if setup == PINNED else "")
+    (job.folder / "config.properties").write_text(config, encoding="utf-8")
     archiver = [str(job.python.with_name("torch-model-archiver")), "--model-name", "peer", "--version", "1"]
     archiver += ["--handler", str(SERVICES / "torchserve_handler.py"), "--config-file", str(job.folder / "model.yaml")]
-    run([*archiver, "--export-path", str(job.folder)], env=job.env())
+    run([*archiver, "--export-path", str(job.folder)], env=job.env(layout))
     command = [str(job.python.with_name("torchserve")), "--foreground", "--ncs", "--ts-config"]
     command += [str(job.folder / "config.properties"), "--disable-token-auth"]
     serving = Serving(
         url=f"http://127.0.0.1:{chosen['inference']}",
         ways={f"{TITLE}, raw bytes, {setup}": raw(job, "/predictions/peer")},
     )
-    env = {**job.env(threads=threads), "TEMP": str(job.folder)}
+    env = {**job.env(layout), "TEMP": str(job.folder)}
     with serve(job, command, env, serving) as up:
         yield up

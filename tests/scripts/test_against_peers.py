@@ -25,7 +25,8 @@ def test_against_peers_in_its_short_form(root, require, tmp_path):
 
     written = json.loads(output.read_text())
     measured = [row["server"] for row in written["rows"]]
-    ways = [f"FastAPI, {way}, {setup}" for setup in ("1 worker", "a worker per core") for way in ("raw bytes", "JSON")]
+    setups = ("1 worker", "1 worker, threads sleep", "a worker per core")
+    ways = [f"FastAPI, {way}, {setup}" for setup in setups for way in ("raw bytes", "JSON")]
     ours = [", ".join(filter(None, ["modelport", way, setup])) for setup in layouts() for way in ("binary", "JSON")]
     assert measured == [*ours, *ways]
     assert all(row["requests"] > 0 and row["p50_ms"] > 0 and row["cpu_us"] > 0 for row in written["rows"])

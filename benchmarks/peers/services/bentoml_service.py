@@ -17,9 +17,10 @@ class Service:
         self.model = Model()
 
     @bentoml.api(batchable=True, max_batch_size=BATCH, max_latency_ms=int(1000 * DELAY_S))
-    def rows(self, rows: list[str]) -> list[list[float]]:
+    def rows(self, rows: list[str]) -> list[str]:
         """Rows as base64."""
-        return self.model.run_rows([self.model.from_bytes(base64.b64decode(row)) for row in rows]).tolist()
+        answers = self.model.run_rows([self.model.from_bytes(base64.b64decode(row)) for row in rows])
+        return [base64.b64encode(answer).decode() for answer in answers]
 
     @bentoml.api(batchable=True, max_batch_size=BATCH, max_latency_ms=int(1000 * DELAY_S))
     def tensor(self, rows: np.ndarray) -> np.ndarray:

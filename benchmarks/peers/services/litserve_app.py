@@ -34,9 +34,9 @@ class Api(litserve.LitAPI):
         """A row for each request."""
         return list(output)
 
-    def encode_response(self, output: np.ndarray) -> dict[str, list]:
-        """The row as a list."""
-        return {"result": output.tolist()}
+    def encode_response(self, output: np.ndarray) -> dict[str, str]:
+        """The row as base64."""
+        return {"result": base64.b64encode(output).decode()}
 
 
 if __name__ == "__main__":

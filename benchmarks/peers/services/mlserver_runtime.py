@@ -17,10 +17,12 @@ class Runtime(MLModel):
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """Rows as base64 (BYTES, one element for each) or as a tensor of numbers."""
+        """Rows as base64 (BYTES, one element for each) or as a tensor of numbers; answers in the same form."""
         (given,) = payload.inputs
         if given.datatype == "BYTES":
-            result = self.model.run_rows([self.model.from_bytes(row) for row in Base64Codec.decode_input(given)])
+            rows = [self.model.from_bytes(row) for row in Base64Codec.decode_input(given)]
+            answers = [answer.tobytes() for answer in self.model.run_rows(rows)]
+            output = Base64Codec.encode_output("result", answers, use_bytes=False)
         else:
-            result = self.model.run(NumpyCodec.decode_input(given))
-        return InferenceResponse(model_name=self.name, outputs=[NumpyCodec.encode_output("result", result)])
+            output = NumpyCodec.encode_output("result", self.model.run(NumpyCodec.decode_input(given)))
+        return InferenceResponse(model_name=self.name, outputs=[output])

@@ -17,11 +17,15 @@ WORKERS = int(os.environ.get("PEER_WORKERS", "1"))
 
 
 class Model:
-    """The file that PEER_MODEL names, with PEER_THREADS threads in each operation (0: ONNX Runtime's own choice)."""
+    """The file that PEER_MODEL names, with PEER_THREADS threads in each operation (0: ONNX Runtime's own choice).
+
+    Threads that wait spin, unless PEER_SPIN is 0.
+    """
 
     def __init__(self) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = int(os.environ.get("PEER_THREADS", "0"))
+        options.add_session_config_entry("session.intra_op.allow_spinning", os.environ.get("PEER_SPIN", "1"))
         self.session = onnxruntime.InferenceSession(
             os.environ["PEER_MODEL"], sess_options=options, providers=["CPUExecutionProvider"]
         )
