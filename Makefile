@@ -38,7 +38,7 @@ bench: setup ## Measure a model with perf_analyzer: make bench NAME=digits_cnn; 
 	@$(BIN)/modelport bench --install
 	@$(BIN)/modelport bench $(or $(NAME),digits_cnn)
 
-bench-peers: setup ## Embedded Triton against six other servers, ~45 min: make bench-peers BENCH_ARGS=--quick
+bench-peers: setup ## Embedded Triton against six other servers, ~1 h: make bench-peers BENCH_ARGS=--quick
 	@scripts/debian.sh wrk; command -v java >/dev/null || scripts/debian.sh default-jre-headless
 	@ls model_repository/*/*/manifest.json >/dev/null 2>&1 || $(BIN)/modelport demo
 	@$(BIN)/python benchmarks/against_peers.py $(BENCH_ARGS)

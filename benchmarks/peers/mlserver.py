@@ -7,18 +7,19 @@ import json
 from collections.abc import Iterator
 
 from modelport.server import ports
-from peers.job import LAYOUTS, Job, Serving, as_json, base64_of, from_base64, serve
+from peers.job import ASLEEP, LAYOUTS, Job, Serving, as_json, base64_of, from_base64, serve
 
 TITLE = "MLServer"
 PACKAGES = ("mlserver", "onnxruntime", "numpy", "uvicorn", "uvloop", "httptools")
-SETUPS = tuple(LAYOUTS)
+BESIDE = "1 worker beside the server, threads sleep"
+SETUPS = (*LAYOUTS, BESIDE)
 CHOOSE = True
 PARALLEL = "https://docs.seldon.ai/mlserver/user-guide/parallel-inference"
 BINARY = "https://github.com/SeldonIO/MLServer/blob/master/mlserver/rest/endpoints.py"
 SETTINGS_PAGE = "https://docs.seldon.ai/mlserver/api-reference/settings"
 SETTINGS = {
     "`max_batch_size` 32, `max_batch_time` 1 ms": "https://docs.seldon.ai/mlserver/user-guide/adaptive-batching",
-    "`parallel_workers`: the best of 0 (threads spin or sleep), 0 with one thread, one per core": PARALLEL,
+    "`parallel_workers`: the best of 0 whose threads spin or sleep, 0 with one thread, 1, one per core": PARALLEL,
     "a runtime of our own": "https://docs.seldon.ai/mlserver/user-guide/custom",
     "base64 in place of lists of numbers, there and back": "https://docs.seldon.ai/mlserver/user-guide/content-type#base64",
     "nothing but JSON over HTTP: tensors as raw bytes are read from gRPC alone": BINARY,
@@ -30,8 +31,9 @@ SETTINGS = {
 def start(job: Job, setup: str) -> Iterator[Serving]:
     """Serve the job."""
     chosen = ports.choose("127.0.0.1", {"http_port": 0, "grpc_port": 0, "metrics_port": 0})
-    workers, _ = job.layout(setup)
-    parallel = workers if workers > 1 else 0  # 0: the model runs in the server's own process
+    layout = ASLEEP if setup == BESIDE else setup
+    workers, _ = job.layout(layout)
+    parallel = workers if workers > 1 or setup == BESIDE else 0  # 0: the model runs in the server's own process
     server = {"host": "127.0.0.1", **chosen, "debug": False, "parallel_workers": parallel, "gzip_enabled": False}
     model = {
         "name": "peer",
@@ -49,5 +51,5 @@ def start(job: Job, setup: str) -> Iterator[Serving]:
     way = as_json(job, "/v2/models/peer/infer", body, lambda answer: from_base64(answer["outputs"][0]["data"][0]))
     serving = Serving(url=f"http://127.0.0.1:{chosen['http_port']}", ways={f"{TITLE}, base64, {setup}": way})
     command = [str(job.python.with_name("mlserver")), "start", str(job.folder)]
-    with serve(job, command, job.env(setup), serving) as up:
+    with serve(job, command, job.env(layout), serving) as up:
         yield up
