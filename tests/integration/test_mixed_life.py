@@ -54,6 +54,7 @@ SETTLE_S = 1.5
 STARTS_S = STOPS_S = 60.0
 SETTLED_S, REPAIRED_S = 20.0, 45.0  # until everything is as it should be, after a command and after a kill
 MEMORY_MIB, DESCRIPTORS = 64, 24
+CLOSED_S = 5.0
 CODE = """
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -590,21 +591,28 @@ class Life:
                     self.found.append(f"{model}/{version} answers {y.tolist()}")
         client.close()
 
-    def held(self) -> None:
-        """What the server and the supervisor hold, against what they held at the start."""
+    def holding(self) -> dict[str, int]:
+        """What the server and the supervisor hold."""
         assert self.service is not None
-        server, supervisor, running = psutil.Process(self.handle.server_pid), psutil.Process(self.service.pid), 0
+        server, supervisor = psutil.Process(self.handle.server_pid), psutil.Process(self.service.pid)
         running = len(stubs.find(self.handle))
-        now = {
+        return {
             "server": server.pid,
             "stubs": running,
             "memory": server.memory_info().rss + supervisor.memory_info().rss >> 20,
             "descriptors": server.num_fds() + supervisor.num_fds() - 8 * running,
             "children": sum(child.status() != psutil.STATUS_ZOMBIE for child in server.children(recursive=True)),
         }
-        if self.first.get("server") != server.pid:
+
+    def held(self) -> None:
+        """What is held, against the start; what callers closed may be closed a little later by the server."""
+        now, deadline = self.holding(), time.monotonic() + CLOSED_S
+        if self.first.get("server") != now["server"]:
             self.first = now
-        if now["children"] != running:
+        while now["descriptors"] > self.first["descriptors"] + DESCRIPTORS and time.monotonic() < deadline:
+            time.sleep(0.2)
+            now = self.holding()
+        if now["children"] != now["stubs"]:
             self.found.append(f"children and stubs are not as many: {now}")
         if (
             now["memory"] > self.first["memory"] + MEMORY_MIB
