@@ -101,11 +101,11 @@ def load_generator(target: Path, glibc: int) -> None:
 
 
 def sources(target: Path) -> None:
-    """Copy modelport's own files, and the compiled backend."""
+    """Copy modelport's own files, and what was compiled of it."""
     listed = subprocess.run(
         ["git", "ls-files", "src", "benchmarks"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.splitlines()
-    native = [str(toolchain.NATIVE.relative_to(ROOT))] if toolchain.NATIVE.is_file() else []
+    native = [str(path.relative_to(ROOT)) for path in (toolchain.NATIVE, toolchain.SEND) if path.is_file()]
     for name in (*listed, *native):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target / name)

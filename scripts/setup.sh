@@ -7,8 +7,8 @@ cd "$(dirname "$0")/.."
 
 venv=${VENV:-.venv}
 stamp=$venv/.installed
-native=src/modelport/server/triton_backends/onnxruntime/native
-wanted=$( (cat requirements.lock pyproject.toml hatch_build.py $native/*; command -v "${CXX:-c++}" || :) | sha256sum)
+backend=src/modelport/server/triton_backends/onnxruntime
+wanted=$( (cat requirements.lock pyproject.toml hatch_build.py $backend/native/* src/modelport/server/native/*; command -v "${CXX:-c++}" || :) | sha256sum)
 
 version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
@@ -59,7 +59,7 @@ echo "== installing the locked packages (the first time downloads them; later ru
 pip_install -r requirements.lock
 pip_install --no-deps --no-build-isolation --editable .
 echo "$wanted" >"$stamp"
-[ -f "${native%/native}/libtriton_onnxruntime.so" ] || echo "   no C++ compiler was found: ONNX models will be served by Python processes, slower
+[ -f "$backend/libtriton_onnxruntime.so" ] || echo "   no C++ compiler was found: ONNX models will be served by Python processes, slower
    to change that: apt-get install g++, then run the same command again"
 scripts/libpython.sh "$venv/bin/python" || echo "   going on: only the embedded server needs it" >&2
 echo "== setup done in $((SECONDS - started)) s"

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -27,7 +29,7 @@ from modelport.bench import open_loop
 from modelport.bench.open_loop import Reply
 from modelport.bench.requests import Request, triton_request
 from modelport.errors import DeadlineError, RemoteError
-from modelport.server import EmbeddedServer, shared_memory
+from modelport.server import EmbeddedServer, shared_memory, toolchain
 
 pytestmark = pytest.mark.alone
 
@@ -301,6 +303,33 @@ def test_an_unbounded_line_breaks_the_promise(make_graph, zoo, tmp_path):
     found = violations(replies, golden, alone_s, 10 * rate)
     assert any("neither answered nor refused" in one for one in found), found
     assert "nobody was refused" in found
+
+
+def test_every_connection_of_a_burst_gets_its_answer(server, require):
+    """Refusals come faster than an HTTP thread that waits for a core takes them: Triton alone loses some."""
+    require("the compiled parts", present=toolchain.SEND.is_file())
+    address = server.http_url.removeprefix("http://").split(":")
+    content = open_loop.to_bytes(server.http_url, request_of("single"))
+
+    async def one(reader, writer):
+        writer.write(content)
+        try:
+            return (await asyncio.wait_for(open_loop.read_answer(reader), timeout=20))[0]
+        finally:
+            writer.close()
+
+    async def burst():
+        streams = [await asyncio.open_connection(*address) for _ in range(700)]
+        return await asyncio.gather(*(one(*stream) for stream in streams))
+
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+    try:
+        counts = Counter(asyncio.run(burst()) + asyncio.run(burst()))
+    finally:
+        for process in others:
+            process.kill()
+            process.wait()
+    assert {*counts} <= {200, 503} and counts.total() == 1400, counts
 
 
 def test_grpc_callers_are_refused_as_soon(server):

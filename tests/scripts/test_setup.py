@@ -55,9 +55,10 @@ def test_a_python_of_another_version_makes_the_environment_anew(root, tmp_path, 
     (tmp_path / "scripts").mkdir()
     for name in ("setup.sh", "find_python.sh"):
         shutil.copy(root / "scripts" / name, tmp_path / "scripts")
-    native = tmp_path / "src/modelport/server/triton_backends/onnxruntime/native"
-    native.mkdir(parents=True)
-    for name in (native / "model.cc", "requirements.lock", "pyproject.toml", "hatch_build.py"):
+    server = Path("src/modelport/server")
+    sources = (server / "triton_backends/onnxruntime/native/model.cc", server / "native/send.cc")
+    for name in (*sources, "requirements.lock", "pyproject.toml", "hatch_build.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     venv = tmp_path / "venv"
     (venv / "bin").mkdir(parents=True)

@@ -15,11 +15,13 @@ from onnx import TensorProto, helper
 
 FOLDER = "modelport/server/triton_backends/onnxruntime"
 LIBRARY = f"{FOLDER}/libtriton_onnxruntime.so"
+SEND = "modelport/server/libmodelport_send.so"
 SERVES = """
 import sys
 from pathlib import Path
 from modelport.server import EmbeddedServer, toolchain
-assert toolchain.NATIVE.is_file() and toolchain.NATIVE.is_relative_to(sys.argv[2]), toolchain.NATIVE
+for library in (toolchain.NATIVE, toolchain.SEND):
+    assert library.is_file() and library.is_relative_to(sys.argv[2]), library
 with EmbeddedServer(sys.argv[1], http_port=0, grpc_port=0, metrics_port=0) as server:
     print(server.ready_versions("neg"), server.handle.runs_inside("neg"))
 """
@@ -55,13 +57,14 @@ def build(tree, tmp_path):
 
 @pytest.fixture
 def compiler(root, tmp_path, native):
-    """It takes as long as a copy: what it links is the library of the tree."""
+    """It takes as long as a copy: what it links are the libraries of the tree."""
     path = tmp_path / "c++"
-    library = root / "src" / LIBRARY
+    backend, send = root / "src" / LIBRARY, root / "src" / SEND
     path.write_text(
         "#!/bin/sh\nlinks=; out=\n"
         "while [ $# -gt 0 ]; do case $1 in -shared) links=yes;; -o) out=$2;; esac; shift; done\n"
-        f'[ -n "$links" ] && exec cp "{library}" "$out"\n: >"$out"\n'
+        '[ -n "$links" ] || exec touch "$out"\n'
+        f'case $out in *send*) cp "{send}" "$out";; *) cp "{backend}" "$out";; esac\n'
     )
     path.chmod(0o755)
     return path
@@ -98,12 +101,14 @@ def test_a_wheel_serves_onnx_models_inside_the_server_from_where_it_was_unpacked
 def test_without_a_compiler_the_wheel_is_for_every_system(build, env):
     made = build("wheel", **env)
     names = zipfile.ZipFile(made).namelist()
-    assert made.name.endswith("-py3-none-any.whl") and f"{FOLDER}/model.py" in names and LIBRARY not in names
+    assert made.name.endswith("-py3-none-any.whl") and f"{FOLDER}/model.py" in names
+    assert not {LIBRARY, SEND} & {*names}
 
 
 def test_the_sources_of_the_backend_are_in_the_source_package(build, root):
     made = build("sdist", MODELPORT_NATIVE="0")
     with tarfile.open(made) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = {path.relative_to(root).as_posix() for path in (root / "src" / FOLDER / "native").iterdir()}
+    folders = [root / "src" / FOLDER / "native", root / "src" / "modelport" / "server" / "native"]
+    wanted = {path.relative_to(root).as_posix() for folder in folders for path in folder.iterdir()}
     assert {"hatch_build.py", *wanted} <= names

@@ -71,7 +71,7 @@ class _Load:
     start: float = 0.0
 
     async def run(self, rate_per_s: float, seconds: float) -> list[Reply]:
-        content = _bytes(self.base_url, self.request)
+        content = to_bytes(self.base_url, self.request)
         self.start = time.monotonic()
         tasks = []
         for number in range(round(rate_per_s * seconds)):
@@ -98,7 +98,7 @@ class _Load:
         connection = self.free.pop() if self.free else await self._connect()
         try:
             connection[1].write(content)
-            answer = await _answer(connection[0])
+            answer = await read_answer(connection[0])
         except BaseException:  # nobody reads what may still come
             connection[1].close()
             raise
@@ -110,13 +110,14 @@ class _Load:
         return await asyncio.open_connection(parts.hostname, parts.port)
 
 
-def _bytes(base_url: str, request: Request) -> bytes:
+def to_bytes(base_url: str, request: Request) -> bytes:
+    """A request as it goes over the connection."""
     headers = {"Host": urlsplit(base_url).netloc, **request.headers, "Content-Length": str(len(request.body))}
     lines = [f"POST {request.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
     return "\r\n".join(lines).encode() + request.body
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     """Status and body of one answer that tells its length.
 
     Raises:

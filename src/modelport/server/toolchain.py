@@ -24,6 +24,7 @@ from modelport.errors import EnvironmentUnfitError
 BACKENDS = Path(__file__).with_name("triton_backends")
 OWN_BACKENDS = ("onnxruntime", "pytorch")
 NATIVE = BACKENDS / "onnxruntime" / "libtriton_onnxruntime.so"  # compiled when modelport is installed
+SEND = Path(__file__).with_name("libmodelport_send.so")  # likewise; see native/send.cc
 # What lies beside each of our backends' `model.py` -> the file that is copied there.
 SHARED_MODULES = {
     "modelport_config.py": BACKENDS / "modelport_config.py",
@@ -85,7 +86,8 @@ class Toolchain:
         own threads. On a GPU, TF32 is off: it keeps 10 bits of a float32 product's factors, and the tolerances
         under which a version was published are those of float32. ONNX Runtime keeps its usage data to itself.
         libevent, under Triton's HTTP, gathers what it tells the kernel, which saves a system call for each request; for
-        it the variable counts that is there at all, so "0" takes it out.
+        it the variable counts that is there at all, so "0" takes it out. Where it was compiled, a library is preloaded
+        that keeps Triton from losing answers over HTTP; the server's own processes do not get it.
 
         Args:
             inherited: The variables to start from; by default those of this process.
@@ -99,6 +101,8 @@ class Toolchain:
         env.setdefault("ORT_DISABLE_TELEMETRY", "1")
         if env.setdefault(CHANGE_LIST, "1") == "0":
             del env[CHANGE_LIST]
+        if (self.libraries[0] / SEND.name).is_file():
+            env["LD_PRELOAD"] = _joined(SEND.name, env.get("LD_PRELOAD"))
         return env
 
 
@@ -218,6 +222,8 @@ def _plan(package: Package, *, native: bool) -> dict[str, Path]:
         files |= {f"backends/{name}/{shared}": source for shared, source in SHARED_MODULES.items()}
     if native:
         files[f"backends/onnxruntime/{NATIVE.name}"] = NATIVE  # Triton takes it before `model.py`
+    if SEND.is_file():
+        files[f"lib/{SEND.name}"] = SEND
     return files
 
 
@@ -245,7 +251,7 @@ def _build(parent: Path, target: Path, files: Mapping[str, Path], libpython: Pat
             shutil.copyfile(source, new / name)
         (new / "backends/python/triton_python_backend_stub").chmod(0o755)
         (new / "empty").mkdir()
-        (new / "lib").mkdir()
+        (new / "lib").mkdir(exist_ok=True)
         (new / "lib" / libpython.name).symlink_to(libpython)
         if target.exists() and not _complete(target, files):
             target.rename(Path(scratch, "damaged"))

@@ -106,6 +106,9 @@ def test_the_environment_puts_our_parts_first_and_keeps_the_rest(parts, tmp_path
     assert tools.environment({})["NVIDIA_TF32_OVERRIDE"] == "0", "the tolerances are those of float32"
     assert tools.environment({})["EVENT_EPOLL_USE_CHANGELIST"] == "1"
     assert "EVENT_EPOLL_USE_CHANGELIST" not in tools.environment({"EVENT_EPOLL_USE_CHANGELIST": "0"})
+    send = [toolchain.SEND.name] if toolchain.SEND.is_file() else []
+    assert tools.environment({"LD_PRELOAD": "own.so"})["LD_PRELOAD"] == ":".join([*send, "own.so"])
+    assert (tools.libraries[0] / toolchain.SEND.name).is_file() == bool(send)
     assert tools.environment({})["LD_LIBRARY_PATH"] == f"{tools.libraries[0]}:{parts[0].libraries}"
 
 
