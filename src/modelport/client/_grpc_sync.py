@@ -97,5 +97,6 @@ class GrpcTransport:
         with self._lock:
             self._closed = True
             waiting = bool(self._unanswered)
+        self._workers.close()
         if not waiting:
             self._channel.close()

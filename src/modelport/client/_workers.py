@@ -13,6 +13,7 @@ from typing import Any
 IDLE_S = 10.0  # a thread without work ends
 _Work = Callable[[], Any]
 _Box = queue.SimpleQueue  # of what the work returned and what it raised; one of them is None
+_Inbox = queue.SimpleQueue["tuple[_Work, _Box[Any]] | None"]  # None: no more will come
 
 
 class Workers:
@@ -20,7 +21,8 @@ class Workers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._idle: list[queue.SimpleQueue[tuple[_Work, _Box[Any]]]] = []
+        self._idle: list[_Inbox] = []
+        self._closed = False
 
     def run(self, work: _Work, timeout_s: float) -> Any:
         """Let a thread do the work, and wait for it.
@@ -51,21 +53,36 @@ class Workers:
             raise error
         return value
 
-    def _loop(self, inbox: queue.SimpleQueue[tuple[_Work, _Box[Any]]]) -> None:
+    def close(self) -> None:
+        """End the threads that wait for work; those at work end after it."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for inbox in idle:
+            inbox.put(None)
+
+    def _loop(self, inbox: _Inbox) -> None:
         while True:
             try:
-                work, box = inbox.get(timeout=IDLE_S)
+                given = inbox.get(timeout=IDLE_S)
             except queue.Empty:
                 with self._lock:
                     if inbox in self._idle:  # else somebody took it at this moment
                         self._idle.remove(inbox)
                         return
                 continue
+            if given is None:
+                return
+            work, box = given
             outcome = _outcome(work)
             with self._lock:
-                self._idle.append(inbox)  # before the answer: the caller's next call finds it
+                closed = self._closed
+                if not closed:
+                    self._idle.append(inbox)  # before the answer: the caller's next call finds it
             box.put(outcome)
-            del work, box, outcome  # nothing is kept while it waits
+            if closed:
+                return
+            del given, work, box, outcome  # nothing is kept while it waits
 
 
 def _outcome(work: _Work) -> tuple[Any, BaseException | None]:

@@ -101,7 +101,7 @@ class Toolchain:
         env.setdefault("ORT_DISABLE_TELEMETRY", "1")
         if env.setdefault(CHANGE_LIST, "1") == "0":
             del env[CHANGE_LIST]
-        if (self.libraries[0] / SEND.name).is_file():
+        if any((folder / SEND.name).is_file() for folder in self.libraries):
             env["LD_PRELOAD"] = _joined(SEND.name, env.get("LD_PRELOAD"))
         return env
 

@@ -31,6 +31,20 @@ def test_work_that_takes_too_long_is_left_and_others_are_done_meanwhile():
     assert done.wait(5.0)
 
 
+def test_closing_ends_the_threads_that_wait_at_once_and_those_at_work_after_it():
+    workers, gate, began = Workers(), threading.Event(), []
+    with pytest.raises(TimeoutError):
+        workers.run(lambda: (began.append(threading.current_thread()), gate.wait(5.0)), 0.1)
+    [busy] = began
+    spare = workers.run(threading.current_thread, 5.0)
+    workers.close()
+    spare.join(5.0)
+    assert not spare.is_alive() and busy.is_alive()
+    gate.set()
+    busy.join(5.0)
+    assert not busy.is_alive()
+
+
 def test_a_thread_without_work_ends(monkeypatch):
     monkeypatch.setattr(_workers, "IDLE_S", 0.01)
     workers = Workers()
