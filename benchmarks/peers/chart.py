@@ -25,7 +25,7 @@ def draw(bars: Mapping[str, Mapping[str, Spread]], ours: str) -> str:
     lines = -(-len(bars) // columns)
     most = max(len(servers) for servers in bars.values())
     with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(11, lines * (0.9 + 0.24 * most)), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(9, lines * (0.8 + 0.26 * most)), layout="constrained", facecolor="white")
         every = figure.subplots(lines, columns, squeeze=False).ravel()
         for axes, (title, servers) in zip(every, bars.items(), strict=False):
             middle = [one.median for one in servers.values()]
