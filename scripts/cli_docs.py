@@ -22,8 +22,16 @@ Where a variable of the environment is named, it takes the option's place when t
 def page() -> str:
     """The whole page."""
     command: Any = typer.main.get_command(app)
-    parts = [HEADER, *(section(name, command.commands[name]) for name in command.commands), exit_codes()]
-    return "\n".join(parts)
+    return "\n".join([HEADER, *(section(name, each) for name, each in leaves(command).items()), exit_codes()])
+
+
+def leaves(group: Any, before: str = "") -> dict[str, Any]:
+    """The commands by their words, such as `list` and `keys list`."""
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        words = f"{before}{name}"
+        found |= leaves(command, f"{words} ") if hasattr(command, "commands") else {words: command}
+    return found
 
 
 def section(name: str, command: Any) -> str:

@@ -15,6 +15,7 @@ from modelport.errors import UNEXPECTED_EXIT_CODE, EnvironmentUnfitError, Modelp
 
 _PACKAGES_OF_EXTRA = {
     "export": ("torch", "keras", "h5py", "onnx", "onnxruntime", "onnxscript", "safetensors"),
+    "gateway": ("envoy", "jwt", "cryptography"),
     "server": ("pytriton", "prometheus_client", "watchfiles"),
     "bench": ("jinja2", "matplotlib"),
     "samples": ("sklearn", "PIL", "pandas", "pyarrow"),

@@ -11,7 +11,17 @@ import typer.main
 
 from modelport.cli import app
 
-COMMAND = typer.main.get_command(app)
+
+def leaves(group, before=""):
+    """The commands by their words, such as `list` and `keys list`."""
+    found = {}
+    for name, command in group.commands.items():
+        words = f"{before}{name}"
+        found |= leaves(command, f"{words} ") if hasattr(command, "commands") else {words: command}
+    return found
+
+
+COMMANDS = leaves(typer.main.get_command(app))
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "export/*.md", "tests/data/*.md")
 
 
@@ -28,11 +38,11 @@ def test_the_command_reference_is_what_the_commands_say(generator, root):
     assert (root / "docs" / "cli.md").read_text() == generator.page(), "run `make docs` and commit docs/cli.md"
 
 
-@pytest.mark.parametrize("name", sorted(COMMAND.commands))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_option_is_described_and_in_the_reference(name, root):
     reference = (root / "docs" / "cli.md").read_text()
     section = reference.split(f"## `modelport {name} ")[1].split("\n## ")[0]
-    for parameter in COMMAND.commands[name].params:
+    for parameter in COMMANDS[name].params:
         assert parameter.help, f"{name} {parameter.opts}: no help text"
         shown = parameter.opts if parameter.param_type_name == "option" else [parameter.name.upper()]
         for word in shown:
@@ -40,15 +50,15 @@ def test_every_option_is_described_and_in_the_reference(name, root):
 
 
 def example_of(name):
-    found = re.search(r"Example: `(modelport [^`]+)`", COMMAND.commands[name].help or "")
+    found = re.search(r"Example: `(modelport [^`]+)`", COMMANDS[name].help or "")
     return found and shlex.split(found[1])
 
 
-@pytest.mark.parametrize("name", sorted(COMMAND.commands))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_has_an_example_with_options_that_exist(name):
     words = example_of(name)
-    assert words and words[:2] == ["modelport", name]
-    known = {word for parameter in COMMAND.commands[name].params for word in parameter.opts}
+    assert words and words[: 1 + len(name.split())] == ["modelport", *name.split()]
+    known = {word for parameter in COMMANDS[name].params for word in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= known
 
 

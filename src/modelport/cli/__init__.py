@@ -19,6 +19,7 @@ import modelport.cli.registry
 import modelport.cli.doctoring
 import modelport.cli.serving
 import modelport.cli.asking
+import modelport.cli.keys
 import modelport.cli.benching
 import modelport.cli.tuning
 import modelport.cli.planning  # noqa: F401 - it registers its command

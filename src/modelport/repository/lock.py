@@ -66,6 +66,22 @@ def model(
 
 
 @contextlib.contextmanager
+def file(path: Path, what: str, *, timeout_s: float = WAIT_S) -> Iterator[None]:
+    """Hold the lock of something else that two commands may write.
+
+    Args:
+        path: The lock's own file; it and its folder are made where they are missing.
+        what: What is being done by whoever holds it, such as `the keys are being changed`.
+        timeout_s: Seconds to wait for it.
+
+    Raises:
+        RepositoryLockedError: Another process held it for `timeout_s`; the message names it.
+    """
+    with _lock(path, what, timeout_s):
+        yield
+
+
+@contextlib.contextmanager
 def _lock(path: Path, what: str, timeout_s: float, report: Report = lambda _: None) -> Iterator[None]:
     mine: set[Path] = _held.__dict__.setdefault("paths", set())
     if path in mine:
