@@ -19,4 +19,13 @@ def show_switch(done: Any, *, json: bool) -> None:
     _render.lines(
         f"the switch took {done.switch_s:.3f} s; loaded: {', '.join(f'version {v}' for v in done.loaded)}",
         *(f"alias {name} points at version {done.version} now" for name in done.moved_aliases),
+        *_route(done),
     )
+
+
+def _route(done: Any) -> list[str]:
+    """What becomes of calls through a gateway, where a route says so."""
+    if done.route:
+        became = "it named a version that is loaded no more, and is now" if done.route_changed else "it is"
+        return [f"a route is set: unversioned calls through the gateway follow it; {became} {done.route}"]
+    return ["the route is gone: it led to a version that is loaded no more"] if done.route_changed else []

@@ -50,9 +50,9 @@ def prune(
     """Delete the old versions of a model.
 
     These stay whatever `keep` says: the version that serves, every loaded one (by the configuration, and in the running
-    server), every one with an alias, the one that a rollback goes to, and an unchecked one, which may still be being
-    copied in. Of all others, candidates among them, the `keep` highest numbers stay; broken ones do not count, and stay
-    where they are newer than all that do.
+    server), every one with an alias or that the route names, the one that a rollback goes to, and an unchecked one,
+    which may still be being copied in. Of all others, candidates among them, the `keep` highest numbers stay; broken
+    ones do not count, and stay where they are newer than all that do.
 
     Args:
         model: Model name.
@@ -106,6 +106,7 @@ def _needed(repository: Path, stands: Standing, states: Mapping[int | None, str]
             "loaded": version in stands.loaded,
             "loaded in the running server": version in ready,
             f"alias {', '.join(aliases)}": bool(aliases),
+            "its route names it": version in stands.record.route.numbers,
             "a rollback goes to it": version == stands.way_back,
             "nobody has checked it: it may still be being copied in": states[version] == registry.UNCHECKED
             or (not (folder / MANIFEST_FILE).exists() and drops.refusal(repository, stands.model, version) is None),

@@ -11,11 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from modelport.errors import InvalidNameError, UsageError
-from modelport.repository import config as configs
+from modelport.lifecycle.loaded import loaded
 from modelport.repository import events, journal, switch
 from modelport.repository.layout import DEFAULT_REPOSITORY, parse_reference, version_folder, version_numbers
-from modelport.repository.record import check_word
-from modelport.server import connection
+from modelport.repository.record import Record, check_word
 from modelport.spec import parse_version
 
 
@@ -90,13 +89,13 @@ def alias(
     Raises:
         ModelNotFoundError, VersionNotFoundError: There is no such model or version.
         InvalidNameError: A word cannot be an alias.
-        UsageError: A version is not loaded, or an alias to remove is not there.
+        UsageError: A version is not loaded, or an alias to remove is not there, or the model's route names it.
         ManifestError: The model's configuration cannot be read.
         ServerTimeoutError: The running server does not say which versions it has loaded.
     """
     root = Path(repository)
     wanted = {check_word(word): version for word, version in (pointing or {}).items()}
-    numbers = version_numbers(root, model)
+    version_numbers(root, model)
     if not wanted and not remove:
         return dict(sorted(switch.read(root, model)[1].aliases.items()))
     with journal.changing(root, model):
@@ -104,7 +103,8 @@ def alias(
         missing = set(remove) - set(known.aliases)
         if missing:
             raise _not_there("alias", missing, f"model {model!r}", known.aliases)
-        _require_loaded(root, model, set(wanted.values()), configs.selected(config, numbers))
+        _require_unrouted(model, {*remove} - {*wanted}, known)
+        _require_loaded(root, model, set(wanted.values()))
         kept = {word: version for word, version in known.aliases.items() if word not in remove}
         after = dict(sorted({**kept, **wanted}.items()))
         if after != dict(known.aliases):
@@ -135,15 +135,10 @@ def parse_aliases(words: Collection[str]) -> dict[str, int]:
     return found
 
 
-def _require_loaded(repository: Path, model: str, versions: set[int], loaded: tuple[int, ...]) -> None:
+def _require_loaded(repository: Path, model: str, versions: set[int]) -> None:
     for version in sorted(versions):
         version_folder(repository, model, version)
-    places = {"its configuration": loaded}
-    running = connection.find(repository) if versions else None
-    ready = running.ready_versions(model) if running is not None else ()
-    if running is not None and ready:  # a server that was started without this model says nothing about it
-        places[f"the server at {running.http_url}"] = ready
-    for where, there in places.items():
+    for where, there in loaded(repository, model).items() if versions else ():
         left_out = sorted(versions - set(there))
         if left_out:
             raise UsageError(
@@ -151,6 +146,16 @@ def _require_loaded(repository: Path, model: str, versions: set[int], loaded: tu
                 why=f"an alias points at a version that answers; by {where}, loaded are {_words(map(str, there))}",
                 fix=f"load it first: 'modelport promote {model} {left_out[0]}'",
             )
+
+
+def _require_unrouted(model: str, words: set[str], known: Record) -> None:
+    routed = sorted(words & {*known.route.targets})
+    if routed:
+        raise UsageError(
+            f"alias {', '.join(routed)} of {model!r} cannot be taken away",
+            why=f"the model's route names it: {known.route.words()}",
+            fix=f"set another route first, or 'modelport route {model} --clear'",
+        )
 
 
 def _not_there(what: str, words: Collection[str], where: str, known: Collection[str]) -> UsageError:

@@ -126,8 +126,9 @@ def way_back(now: Present) -> int:
 def plan(now: Present, target: int, *, back: bool, unload_old: bool, ready: Collection[int]) -> Plan:
     """What to do to let `target` serve.
 
-    The version before stays loaded, so that going back takes no loading, and so do those that have an alias; as far as
-    they are lower than the target, answer now, and can be served with the target's settings.
+    The version before stays loaded, so that going back takes no loading, and so do those that have an alias or that
+    the model's route names; as far as they are lower than the target, answer now, and can be served with the target's
+    settings. Aliases and routes that named the others lead to the target then.
 
     Args:
         now: How the model stands.
@@ -145,19 +146,21 @@ def plan(now: Present, target: int, *, back: bool, unload_old: bool, ready: Coll
     wanted = set() if now.serving is None or back or unload_old else {now.serving}
     if target == now.serving and not unload_old:
         wanted |= {*now.loaded}
-    wanted |= {v for v in now.record.aliases.values() if v in now.loaded}
+    named = {*now.record.aliases.values(), *now.record.route.numbers}
+    wanted |= named & {*now.loaded}
     wanted = {v for v in wanted if v < target and v in ready}
     unfit = {v for v in wanted if not _fits(now, v, config, labels)}
     loaded = tuple(sorted({target, *wanted} - unfit))
     configs.set_versions(config, loaded)
     moved = tuple(sorted(name for name, version in now.record.aliases.items() if version not in loaded))
     aliases = {name: target if name in moved else version for name, version in now.record.aliases.items()}
+    route = now.record.route.led([str(v) for v in now.record.route.numbers if v not in loaded], target)
     record = now.record.switched(now.serving, target, back=back)
     return Plan(
         target=target,
         loaded=loaded,
         config=config,
-        record=replace(record, aliases=aliases, kept=kept),
+        record=replace(record, aliases=aliases, kept=kept, route=route),
         labels=labels,
         moved=moved,
         unfit=tuple(sorted(unfit)),

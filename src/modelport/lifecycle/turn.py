@@ -17,6 +17,7 @@ from modelport.repository import config as configs
 from modelport.repository import disk, journal, lock, switch
 from modelport.repository.journal import STAGING, Note
 from modelport.repository.layout import state_folder, version_folder
+from modelport.repository.route import Route
 from modelport.server import connection, restoring
 from modelport.server.handle import ServerHandle
 
@@ -52,6 +53,8 @@ class Switched:
         checks: What was checked, in order.
         switch_s: Seconds from the change of `config.pbtxt` until the new version was proved to serve.
         moved_aliases: Aliases that pointed at a version which is loaded no more; they point at `version` now.
+        route: The model's route, which unversioned calls through the gateway follow; empty where none is set.
+        route_changed: Whether it is another one than before, since it named a version that is loaded no more.
     """
 
     operation: str
@@ -63,6 +66,8 @@ class Switched:
     checks: tuple[Check, ...]
     switch_s: float
     moved_aliases: tuple[str, ...] = ()
+    route: str = ""
+    route_changed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +156,7 @@ def change(now: Present, target: int, proven: Proven, server: Server, op: Operat
             exc.why = f"{exc.why}; version {now.serving} serves on"
         raise
     journal.loaded(now.repository, now.model)
+    route = todo.record.route
     return Switched(
         operation=op.name,
         model=now.model,
@@ -161,6 +167,8 @@ def change(now: Present, target: int, proven: Proven, server: Server, op: Operat
         checks=tuple(op.checks),
         switch_s=switch_s,
         moved_aliases=todo.moved,
+        route=route.meant(todo.record.aliases, todo.loaded) if route != Route() else "",
+        route_changed=route != now.record.route,
     )
 
 

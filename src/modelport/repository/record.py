@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from modelport.errors import InvalidNameError, ManifestError
+from modelport.repository import route as routes
+from modelport.repository.route import Route
 from modelport.spec import parse_version
 
 CANDIDATE, PROMOTE = "candidate", "promote"
@@ -55,6 +57,7 @@ class Record:
         highest: The highest version number that was ever given; no number is given twice.
         kept: Settings of the model that the serving version replaced.
         tuned: Why the model's instances, threads and batches are as they are; empty where they were not tuned.
+        route: Where the gateway sends unversioned calls; empty where they go to the serving version.
     """
 
     on_drop: str = CANDIDATE
@@ -65,6 +68,7 @@ class Record:
     highest: int = 0
     kept: Kept = field(default_factory=Kept)
     tuned: str = ""
+    route: Route = field(default_factory=Route)
 
     def served(self, version: int) -> bool:
         """Whether the version served before."""
@@ -140,6 +144,7 @@ def parse(text: str, *, where: Path) -> Record:
             highest=_number(content["highest"]) if "highest" in content else 0,
             kept=_kept(content.get("kept", {})),
             tuned=str(content.get("tuned", "")),
+            route=routes.parse(content.get("route", {})),
         )
         if record.on_drop not in ON_DROP:
             raise ValueError(f"on_drop is {record.on_drop!r}")
@@ -155,6 +160,8 @@ def lines(record: Record) -> str:
     content = _said(dataclasses.asdict(record), Record())
     if record.kept != Kept():
         content["kept"] = _said(content["kept"], Kept())
+    if record.route != Route():
+        content["route"] = routes.content(record.route)
     return f"{NOTE}\n{MARK}{json.dumps(content, sort_keys=True)}\n"
 
 

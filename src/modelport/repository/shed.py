@@ -21,8 +21,8 @@ def shed(repository: Path, model: str, failed: Mapping[int, str], *, timeout_s: 
     """Take out what failed to load beside the serving version, and versions that have no folder.
 
     Nothing is taken out where the serving version is among them: the highest that the policy names and that has a
-    folder. What is taken out is no place to go back to any more, and loses its aliases. `modelport list` gives the
-    reason, and so does an event; `modelport adopt` looks at the version again.
+    folder. What is taken out is no place to go back to any more, and loses its aliases and its share of the route.
+    `modelport list` gives the reason, and so does an event; `modelport adopt` looks at the version again.
 
     Args:
         repository: The model repository.
@@ -55,6 +55,7 @@ def shed(repository: Path, model: str, failed: Mapping[int, str], *, timeout_s: 
             aliases={name: version for name, version in known.aliases.items() if name not in gone},
             way_back=tuple(v for v in known.way_back if v not in out),
             retired=tuple(sorted({*known.retired, *(v for v in known.way_back if v in out)})),
+            route=known.route.led([*map(str, out), *gone], serving),
         )
         configs.set_versions(config, [v for v in named if v not in out])
         switch.write(repository, model, config, left)
@@ -62,5 +63,6 @@ def shed(repository: Path, model: str, failed: Mapping[int, str], *, timeout_s: 
             names = ", ".join(sorted(name for name, target in gone.items() if target == version))
             text = f"it kept version {serving} from being loaded, and is named no more: {why}"
             text += f"; gone with it: alias {names}" if names else ""
+            text += "" if left.route == known.route else "; its share of the route goes to the serving version"
             events.append(repository, events.event(KIND, text, model=model, version=version, level="error"))
         return out

@@ -11,6 +11,7 @@ from modelport.errors import ManifestError, RepositoryError, VersionNotFoundErro
 from modelport.lifecycle.plan import newest_candidate, plan, present, require_checked, way_back
 from modelport.repository import config as configs
 from modelport.repository import drops, placed, switch
+from modelport.repository.route import Route, Share
 
 
 @pytest.fixture
@@ -30,6 +31,10 @@ def to(now, carry_out):
         return todo
 
     return act
+
+
+def routed(shares, **fields):
+    return Route(shares=tuple(Share(target=t, percent=p) for t, p in shares.items()), **fields)
 
 
 @pytest.fixture
@@ -163,6 +168,32 @@ def test_an_alias_of_a_version_that_is_taken_out_moves_to_the_target(release, to
     todo = to(1, back=True)
     assert (todo.loaded, todo.moved) == ((1,), ("canary",))
     assert now().record.aliases == {"canary": 1, "stable": 1}
+
+
+def test_a_version_that_the_route_names_stays_loaded(release, to, edit, now):
+    for _ in range(3):
+        release()
+    to(1)
+    to(2)
+    edit(route=routed({"1": 90, "2": 10}))
+    assert to(3).loaded == (1, 2, 3)
+    assert now().record.route == routed({"1": 90, "2": 10})
+
+
+def test_what_the_route_gave_to_a_version_that_is_taken_out_goes_to_the_target(release, to, edit, now):
+    for _ in range(3):
+        release()
+    to(1)
+    to(2)
+    to(3)
+    edit(route=routed({"2": 60, "3": 40}, shadow="3"), aliases={"old": 1})
+    to(1, back=True)
+    assert now().loaded == (1,) and now().record.route == Route()
+    to(2)
+    edit(route=routed({"old": 50, "2": 50}))
+    assert now().loaded == (1, 2)
+    to(1, back=True)
+    assert now().record.route == routed({"old": 50, "1": 50})
 
 
 def test_versions_that_do_not_answer_are_not_kept(release, to):

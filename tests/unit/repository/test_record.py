@@ -12,6 +12,7 @@ from tritonclient.grpc import model_config_pb2
 from modelport.errors import InvalidNameError, ManifestError
 from modelport.repository import record
 from modelport.repository.record import MARK, NOTE, Kept, Record, check_word
+from modelport.repository.route import Route, Share
 
 WHERE = Path("net/config.pbtxt")
 FULL = Record(
@@ -23,6 +24,9 @@ FULL = Record(
     highest=12,
     kept=Kept(
         max_batch_size=0, instance_counts=(1, 2), parameters={"a": "\n\u2028'", "b": None}, label_files={"y": ""}
+    ),
+    route=Route(
+        shares=(Share(target="stable", percent=99.5), Share(target="7", percent=0.5)), sticky="header:x", shadow="3"
     ),
 )
 
@@ -38,6 +42,7 @@ FULL = Record(
         Record(way_back=(3, 1)),
         Record(kept=Kept(parameters={"a": None})),
         Record(kept=Kept(max_batch_size=8)),
+        Record(route=Route(shadow="2")),
     ],
 )
 def test_what_was_written_is_read(tmp_path, known):

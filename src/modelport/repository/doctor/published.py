@@ -37,9 +37,9 @@ MANIFEST_MISSING = Rule(
 RECORD = Rule(
     id="record",
     severity="error",
-    title="modelport's line in config.pbtxt is damaged, or an alias points at a version that is not loaded",
-    why="aliases and the way back of a rollback come from it",
-    fix="correct the line, or set the alias anew with 'modelport alias'",
+    title="modelport's line in config.pbtxt is damaged, or an alias or a route leads to a version that is not loaded",
+    why="aliases, routes and the way back of a rollback come from it",
+    fix="correct the line, or set the alias or the route anew with 'modelport alias' or 'modelport route'",
 )
 RULES = (MANIFEST_CHANGED, MANIFEST_UNREADABLE, MANIFEST_MISSING, RECORD)
 
@@ -91,3 +91,9 @@ def _record(model: Model) -> Iterator[Finding]:
     for alias, version in sorted(known.aliases.items()):
         if model.versions and version not in model.selected:
             yield RECORD.found(f"alias {alias!r} points at version {version}, which is not loaded", where)
+    for version in sorted(known.route.numbers):
+        if model.versions and version not in model.selected:
+            yield RECORD.found(f"the route names version {version}, which is not loaded", where)
+    for target in known.route.targets:
+        if not target.isdecimal() and target not in known.aliases:
+            yield RECORD.found(f"the route names alias {target!r}, which is not there", where)
