@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 from modelport.errors import UsageError
 
 TOKEN_VARIABLE = "MODELPORT_TOKEN"  # noqa: S105 - the name of the variable, not a token
+CA_VARIABLE = "MODELPORT_CA"
 DEFAULT_PORTS = {"http": 80, "https": 443, "grpc": 8001, "grpcs": 443}
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
@@ -85,7 +86,8 @@ def parse_target(
     Args:
         url: `http://`, `https://`, `grpc://` or `grpcs://`, a host, and a port (80, 443, 8001, 443 where left out).
         token: Bearer token; None takes the environment variable MODELPORT_TOKEN, an empty text sends none.
-        ca_file: PEM file with the only authorities to trust.
+        ca_file: PEM file with the only authorities to trust; None takes the environment variable MODELPORT_CA on a URL
+            with TLS, and the system's where there is none.
         client_cert: PEM file with the caller's certificate, for servers that ask for one.
         client_key: PEM file with the certificate's key.
         verify_tls: False accepts any certificate (https only).
@@ -98,6 +100,8 @@ def parse_target(
     if token and not _TOKEN.fullmatch(token):
         problems.append("the token holds a blank, a line break or a letter outside ASCII")
     scheme = parts.scheme if parts else ""
+    if ca_file is None and verify_tls and scheme in ("https", "grpcs"):
+        ca_file = os.environ.get(CA_VARIABLE) or None
     files = {"ca_file": ca_file, "client_cert": client_cert, "client_key": client_key}
     problems += [f"{key}: no such file: {value}" for key, value in files.items() if value and not Path(value).is_file()]
     if client_key and not client_cert:

@@ -38,7 +38,10 @@ def locked(repository: Path, area: str) -> Iterator[Path]:
     with disk.errors(repository):
         _make(folder(repository))
         with lock.file(folder(repository, f"{area}.lock"), f"the gateway's {area} are being changed"):
-            yield _make(folder(repository, area))
+            found = _make(folder(repository, area))
+            for left in found.glob(".*.tmp"):  # of a command that was killed
+                left.unlink()
+            yield found
 
 
 def write(path: Path, content: bytes) -> None:

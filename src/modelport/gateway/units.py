@@ -13,7 +13,7 @@ from modelport.errors import ModelportError, UsageError
 
 _SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _BYTES = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
-_AMOUNT = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?([A-Za-z]*)")
+_AMOUNT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)")
 MAX_RATE_PER_S = 1e6
 MAX_COUNT = 10**15
 NONE = "none"
@@ -44,7 +44,7 @@ def duration(text: str) -> float:
 def count(text: str) -> int:
     """A whole number above 0."""
     digits = text.strip()
-    if not re.fullmatch(r"\d{1,15}", digits) or int(digits) == 0:
+    if not re.fullmatch(r"[0-9]{1,15}", digits) or int(digits) == 0:
         raise ValueError(f"{text!r} is no whole number above 0")
     return int(digits)
 
@@ -100,11 +100,3 @@ def as_rate(per_s: float) -> str:
         if math.isclose(amount, round(amount), rel_tol=1e-9) and round(amount) > 0:
             return f"{round(amount)}/{unit}"
     return f"{per_s:g}/s"
-
-
-def as_duration(seconds: float) -> str:
-    """Seconds in words, in the largest unit of which there are at least two, rounded down: `29 days`, `90 s`."""
-    for unit, word in (("d", "days"), ("h", "hours"), ("min", "minutes")):
-        if seconds >= 2 * _SECONDS[unit]:
-            return f"{int(seconds // _SECONDS[unit])} {word}"
-    return f"{int(seconds)} s"

@@ -6,7 +6,6 @@ or the new one; who changes it holds a lock, so that two commands at once both c
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
@@ -109,9 +108,6 @@ def change(repository: Path, now: float, act: Callable[[Register, Path], tuple[R
         after = _without_old(after, now)
         if after != before:
             private.write(folder / FILE, _text(after))
-        for left in folder.glob(f".{FILE}.*.tmp"):  # of one that was killed
-            with contextlib.suppress(OSError):
-                left.unlink()
     return result
 
 

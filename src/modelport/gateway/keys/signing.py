@@ -36,6 +36,12 @@ def make(folder: Path, now: int) -> SigningKey:
     return SigningKey(kid=kid, jwk={**jwk, "kid": kid, "alg": "ES256", "use": "sig"}, created_at=now)
 
 
+def nobodys() -> dict[str, str]:
+    """A public key whose private half is thrown away: what is accepted where no key was made yet, which is nothing."""
+    jwk = cast(dict[str, str], ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()).public_key(), as_dict=True))
+    return {**{name: jwk[name] for name in ("kty", "crv", "x", "y")}, "kid": "nobody", "alg": "ES256", "use": "sig"}
+
+
 def forget_others(folder: Path, kid: str) -> None:
     """Remove the private halves of all other keys: of those that were replaced, and of commands that were killed."""
     for path in folder.glob("*.pem"):
