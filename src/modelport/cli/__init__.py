@@ -18,6 +18,7 @@ import modelport.cli.dropping
 import modelport.cli.registry
 import modelport.cli.doctoring
 import modelport.cli.serving
+import modelport.cli.gateway
 import modelport.cli.asking
 import modelport.cli.keys
 import modelport.cli.benching

@@ -11,6 +11,16 @@ import typer
 
 from modelport import _render
 from modelport.cli.app import Json, Repository, app
+from modelport.cli.gateway import (
+    LOOPBACK,
+    BodyMb,
+    GatewayAddress,
+    GatewayConcurrency,
+    GatewayPort,
+    Plain,
+    TlsCert,
+    TlsKey,
+)
 from modelport.errors import ServerError
 from modelport.repository.events import as_text
 from modelport.repository.layout import DEFAULT_REPOSITORY
@@ -68,16 +78,43 @@ def serve_command(
             help="Run each ONNX model in processes of its own: slower; a crash takes no other model with it.",
         ),
     ] = False,
+    gateway: Annotated[
+        bool, typer.Option("--gateway", help="Run the gateway beside the server: TLS, keys, limits, routes.")
+    ] = False,
+    gateway_address: GatewayAddress = LOOPBACK,
+    gateway_port: GatewayPort = 8443,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    plain: Plain = False,
+    body_mb: BodyMb = 16.0,
+    gateway_concurrency: GatewayConcurrency = 256,
     repository: Repository = DEFAULT_REPOSITORY,
 ) -> None:
     """Serve a repository with the embedded Triton on this machine's loopback address, until Ctrl-C.
 
     The server is watched over: it is started again when it dies, a model whose process is lost is loaded anew, and
-    `/readyz` tells whether every serving version answers as its source did.
+    `/readyz` tells whether every serving version answers as its source did. With `--gateway`, others reach it through
+    Envoy, with keys that `modelport keys create` makes.
 
     Example: `modelport serve --model digits_cnn`
     """
+    from modelport.commands.gateway import settings
     from modelport.commands.serve import curl_line, supervise, unwatched
+
+    front = (
+        settings(
+            repository,
+            address=gateway_address,
+            port=gateway_port,
+            certificate=tls_cert,
+            key=tls_key,
+            plain=plain,
+            body_bytes=round(body_mb * 1_000_000),
+            concurrency=gateway_concurrency,
+        )
+        if gateway
+        else None
+    )
 
     ports = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
     server = unwatched(repository, models=models, isolated=isolated, **ports)
@@ -90,6 +127,8 @@ def serve_command(
             f"  gRPC     {server.grpc_url}",
             f"  metrics  {server.metrics_url}",
             f"  health   {supervisor.health_url}/readyz",
+            *([f"  gateway  {supervisor.gateway_url}"] if supervisor.gateway_url else []),
+            *([f"  trust    {front.trust}"] if front and front.trust else []),
             f"  log      {server.log}",
         )
         line = curl_line(repository, server.http_url)
@@ -109,6 +148,7 @@ def serve_command(
         watch=not no_watch,
         settle_s=settle_s,
         as_json=log_format is LogFormat.json,
+        gateway=front,
     )
 
 

@@ -15,10 +15,11 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from modelport.gateway.settings import Settings
 from modelport.repository import drops, events
 from modelport.server import EmbeddedServer, checks
 from modelport.supervisor import health
@@ -53,6 +54,7 @@ class Options:
         watch: Whether version folders that are copied in are picked up.
         settle_s: Seconds without a change, until such a folder counts as complete.
         as_json: Events as JSON lines.
+        gateway: How the gateway beside the server is run; None for none.
     """
 
     health_port: int = 8003
@@ -61,6 +63,7 @@ class Options:
     watch: bool = True
     settle_s: float = 10.0
     as_json: bool = False
+    gateway: Settings | None = None
 
 
 class Supervisor:
@@ -75,6 +78,7 @@ class Supervisor:
     Attributes:
         server: The server.
         health_url: Such as `http://127.0.0.1:8003`; empty before `run`.
+        gateway_url: Such as `https://127.0.0.1:8443`; empty where no gateway runs.
     """
 
     def __init__(
@@ -86,7 +90,7 @@ class Supervisor:
         write: Callable[[str], None],
     ) -> None:
         self.server = server
-        self.health_url = ""
+        self.health_url = self.gateway_url = ""
         self._options = options
         self._clock = time.monotonic
         self._began = self._looked_at = self._clock()
@@ -142,12 +146,31 @@ class Supervisor:
             try:
                 with signals.interrupting():
                     keeper.start()
-                with self._watching():
+                with self._gateway(signals), self._watching():
                     started(self)
                     keeper.keep(signals, POLL_S)
                     self._announce(events.event("stopping", "accepted requests are answered"))
             finally:
                 self._stop(keeper)
+
+    @contextlib.contextmanager
+    def _gateway(self, signals: Signals) -> Iterator[None]:
+        """The gateway, where there is to be one; it ends before the server, so that what it let in is answered."""
+        if self._options.gateway is None:
+            yield
+            return
+        from modelport.gateway.gateway import Gateway
+        from modelport.supervisor import gateway
+
+        running = Gateway(self.server.repository, self._options.gateway)
+        front = gateway.Front(running, self._announce, lambda: gateway.of(self._link.handle))
+        try:
+            with signals.interrupting():
+                front.start()
+            self.gateway_url = running.settings.url
+            yield
+        finally:
+            front.stop()
 
     @contextlib.contextmanager
     def _watching(self) -> Any:

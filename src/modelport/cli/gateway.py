@@ -1,0 +1,86 @@
+"""`gateway`, and the options that it has in common with `serve --gateway`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from modelport import _render
+from modelport.cli.app import Repository, app
+from modelport.repository.layout import DEFAULT_REPOSITORY
+
+LOOPBACK = "127.0.0.1"
+GatewayAddress = Annotated[
+    str, typer.Option(envvar="MODELPORT_GATEWAY_ADDRESS", help="Where the gateway listens; 0.0.0.0 for all networks.")
+]
+GatewayPort = Annotated[
+    int,
+    typer.Option(envvar="MODELPORT_GATEWAY_PORT", help="The gateway's port, for HTTP and gRPC; 0 takes a free one."),
+]
+TlsCert = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--tls-cert",
+        envvar="MODELPORT_TLS_CERT",
+        help="Certificate chain (PEM); without one, a development certificate.",
+    ),
+]
+TlsKey = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--tls-key", envvar="MODELPORT_TLS_KEY", help="The certificate's private key (PEM)."),
+]
+Plain = Annotated[bool, typer.Option("--plain", help="Plain HTTP in place of TLS; on loopback only.")]
+BodyMb = Annotated[
+    float, typer.Option("--max-body-mb", min=0.001, max=2000, help="The largest request, in megabytes (10^6 bytes).")
+]
+GatewayConcurrency = Annotated[
+    int,
+    typer.Option("--gateway-concurrency", min=1, help="Requests on their way at a time; further ones get 503 at once."),
+]
+
+
+@app.command("gateway")
+def gateway_command(
+    upstream: Annotated[
+        list[str],
+        typer.Option("--upstream", help="A Triton server: http://HOST:PORT[,grpc://HOST:PORT]. Repeat it."),
+    ],
+    gateway_address: GatewayAddress = LOOPBACK,
+    gateway_port: GatewayPort = 8443,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    plain: Plain = False,
+    body_mb: BodyMb = 16.0,
+    gateway_concurrency: GatewayConcurrency = 256,
+    repository: Repository = DEFAULT_REPOSITORY,
+) -> None:
+    """Run the gateway before Triton servers that run already, until Ctrl-C.
+
+    All of them serve this repository. A server that fails is left out until it answers again; its requests go to
+    another one. Where the gRPC port is not given it is the HTTP port and one.
+
+    Example: `modelport gateway --upstream http://10.0.0.5:8000 --upstream http://10.0.0.6:8000`
+    """
+    from modelport.commands.gateway import run, settings
+
+    front = settings(
+        repository,
+        address=gateway_address,
+        port=gateway_port,
+        certificate=tls_cert,
+        key=tls_key,
+        plain=plain,
+        body_bytes=round(body_mb * 1_000_000),
+        concurrency=gateway_concurrency,
+        upstreams=upstream,
+    )
+
+    def started(url: str) -> None:
+        trust = [f"  trust    {front.trust}"] if front.trust else []
+        _render.lines(f"gateway at {url}, before {', '.join(upstream)}", *trust, "Ctrl-C stops it.")
+        sys.stdout.flush()
+
+    run(repository, front, started, write=_render.event)

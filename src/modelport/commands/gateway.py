@@ -1,0 +1,106 @@
+"""The verb `gateway`: Envoy before Triton servers; and the settings that `serve --gateway` shares with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelport.errors import UsageError
+from modelport.gateway.settings import Settings, is_loopback, upstreams
+
+if TYPE_CHECKING:
+    from modelport.gateway.certificates import Certificate
+
+POLL_S = 0.2
+
+
+def settings(
+    repository: Path,
+    *,
+    address: str,
+    port: int,
+    certificate: Path | None,
+    key: Path | None,
+    plain: bool,
+    body_bytes: int,
+    concurrency: int,
+    upstreams: Sequence[str] = (),
+) -> Settings:
+    """How a gateway is run; without a certificate and without `plain`, a development certificate is made.
+
+    Raises:
+        UsageError: The options do not go together, or plain HTTP is wanted on more than loopback.
+        EnvironmentUnfitError: The certificate or its key cannot be used.
+    """
+    if plain and certificate is not None:
+        raise UsageError(
+            "--plain and --tls-cert exclude each other", why="plain HTTP has no certificate", fix="leave one out"
+        )
+    servers = _servers(upstreams)
+    ca = None
+    if not plain:
+        pair = _certificate(repository, certificate, key, address)
+        certificate, key, ca = pair.certificate, pair.key, pair.ca
+    return Settings(
+        ca=ca,
+        address=address,
+        port=port,
+        certificate=certificate,
+        key=key,
+        upstreams=servers,
+        body_bytes=body_bytes,
+        concurrency=concurrency,
+    )
+
+
+_servers = upstreams
+
+
+def _certificate(repository: Path, certificate: Path | None, key: Path | None, address: str) -> Certificate:
+    """The given one, checked; where none is given, the development certificate."""
+    from modelport.gateway import certificates, development_certificate  # cryptography takes a while to import
+
+    if certificate is None and key is None:
+        names = () if address in ("0.0.0.0", "::") or is_loopback(address) else (address,)  # noqa: S104
+        return development_certificate.ensure(repository, names)
+    if certificate is None or key is None:
+        raise UsageError(
+            "a certificate and its key go together",
+            why="only one of them is given",
+            fix="give both, --tls-cert and --tls-key, or none",
+        )
+    return certificates.check(certificate, key)
+
+
+def run(repository: Path, front: Settings, started: Callable[[str], None], *, write: Callable[[str], None]) -> None:
+    """Run the gateway until Ctrl-C or SIGTERM, then let requests be answered.
+
+    Args:
+        repository: What the servers serve.
+        front: How it is run.
+        started: Called once with its URL, when it takes requests.
+        write: Called with one line for each event.
+
+    Raises:
+        ServerError: Envoy refuses the configuration, or does not start.
+        PortTakenError: The port is in use.
+    """
+    from modelport.gateway.gateway import Gateway
+    from modelport.supervisor.announce import Announcer
+    from modelport.supervisor.gateway import Front
+    from modelport.supervisor.signals import Signals
+
+    announce = Announcer(repository, write, as_json=False)
+    running = Gateway(repository, front)
+    watched = Front(running, announce, lambda: front.upstreams)
+    try:
+        with Signals() as signals:
+            with signals.interrupting():
+                watched.start()
+            started(running.settings.url)
+            while not signals.stop.wait(POLL_S):
+                pass
+    finally:
+        watched.stop()
+        announce.close()

@@ -1,0 +1,133 @@
+"""The filters that a request passes, in their order. Each one's configuration is a file of its own, which Envoy takes
+anew when it is replaced, without closing a connection.
+
+    jwt     the key: signature, expiry, issuer            401
+    rate    the tenant's requests each second             429
+    gate    what may be asked, and of which version       400 403 404 413 415   (gate.lua)
+    quota   what is left of the tenant's day              429
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from modelport.gateway.gate_data import GateData
+from modelport.gateway.keys.keyring import Limits
+
+Config = dict[str, Any]
+
+TYPE = "type.googleapis.com/"
+FILTERS = "envoy.extensions.filters.http."
+NAMES = ("jwt", "rate", "gate", "quota")
+TYPES = {
+    "jwt": f"{FILTERS}jwt_authn.v3.JwtAuthentication",
+    "rate": f"{FILTERS}local_ratelimit.v3.LocalRateLimit",
+    "gate": f"{FILTERS}lua.v3.Lua",
+    "quota": f"{FILTERS}local_ratelimit.v3.LocalRateLimit",
+}
+CLAIMS = ("envoy.filters.http.jwt_authn", "claims")
+ISSUER = "modelport"
+PASS = "x-modelport-pass"  # noqa: S105
+QUOTA = "x-modelport-quota"
+_NEVER_S = 10 * 365 * 86400  # a bucket that is not filled again
+_CACHED = 4096  # keys whose signature is not checked again
+
+
+def jwt(jwks: Mapping[str, Any]) -> Config:
+    """Takes a key, and leaves its claims as metadata; the key itself goes no further."""
+    provider = {
+        "issuer": ISSUER,
+        "audiences": [ISSUER],
+        "local_jwks": {"inline_string": json.dumps(jwks)},
+        "payload_in_metadata": CLAIMS[1],
+        "jwt_cache_config": {"jwt_cache_size": _CACHED},
+        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
+        "clock_skew_seconds": 5,
+    }
+    rule = {"match": {"prefix": "/"}, "requires": {"provider_name": ISSUER}}
+    return _typed("jwt", {"providers": {ISSUER: provider}, "rules": [rule]})
+
+
+def rate(tenants: Mapping[str, Limits]) -> Config:
+    """A bucket of tokens for each tenant that has a rate."""
+    limited = {name: one for name, one in tenants.items() if one.rate_per_s}
+    buckets = {name: _rate_bucket(one) for name, one in limited.items()}
+    return _limit("rate", buckets, [_claim("sub", "tenant")], [{"header": {"key": "retry-after", "value": "1"}}])
+
+
+def quota(left: Mapping[str, int]) -> Config:
+    """A bucket for each tenant with a quota, with what is left of the day in it; it is not filled again.
+
+    Args:
+        left: Tenant to the requests that it may still make today.
+    """
+    kind = {
+        "metadata": {
+            "descriptor_key": "kind",
+            "source": "DYNAMIC",
+            "metadata_key": {"key": "modelport", "path": [{"key": "kind"}]},
+        }
+    }
+    buckets = {
+        name: {"max_tokens": max(1, count), "tokens_per_fill": 1, "fill_interval": f"{_NEVER_S}s"}
+        for name, count in left.items()
+    }
+    return _limit("quota", buckets, [_claim("sub", "tenant"), kind], [{"header": {"key": QUOTA, "value": "1"}}])
+
+
+def gate(data: GateData, secret: str) -> Config:
+    """The checks of gate.lua, with what they compare with."""
+    source = resources.files(__package__).joinpath("gate.lua").read_text()
+    return _typed("gate", {"default_source_code": {"inline_string": f"local DATA = {data.lua()}\nDATA.secret = "
+                                                                    f'"{secret}"\n{source}'}})  # fmt: skip
+
+
+def _typed(name: str, content: Config) -> Config:
+    return {"@type": TYPE + TYPES[name], **content}
+
+
+def _claim(name: str, key: str) -> Config:
+    path = [{"key": CLAIMS[1]}, {"key": name}]
+    return {
+        "metadata": {
+            "descriptor_key": key,
+            "source": "DYNAMIC",
+            "metadata_key": {"key": CLAIMS[0], "path": path},
+        }
+    }
+
+
+def _rate_bucket(limits: Limits) -> Config:
+    rate_per_s = limits.rate_per_s or 0.0
+    seconds = max(1, round(1 / rate_per_s))  # whole tokens: less than one a second take longer
+    tokens = max(1, round(rate_per_s * seconds))
+    return {
+        "max_tokens": max(1, limits.burst or tokens),
+        "tokens_per_fill": tokens,
+        "fill_interval": f"{seconds}s",
+    }
+
+
+def _limit(name: str, buckets: Mapping[str, Config], actions: list[Config], headers: list[Config]) -> Config:
+    always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    fixed = [{"key": "kind", "value": "infer"}] if name == "quota" else []
+    descriptors = [
+        {"entries": [{"key": "tenant", "value": tenant}, *fixed], "token_bucket": bucket}
+        for tenant, bucket in sorted(buckets.items())
+    ]
+    plenty = {"max_tokens": 1_000_000_000, "tokens_per_fill": 1_000_000_000, "fill_interval": "1s"}
+    content: Config = {
+        "stat_prefix": name,
+        "token_bucket": plenty,
+        "filter_enabled": always,
+        "filter_enforced": always,
+        "rate_limits": [{"actions": actions}],
+        "descriptors": descriptors,
+        "response_headers_to_add": headers,
+        "rate_limited_as_resource_exhausted": True,
+        "always_consume_default_token_bucket": False,
+    }
+    return _typed(name, content)

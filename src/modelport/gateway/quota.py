@@ -1,0 +1,97 @@
+"""What is left of a tenant's day, by the access log: a quota lasts over restarts, for the log does."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from modelport.gateway.keys.values import Limits
+
+STATE_FILE = "quota.json"
+_READ_BYTES = 8 << 20
+
+
+class Used:
+    """Counts the inferences that each tenant had today.
+
+    A line counts once: how far the log was read is kept together with the counts, in one file that is replaced.
+
+    Args:
+        folder: The gateway's folder.
+        log: The access log.
+    """
+
+    def __init__(self, folder: Path, log: Path) -> None:
+        self._path = folder / STATE_FILE
+        self._log = log
+        self._day, self._inode, self._offset = "", 0, 0
+        self._count: Counter[str] = Counter()
+        self._read_state()
+
+    def look(self, today: str | None = None) -> Mapping[str, int]:
+        """Take in what was logged since the last look. Gives the inferences of today by tenant.
+
+        Args:
+            today: The day as `YYYY-MM-DD`, in UTC; the clock's when left out.
+        """
+        today = today or datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
+        if today != self._day:
+            self._day = today
+            self._count.clear()
+        before = (self._inode, self._offset)
+        self._take_in()
+        if (self._inode, self._offset) != before or not self._path.exists():
+            self._write_state()
+        return dict(self._count)
+
+    def _take_in(self) -> None:
+        try:
+            file = self._log.open("rb")
+        except OSError:
+            return
+        with file:
+            status = os.fstat(file.fileno())
+            if status.st_ino != self._inode or status.st_size < self._offset:
+                self._inode, self._offset = status.st_ino, 0
+            file.seek(self._offset)
+            while True:
+                chunk = file.read(_READ_BYTES)
+                whole = chunk.rfind(b"\n") + 1
+                for line in chunk[:whole].splitlines():
+                    self._add(line)
+                self._offset += whole
+                if not whole:
+                    return
+                file.seek(self._offset)
+
+    def _add(self, line: bytes) -> None:
+        """An inference that went to a server today; what was refused before costs nothing."""
+        try:
+            found = json.loads(line)
+        except ValueError:
+            return
+        if found.get("kind") == "infer" and found.get("upstream") and str(found.get("time", "")).startswith(self._day):
+            self._count[str(found.get("tenant"))] += 1
+
+    def _read_state(self) -> None:
+        try:
+            content = json.loads(self._path.read_bytes())
+            self._day, self._inode, self._offset = content["day"], int(content["inode"]), int(content["offset"])
+            self._count.update({str(name): int(count) for name, count in content["used"].items()})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return
+
+    def _write_state(self) -> None:
+        content = {"day": self._day, "inode": self._inode, "offset": self._offset, "used": dict(self._count)}
+        beside = self._path.with_name(f".{STATE_FILE}.new")
+        beside.write_text(json.dumps(content))
+        beside.replace(self._path)
+
+
+def left(tenants: Mapping[str, Limits], used: Mapping[str, int]) -> dict[str, int]:
+    """What each tenant with a quota may still ask today; never less than nothing."""
+    return {name: max(0, one.daily - used.get(name, 0)) for name, one in tenants.items() if one.daily is not None}

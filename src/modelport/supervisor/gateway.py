@@ -1,0 +1,134 @@
+"""The gateway beside the server: told of what changes, and started again when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from modelport.errors import ModelportError
+from modelport.gateway.gateway import Gateway
+from modelport.gateway.settings import Upstream
+from modelport.repository import events
+from modelport.repository.events import Event
+from modelport.repository.layout import CONFIG_FILE
+from modelport.server.handle import ServerHandle
+from modelport.supervisor.backoff import Deaths
+
+LOOK_S = 0.5  # between two looks at what may have changed
+WATCHED = ("keys", "capture")  # folders of the gateway's own state that others write into
+END_S = 2.0
+
+
+class Front:
+    """Keeps a gateway running, and up to date.
+
+    Args:
+        gateway: The gateway, not started.
+        emit: Takes events.
+        servers: Gives the servers that it is for now; None while there are none.
+    """
+
+    def __init__(
+        self, gateway: Gateway, emit: Callable[[Event], None], servers: Callable[[], tuple[Upstream, ...] | None]
+    ) -> None:
+        self.gateway = gateway
+        self._emit = emit
+        self._servers = servers
+        self._ended = threading.Event()
+        self._seen: object = None
+        self._trouble = ""
+        self._deaths = Deaths()
+        self._since = self._again_at = 0.0
+        self._thread = threading.Thread(target=self._watch, name="modelport-gateway", daemon=True)
+
+    def start(self) -> None:
+        """Start the gateway, and watch it from now on.
+
+        Raises:
+            ModelportError: It does not start.
+        """
+        self._seen = self._sees()
+        self.gateway.start(self._servers() or ())
+        self._since = time.monotonic()
+        self._emit(
+            events.event("gateway_started", f"process {self.gateway.pid} answers at {self.gateway.settings.url}")
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let requests be answered, and end it."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(END_S)
+        self.gateway.stop()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(LOOK_S):
+            try:
+                self._look()
+            except ModelportError as error:
+                self._tell(f"{error.what}: {error.why}")
+            except Exception as exc:
+                self._tell(f"{type(exc).__name__}: {exc}")
+
+    def _look(self) -> None:
+        if not self.gateway.running:
+            self._start_again()
+            return
+        seen = self._sees()
+        if seen == self._seen:
+            return
+        self._seen = seen
+        replaced = self.gateway.refresh(self._servers())
+        self._trouble = ""
+        if replaced:
+            self._emit(events.event("gateway_changed", f"took in what has changed: {', '.join(replaced)}"))
+
+    def _start_again(self) -> None:
+        if time.monotonic() < self._again_at:
+            return
+        lived_s = time.monotonic() - self._since
+        self._emit(events.event("gateway_died", f"the gateway ended {lived_s:.0f} s after its start", level="error"))
+        self._since = time.monotonic()
+        self._again_at = self._since + (self._deaths.died(lived_s) or 60.0)
+        self.gateway.start(self._servers())
+        self._emit(
+            events.event("gateway_started", f"process {self.gateway.pid} answers at {self.gateway.settings.url}")
+        )
+
+    def _tell(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            self._emit(events.event("gateway_refused", trouble, level="error"))
+        self._trouble = trouble
+
+    def _sees(self) -> object:
+        """What changes with anything that the gateway has to know."""
+        repository, folder = self.gateway.repository, self.gateway.folder
+        today = datetime.datetime.now(datetime.timezone.utc).date()
+        configs = _times(sorted(repository.glob(f"*/{CONFIG_FILE}")))
+        own = _times(sorted(path for name in WATCHED for path in (folder / name).glob("*.json")))
+        versions = _times(sorted(path for path in repository.iterdir() if path.is_dir()))
+        expires = self.gateway.changes_at
+        return today, configs, own, versions, self._servers(), expires is not None and time.time() >= expires
+
+
+def of(handle: ServerHandle | None) -> tuple[Upstream, ...] | None:
+    """The embedded server as the gateway knows it."""
+    if handle is None:
+        return None
+    http, grpc = urlsplit(handle.http_url), urlsplit(handle.grpc_url)
+    return (Upstream(host=http.hostname or "", http_port=http.port or 0, grpc_port=grpc.port or 0),)
+
+
+def _times(paths: list[Path]) -> tuple[tuple[str, int, int], ...]:
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            found.append((str(path), status.st_mtime_ns, status.st_ino))
+    return tuple(found)
