@@ -7,7 +7,8 @@
 #
 # -u URL     the server (default http://127.0.0.1:8000)
 # -m MODEL   the model (default linear_regression)
-# A bearer token is taken from the environment variable MODELPORT_TOKEN.
+# A bearer token is taken from the environment variable MODELPORT_TOKEN, the authority to trust for a https:// URL (a PEM
+# file) from MODELPORT_CA.
 set -euo pipefail
 
 usage() { sed -n '2,/^set /{/^set /!p}' "$0" | sed 's/^# \{0,1\}//'; }
@@ -28,6 +29,8 @@ body=${1:-'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data"
 # The token goes through a file descriptor: a command line is visible to everybody on the machine.
 header=""
 if [[ -n ${MODELPORT_TOKEN:-} ]]; then header="header = \"Authorization: Bearer $MODELPORT_TOKEN\""; fi
-curl --silent --show-error --fail-with-body --max-time 10 --config <(printf '%s\n' "$header") \
+trust=()
+if [[ -n ${MODELPORT_CA:-} && $url == https:* ]]; then trust=(--cacert "$MODELPORT_CA"); fi
+curl "${trust[@]}" --silent --show-error --fail-with-body --max-time 10 --config <(printf '%s\n' "$header") \
   --header 'Content-Type: application/json' --data "$body" "$url/v2/models/$model/infer"
 echo

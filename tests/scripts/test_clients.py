@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import socket
+import ssl
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from PIL import Image
 
 from modelport.commands.infer import infer
 from modelport.errors import RequestError
+from modelport.gateway import development_certificate
 from modelport.server import EmbeddedServer
 
 # name -> (inputs, outputs, what `outputs(x)` gives for a batch of the first input)
@@ -198,6 +203,80 @@ def test_the_shell_script(run, says, server):
         "data"
     ] == [3, 5]
     assert run("infer.sh", "-u", server.http_url, "-m", "nothing").returncode != 0
+
+
+@pytest.fixture(scope="module")
+def front(server, tmp_path_factory):
+    """A place with TLS before the server: its HTTP and gRPC ports by scheme, its authority, and what came in."""
+    made = development_certificate.ensure(tmp_path_factory.mktemp("front") / "models")
+    received: list[bytes] = []
+    with contextlib.ExitStack() as stack:
+        ports = {}
+        for scheme, url, spoken in (("https", server.http_url, "http/1.1"), ("grpcs", server.grpc_url, "h2")):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(made.certificate, made.key)
+            context.set_alpn_protocols([spoken])
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            ports[scheme] = listener.getsockname()[1]
+            port = int(url.rpartition(":")[2])
+            threading.Thread(target=accept, args=(listener, context, port, received), daemon=True).start()
+        yield {scheme: f"{scheme}://localhost:{port}" for scheme, port in ports.items()}, made.ca, received
+
+
+def accept(listener, context, port, received):
+    """Pass on what comes in over TLS, and keep it."""
+    while True:
+        try:
+            outside, _ = listener.accept()
+        except OSError:
+            return
+        with contextlib.suppress(OSError):
+            tls = context.wrap_socket(outside, server_side=True)
+            inside = socket.create_connection(("127.0.0.1", port))
+            threading.Thread(target=copy, args=(tls, inside, received), daemon=True).start()
+            threading.Thread(target=copy, args=(inside, tls, []), daemon=True).start()
+
+
+def copy(source, target, kept):
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            kept.append(data)
+            target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    ("script", "scheme", "words"),
+    [
+        ("infer.sh", "https", ["-u"]),
+        ("plain_tritonclient.py", "https", ["0.5", "--url"]),
+        ("plain_tritonclient.py", "grpcs", ["0.5", "--url"]),
+        ("tabular_client.py", "https", ["--model", "linear_regression", "--row", "0.5", "--url"]),
+        ("tabular_client.py", "grpcs", ["--model", "linear_regression", "--row", "0.5", "--url"]),
+    ],
+)
+def test_scripts_take_the_token_and_the_authority_from_the_environment(front, run, monkeypatch, script, scheme, words):
+    """Neither stands in an argument list, which everybody on the machine can read."""
+    urls, ca, received = front
+    refused = run(script, *words, urls[scheme])
+    assert refused.returncode != 0 and "Traceback" not in refused.stderr, refused.stderr
+    monkeypatch.setenv("MODELPORT_CA", str(ca))
+    monkeypatch.setenv("MODELPORT_TOKEN", "a-token")
+    received.clear()
+    done = run(script, *words, urls[scheme])
+    assert done.returncode == 0 and re.search(r"\b2\.0?", done.stdout), done.stderr
+    if scheme == "https":  # gRPC's headers are compressed
+        assert b"authorization: bearer a-token" in b"".join(received).lower()
+
+
+def test_the_infer_verb_with_tls(front):
+    urls, ca, received = front
+    received.clear()
+    for url in urls.values():
+        answer = infer("linear_regression", url=url, inputs=["x=0.5"], token="a-token", ca_file=ca)
+        assert answer["y"].tolist() == [2.0]
+    assert b"authorization: bearer a-token" in b"".join(received).lower()
 
 
 def test_the_infer_verb(url, server, tmp_path):

@@ -29,6 +29,12 @@ TokenFile = Annotated[
     Optional[Path],  # noqa: UP045 - typer reads the annotation at run time, on Python 3.10 too
     typer.Option("--token-file", help="File with the bearer token (or set MODELPORT_TOKEN)."),
 ]
+CaFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--ca-file", help="PEM file with the only authorities to trust, for https and grpcs (or set MODELPORT_CA)."
+    ),
+]
 
 
 def version_number(text: str) -> int:

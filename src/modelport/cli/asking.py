@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from modelport import _render
-from modelport.cli.app import Json, Repository, TokenFile, app, progress, token, version_number
+from modelport.cli.app import CaFile, Json, Repository, TokenFile, app, progress, token, version_number
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
 
@@ -28,6 +28,7 @@ def infer_command(
     ] = None,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds for the whole call.")] = 10.0,
     token_file: TokenFile = None,
+    ca_file: CaFile = None,
     json: Json = False,
 ) -> None:
     """Ask a served model for inference.
@@ -36,7 +37,9 @@ def infer_command(
     """
     from modelport.commands.infer import infer
 
-    answers = infer(model, url=url, inputs=inputs, version=version, timeout_s=timeout_s, token=token(token_file))
+    answers = infer(
+        model, url=url, inputs=inputs, version=version, timeout_s=timeout_s, token=token(token_file), ca_file=ca_file
+    )
     if json:
         _render.as_json(answers)
         return

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from modelport import _render
-from modelport.cli.app import Json, Repository, TokenFile, app, progress, text_lines, token
+from modelport.cli.app import CaFile, Json, Repository, TokenFile, app, progress, text_lines, token
 from modelport.cli.switched import show_switch
 from modelport.errors import UsageError
 from modelport.repository.layout import DEFAULT_REPOSITORY
@@ -114,6 +114,7 @@ def verify_command(
     ] = None,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds for one request.")] = 30.0,
     token_file: TokenFile = None,
+    ca_file: CaFile = None,
     repository: Repository = DEFAULT_REPOSITORY,
     json: Json = False,
 ) -> None:
@@ -125,7 +126,14 @@ def verify_command(
 
     with progress(quiet=json) as report:
         report(f"replaying the evidence of {model}")
-        done = verify(model, repository=repository, urls=tuple(url or ()), timeout_s=timeout_s, token=token(token_file))
+        done = verify(
+            model,
+            repository=repository,
+            urls=tuple(url or ()),
+            timeout_s=timeout_s,
+            token=token(token_file),
+            ca_file=ca_file,
+        )
     if json:
         _render.as_json(done)
         return

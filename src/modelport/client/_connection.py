@@ -100,9 +100,10 @@ def parse_target(
     if token and not _TOKEN.fullmatch(token):
         problems.append("the token holds a blank, a line break or a letter outside ASCII")
     scheme = parts.scheme if parts else ""
+    ca_option = "ca_file"
     if ca_file is None and verify_tls and scheme in ("https", "grpcs"):
-        ca_file = os.environ.get(CA_VARIABLE) or None
-    files = {"ca_file": ca_file, "client_cert": client_cert, "client_key": client_key}
+        ca_file, ca_option = os.environ.get(CA_VARIABLE) or None, CA_VARIABLE
+    files = {ca_option: ca_file, "client_cert": client_cert, "client_key": client_key}
     problems += [f"{key}: no such file: {value}" for key, value in files.items() if value and not Path(value).is_file()]
     if client_key and not client_cert:
         problems.append("client_key was given without client_cert")

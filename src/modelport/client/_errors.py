@@ -203,7 +203,8 @@ def _why_no_connection(target: Target, cause: BaseException | str) -> tuple[str,
     if isinstance(cause, ssl.SSLCertVerificationError):
         return (
             f"the server's certificate is not accepted: {cause.verify_message}",
-            "give the authority that signed it as ca_file, and use the host name that stands in it",
+            "give the authority that signed it as ca_file= or in the environment variable MODELPORT_CA, and use the "
+            "host name that stands in it",
         )
     if _is_tls_failure(cause):
         return f"TLS could not be agreed on: {_words(cause)}", f"check that a {target.scheme}:// server is at this port"

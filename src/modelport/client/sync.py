@@ -44,7 +44,8 @@ class Client:
         timeout_s: Deadline of a call that gives none of its own.
         retries: How often a call is sent again at most; 0 for never.
         token: Bearer token. None takes the environment variable MODELPORT_TOKEN; an empty text sends none.
-        ca_file: PEM file with the only authorities to trust for the server's certificate.
+        ca_file: PEM file with the only authorities to trust for the server's certificate. None takes the environment
+            variable MODELPORT_CA, and the system's authorities where there is none.
         client_cert: PEM file with the caller's own certificate.
         client_key: PEM file with its key.
         verify_tls: False accepts any certificate. https only.

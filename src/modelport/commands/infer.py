@@ -27,6 +27,7 @@ def infer(
     version: int | None = None,
     timeout_s: float = 10.0,
     token: str | None = None,
+    ca_file: Path | None = None,
 ) -> dict[str, Array]:
     """Ask a served model.
 
@@ -38,6 +39,7 @@ def infer(
         version: One of its versions; None for the newest one that is served.
         timeout_s: Seconds for the whole call.
         token: Bearer token; None takes the environment variable MODELPORT_TOKEN.
+        ca_file: PEM file with the only authorities to trust; None takes MODELPORT_CA, and the system's without it.
 
     Returns:
         Output name -> array; without the batch axis when the inputs are one sample.
@@ -47,7 +49,7 @@ def infer(
         ModelportError: As `Client.infer`.
     """
     values = read_inputs(inputs)
-    with Client(url, timeout_s=timeout_s, token=token) as client:
+    with Client(url, timeout_s=timeout_s, token=token, ca_file=ca_file) as client:
         _fit_pictures(client, name, version, inputs, values)
         return client.infer(name, version=version, inputs=values)
 

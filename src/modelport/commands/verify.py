@@ -50,6 +50,7 @@ def verify(
     urls: tuple[str, ...] = (),
     timeout_s: float = 30.0,
     token: str | None = None,
+    ca_file: Path | None = None,
 ) -> list[Verified]:
     """Replay the evidence of a version and compare with the source's answers.
 
@@ -58,7 +59,9 @@ def verify(
         repository: Folder of the model repository.
         urls: Servers to ask, such as `http://127.0.0.1:8000` and `grpc://127.0.0.1:8001`; none: run the artefact here.
         timeout_s: Seconds for one request.
-        token: Bearer token for the servers.
+        token: Bearer token for the servers; None takes the environment variable MODELPORT_TOKEN.
+        ca_file: PEM file with the only authorities to trust on URLs with TLS; None takes MODELPORT_CA, and the
+            system's without it.
 
     Returns:
         One result for each replay, all of them within tolerance.
@@ -84,7 +87,8 @@ def verify(
     largest = max(1, manifest.spec.max_batch_size if config is None else config.max_batch_size)
     found: list[Verified] = []
     for url in urls:
-        with Client(url, timeout_s=timeout_s, token=token) as client:
+        trusted = ca_file if url.startswith(("https:", "grpcs:")) else None
+        with Client(url, timeout_s=timeout_s, token=token, ca_file=trusted) as client:
             found += _through(client, url, manifest, proof, golden, largest)
     return found
 

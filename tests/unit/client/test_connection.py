@@ -11,8 +11,9 @@ from modelport.errors import UsageError
 
 
 @pytest.fixture(autouse=True)
-def no_token(monkeypatch):
-    monkeypatch.delenv("MODELPORT_TOKEN", raising=False)
+def no_variables(monkeypatch):
+    for name in ("MODELPORT_TOKEN", "MODELPORT_CA"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize(
@@ -96,3 +97,17 @@ def test_tls_is_1_2_at_least_and_verifies(tmp_path):
 def test_a_file_that_is_no_certificate_is_refused():
     with pytest.raises(UsageError, match="TLS files cannot be used"):
         tls_context(parse_target("https://host", ca_file=__file__))
+
+
+def test_the_authority_can_come_from_the_environment_where_there_is_tls(monkeypatch, tmp_path):
+    monkeypatch.setenv("MODELPORT_CA", __file__)
+    assert str(parse_target("https://host").ca_file) == str(parse_target("grpcs://host").ca_file) == __file__
+    assert parse_target("http://host").ca_file is None and parse_target("grpc://host").ca_file is None
+    assert parse_target("https://host", verify_tls=False).ca_file is None
+    other = tmp_path / "ca.pem"
+    other.touch()
+    assert parse_target("https://host", ca_file=other).ca_file == other
+    monkeypatch.setenv("MODELPORT_CA", str(tmp_path / "lost.pem"))
+    with pytest.raises(UsageError) as caught:
+        parse_target("https://host")
+    assert "MODELPORT_CA: no such file" in caught.value.why
