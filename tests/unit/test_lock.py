@@ -15,7 +15,7 @@ except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
 PYTHONS = ("3.10", "3.11", "3.12")
-EXTRAS = ("export", "server", "bench", "samples", "dev")
+EXTRAS = ("export", "server", "gateway", "bench", "samples", "dev")
 
 
 def locked_for(lines, python):
