@@ -21,6 +21,7 @@ import modelport.cli.serving
 import modelport.cli.gateway
 import modelport.cli.asking
 import modelport.cli.keys
+import modelport.cli.capturing
 import modelport.cli.benching
 import modelport.cli.tuning
 import modelport.cli.planning  # noqa: F401 - it registers its command
