@@ -1,0 +1,194 @@
+"""The running service, as a rollout works on it: routes in the record, Triton's counters, promotion and rollback."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from modelport.errors import ModelportError, ServerError
+from modelport.gateway import private
+from modelport.gateway.routes import change, replay, state
+from modelport.gateway.routes.replay import Pair
+from modelport.gateway.routes.rollout import Replay
+from modelport.gateway.routes.state import Rollout
+from modelport.gateway.routes.watch import NOTHING, Counts
+from modelport.lifecycle import change as lifecycle
+from modelport.lifecycle import served
+from modelport.repository import events, record
+from modelport.repository.layout import config_path, version_folder
+from modelport.repository.route import WHOLE, Route, Share, resolved
+from modelport.repository.versions import serving_version
+from modelport.server import connection, counters
+from modelport.server.handle import ServerHandle
+
+ADMIN_SOCKET = "admin.sock"
+FOLLOWS_S = 3.0  # until a gateway has taken in another route, and requests under way are answered
+LOST_S = 30.0  # the server may be away so long before it counts as ended
+Report = Callable[[str], None]
+
+
+@dataclass
+class Live:
+    """A model in a running service; a `World`.
+
+    Attributes:
+        repository: The model repository.
+        rollout: The canary.
+        report: Called with one line at each step.
+        follows_s: Seconds in which a gateway takes in a route.
+        lost_s: Seconds for which the server may be away.
+        set: The route that this set last.
+        server: The server with which the step began.
+    """
+
+    repository: Path
+    rollout: Rollout
+    report: Report
+    follows_s: float = FOLLOWS_S
+    lost_s: float = LOST_S
+    set: Route | None = None
+    server: ServerHandle | None = None
+
+    def share(self, percent: float) -> None:
+        """Give the canary this share of the calls."""
+        self.server = None
+        self._route(percent)
+        self.report(f"{percent:g} % to version {self.rollout.canary}")
+        time.sleep(self.follows_s)
+
+    def counts(self) -> Counts:
+        """Triton's counters; why the canary or this rollout cannot go on, where that is so."""
+        changed = self._changed()
+        if changed:
+            return Counts(changed=changed)
+        until, why = time.monotonic() + self.lost_s, ""
+        while time.monotonic() < until:
+            try:
+                handle = connection.find(self.repository)
+                if handle is not None:
+                    return self._counts(handle)
+                why = "the server is away"
+            except ServerError as exc:
+                why = exc.what
+            time.sleep(min(1.0, self.lost_s / 10))
+        return Counts(broken=f"{why} for {self.lost_s:g} s while version {self.rollout.canary} took calls")
+
+    def replay(self) -> Replay:
+        """The golden inputs of both versions, and what was captured, asked of both."""
+        rollout, handle = self.rollout, connection.find(self.repository)
+        if handle is None:
+            return Replay()
+        self.report(f"asking versions {rollout.stable} and {rollout.canary} the same")
+        canary = served.read(version_folder(self.repository, rollout.model, rollout.canary), compare_files=False)
+        pair = Pair(model=rollout.model, canary=canary, stable=rollout.stable)
+        return replay.replay(self.repository, handle.http_url, pair, self.report)
+
+    def seconds(self) -> float:
+        """Seconds that only grow."""
+        return time.monotonic()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        time.sleep(seconds)
+
+    def promote(self) -> None:
+        """Let the canary serve, proved once more; the route is then gone."""
+        lifecycle.promote(self.rollout.model, self.rollout.canary, repository=self.repository, report=self.report)
+        change.put(self.repository, self.rollout.model, Route())
+
+    def take_back(self) -> None:
+        """Give all calls to stable; then take the canary out, where it is what calls without a route would get."""
+        self._route(0.0)
+        rollout = self.rollout
+        time.sleep(self.follows_s)
+        serving = serving_version(self.repository, rollout.model)
+        try:
+            if serving == rollout.canary:
+                lifecycle.rollback(rollout.model, rollout.stable, repository=self.repository, report=self.report)
+                serving = rollout.stable
+        except ModelportError as exc:
+            self.report(f"version {rollout.canary} stays loaded: {exc.what}; the route keeps calls from it")
+            return
+        if serving == rollout.stable:
+            change.put(self.repository, rollout.model, Route())
+
+    def keep(self, rollout: Rollout | None) -> None:
+        """Remember how far this is."""
+        if rollout is None:
+            state.remove(self.repository, self.rollout.model)
+        else:
+            state.write(self.repository, rollout)
+
+    def tell(self, entry: dict[str, Any]) -> None:
+        """Add to the history; what began or ended becomes an event as well."""
+        state.tell(self.repository, self.rollout.model, {"at": events.now(), **entry})
+        if entry["event"] == "step":
+            return
+        kind, why = f"rollout_{entry['event']}", entry.get("why", "")
+        text = f"{entry['share']:g} % of the calls{f': {why}' if why else ''}"
+        level = "warning" if entry["event"] == "taken_back" else "info"
+        happened = events.event(kind, text, model=self.rollout.model, version=self.rollout.canary, level=level)
+        events.append(self.repository, happened)
+
+    def _route(self, percent: float) -> None:
+        """Give the canary so much, and stable the rest; what else the route says stays."""
+        parts = ((self.rollout.stable_target, WHOLE - percent), (self.rollout.canary_target, percent))
+        shares = tuple(Share(target=target, percent=part) for target, part in parts if part > 0)
+        before = self._record().route
+        shadow = "" if before.shadow in (self.rollout.canary_target, self.rollout.stable_target) else before.shadow
+        route = replace(before, shares=shares, shadow=shadow)
+        self.set = change.put(self.repository, self.rollout.model, route)
+
+    def _changed(self) -> str:
+        """What somebody else changed since this set the route."""
+        known, rollout = self._record(), self.rollout
+        if self.set is not None and known.route != self.set:
+            return f"the route is another one: {known.route.words()}"
+        meant = {rollout.canary_target: rollout.canary, rollout.stable_target: rollout.stable}
+        other = [target for target, version in meant.items() if resolved(target, known.aliases) != version]
+        return f"alias {', '.join(other)} points at another version" if other else ""
+
+    def _counts(self, handle: ServerHandle) -> Counts:
+        model, before = self.rollout.model, self.server
+        self.server = handle
+        if before is not None and before.server != handle.server:
+            return Counts(broken=f"the server ended while version {self.rollout.canary} took calls")
+        ready = handle.ready_versions(model)
+        away = [v for v in (self.rollout.canary, self.rollout.stable) if v not in ready]
+        if self.rollout.canary in away:
+            return Counts(broken=f"version {self.rollout.canary} does not answer any more")
+        if away:
+            return Counts(changed=f"version {self.rollout.stable} is not loaded any more")
+        found = counters.sample(handle).counters
+        return Counts(
+            canary=found.get((model, self.rollout.canary), NOTHING),
+            stable=found.get((model, self.rollout.stable), NOTHING),
+        )
+
+    def _record(self) -> record.Record:
+        return record.read(config_path(self.repository, self.rollout.model))
+
+
+def require_gateway(repository: Path) -> None:
+    """Check that a gateway runs, and a server.
+
+    Raises:
+        ServerError: There is none, so that nobody would follow the route, or nothing would be counted.
+    """
+    path = private.folder(repository, ADMIN_SOCKET)
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(path))
+        running = connection.find(repository) is not None
+    except OSError:
+        running = False
+    if not running:
+        raise ServerError(
+            f"no gateway runs for {repository}",
+            why="calls follow a route only where a gateway leads them, and a canary is judged by what they meet",
+            fix="start it with 'modelport serve --gateway', and try again",
+        )
