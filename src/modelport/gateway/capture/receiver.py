@@ -66,10 +66,13 @@ class Receiver:
 
     Args:
         repository: The model repository.
+        waiting_most: How many requests may wait until they are kept.
+        body_most: The largest request with its answer, in bytes.
     """
 
-    def __init__(self, repository: Path) -> None:
+    def __init__(self, repository: Path, *, waiting_most: int = WAITING_MOST, body_most: int = BODY_MOST) -> None:
         self._repository = repository
+        self._waiting_most, self._body_most = waiting_most, body_most
         self._path = private.folder(repository, SOCKET)
         self._waiting: deque[Pair] = deque()
         self._waiting_bytes = 0
@@ -169,7 +172,7 @@ class Receiver:
                 connection.close()
                 return
             connection.setblocking(False)
-            self._selector.register(connection, selectors.EVENT_READ, Framing(BODY_MOST))
+            self._selector.register(connection, selectors.EVENT_READ, Framing(self._body_most))
 
     def _take(self, connection: Any, framing: Framing) -> None:
         try:
@@ -192,7 +195,7 @@ class Receiver:
         self._received += 1
         if body is None:
             self._dropped["too large"] += 1
-        elif len(self._waiting) >= WAITING_MOST or self._waiting_bytes + len(body) > WAITING_BYTES:
+        elif len(self._waiting) >= self._waiting_most or self._waiting_bytes + len(body) > WAITING_BYTES:
             self._dropped["queue full"] += 1
         else:
             self._waiting.append(Pair(headers=headers, body=body, at=time.time()))
