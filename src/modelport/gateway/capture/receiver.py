@@ -33,7 +33,7 @@ from modelport.gateway.capture.redaction import redact
 from modelport.gateway.capture.stored import AREA, Rule
 
 SOCKET = "capture.sock"
-COUNTS = "counts.json"
+COUNTS = "counts"
 CONNECTIONS = 16
 BODY_MOST = 64 << 20
 WAITING_MOST = 256
