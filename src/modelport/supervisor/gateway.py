@@ -1,9 +1,9 @@
-"""The gateway beside the server: told of what changes, and started again when it ends."""
+"""The gateway beside the server: told of what changes, and started again when it ends. Captured pairs are received beside it."""
 
 from __future__ import annotations
 
 import contextlib
-import datetime
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from modelport.errors import ModelportError
+from modelport.gateway.capture.receiver import Receiver
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.settings import Upstream
 from modelport.repository import events
@@ -20,8 +21,10 @@ from modelport.server.handle import ServerHandle
 from modelport.supervisor.backoff import Deaths
 
 LOOK_S = 0.5  # between two looks at what may have changed
+AGAIN_S = 30.0  # until what was refused is tried again, if nothing changes before
 WATCHED = ("keys", "capture")  # folders of the gateway's own state that others write into
 END_S = 2.0
+SLOWLY_S = 30.0  # between two starts of a gateway that does not start, or dies again and again
 
 
 class Front:
@@ -44,6 +47,10 @@ class Front:
         self._trouble = ""
         self._deaths = Deaths()
         self._since = self._again_at = 0.0
+        self._refused_until = math.inf
+        self._died = False
+        self.restarts = 0
+        self._receiver = Receiver(gateway.repository)
         self._thread = threading.Thread(target=self._watch, name="modelport-gateway", daemon=True)
 
     def start(self) -> None:
@@ -52,12 +59,11 @@ class Front:
         Raises:
             ModelportError: It does not start.
         """
+        self._receiver.start()
         self._seen = self._sees()
         self.gateway.start(self._servers() or ())
         self._since = time.monotonic()
-        self._emit(
-            events.event("gateway_started", f"process {self.gateway.pid} answers at {self.gateway.settings.url}")
-        )
+        self._tell_start()
         self._thread.start()
 
     def stop(self) -> None:
@@ -66,6 +72,7 @@ class Front:
         if self._thread.is_alive():
             self._thread.join(END_S)
         self.gateway.stop()
+        self._receiver.stop()
 
     def _watch(self) -> None:
         while not self._ended.wait(LOOK_S):
@@ -80,26 +87,43 @@ class Front:
         if not self.gateway.running:
             self._start_again()
             return
+        self.gateway.tend()
         seen = self._sees()
-        if seen == self._seen:
+        if seen == self._seen and time.monotonic() < self._refused_until:
             return
-        self._seen = seen
+        self._seen, self._refused_until = seen, time.monotonic() + AGAIN_S
         replaced = self.gateway.refresh(self._servers())
-        self._trouble = ""
+        self._trouble, self._refused_until = "", math.inf
         if replaced:
             self._emit(events.event("gateway_changed", f"took in what has changed: {', '.join(replaced)}"))
 
     def _start_again(self) -> None:
-        if time.monotonic() < self._again_at:
+        now = time.monotonic()
+        if not self._died:
+            lived_s = now - self._since
+            self._died, self._again_at = True, now + self._wait_s(lived_s)
+            text = f"the gateway ended {lived_s:.0f} s after its start"
+            self._emit(events.event("gateway_died", text, level="error"))
+        if now < self._again_at:
             return
-        lived_s = time.monotonic() - self._since
-        self._emit(events.event("gateway_died", f"the gateway ended {lived_s:.0f} s after its start", level="error"))
-        self._since = time.monotonic()
-        self._again_at = self._since + (self._deaths.died(lived_s) or 60.0)
+        self._again_at = now + SLOWLY_S
+        seen = self._sees()
         self.gateway.start(self._servers())
-        self._emit(
-            events.event("gateway_started", f"process {self.gateway.pid} answers at {self.gateway.settings.url}")
-        )
+        self._seen, self._since = seen, time.monotonic()
+        self._died, self._trouble = False, ""
+        self.restarts += 1
+        self._tell_start()
+
+    def _wait_s(self, lived_s: float) -> float:
+        """The first new start comes at once, and after many deaths in a row still another one every now and then."""
+        wait_s = self._deaths.died(lived_s)
+        if wait_s is None:
+            return SLOWLY_S
+        return 0.0 if self._deaths.in_a_row == 1 else wait_s
+
+    def _tell_start(self) -> None:
+        text = f"process {self.gateway.pid} answers at {self.gateway.settings.url}"
+        self._emit(events.event("gateway_started", text))
 
     def _tell(self, trouble: str) -> None:
         if trouble != self._trouble:
@@ -109,7 +133,7 @@ class Front:
     def _sees(self) -> object:
         """What changes with anything that the gateway has to know."""
         repository, folder = self.gateway.repository, self.gateway.folder
-        today = datetime.datetime.now(datetime.timezone.utc).date()
+        today = self.gateway.today()
         configs = _times(sorted(repository.glob(f"*/{CONFIG_FILE}")))
         own = _times(sorted(path for name in WATCHED for path in (folder / name).glob("*.json")))
         versions = _times(sorted(path for path in repository.iterdir() if path.is_dir()))
