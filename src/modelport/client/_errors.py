@@ -40,6 +40,8 @@ STATUS_OF_CODE = {
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,
 }
+# What modelport's gateway says more exactly than gRPC can, in the trailer `modelport-code`, as an HTTP status.
+STATUS_OF_WORD = {"too_large": 413, "unsupported": 415}
 RETRIED_STATUS = frozenset({429, 502, 503})
 _FIX_OF_STATUS = {
     401: "pass the key that you were given as token=, or in the environment variable MODELPORT_TOKEN",
@@ -51,7 +53,8 @@ _FIX_OF_STATUS = {
     503: "the server is overloaded or starting: try again later, or give retries more room with a larger timeout_s",
     504: "the server behind the gateway took too long: look at its load, or send fewer rows in one request",
 }
-_UNKNOWN = re.compile(r"unknown model: '(?P<model>[^']*)'(?: version (?P<version>\d+))?")
+_UNKNOWN = re.compile(r"(?:unknown model: |there is no model )'(?P<model>[^']*)'(?: version (?P<version>\d+))?")
+_UNVERIFIED = re.compile(r"CERTIFICATE_VERIFY_FAILED:? *(?P<reason>[^:]*)")  # gRPC tells it only in words
 _NONE_READY = "has no available versions"
 _LOST = re.compile(r"stub process '[^']*' is not healthy", re.IGNORECASE)
 _TENSOR = re.compile(r"(?:input|output) '([^']+)'")
@@ -77,7 +80,7 @@ def broken(target: Target, call: Call, cause: BaseException | str) -> Unreachabl
     error = UnreachableError(
         f"the connection to {target.url} broke before {call.subject} had answered",
         why=f"the server, or something in between, closed it ({_words(cause)})",
-        fix="look at the server's log; try again",
+        fix=f"look at the server's log; try again{_or_tls(target)}",
         url=target.url,
     )
     error.retryable = True
@@ -200,15 +203,29 @@ def _why_no_connection(target: Target, cause: BaseException | str) -> tuple[str,
         return f"nothing listens on port {target.port} of {target.host}", "start the server, or correct the URL"
     if isinstance(cause, socket.gaierror):
         return f"the host name {target.host!r} is not known here ({cause.strerror})", "correct the host in the URL"
-    if isinstance(cause, ssl.SSLCertVerificationError):
+    unverified = _unverified(cause)
+    if unverified is not None:
         return (
-            f"the server's certificate is not accepted: {cause.verify_message}",
+            f"the server's certificate is not accepted: {unverified}",
             "give the authority that signed it as ca_file= or in the environment variable MODELPORT_CA, and use the "
             "host name that stands in it",
         )
     if _is_tls_failure(cause):
         return f"TLS could not be agreed on: {_words(cause)}", f"check that a {target.scheme}:// server is at this port"
-    return _words(cause), "start the server, or correct the URL"
+    return _words(cause), f"start the server, or correct the URL{_or_tls(target)}"
+
+
+def _unverified(cause: BaseException | str) -> str | None:
+    """Why a certificate is not accepted; None where that is not the matter."""
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return cause.verify_message
+    found = _UNVERIFIED.search(cause) if isinstance(cause, str) else None
+    return None if found is None else _clean(found["reason"]) or "it cannot be verified"
+
+
+def _or_tls(target: Target) -> str:
+    """A port with TLS closes a connection without it, and says nothing."""
+    return "" if target.is_secure else f"; where the port is one with TLS, use {target.scheme}s://"
 
 
 def _is_tls_failure(cause: BaseException | str) -> bool:

@@ -93,7 +93,8 @@ def error_from(target: Target, call: Call, error: grpc.RpcError, timeout_s: floa
     if _TEXT_TOO_LONG.search(details):  # RESOURCE_EXHAUSTED, which else means "not now"
         return _errors.refused(target, call, 500, "the server's error text is too long to be sent")
     trailers = {str(key): str(value) for key, value in error.trailing_metadata() or ()}
-    status = _errors.STATUS_OF_CODE.get(code, 500)
+    word = trailers.get("modelport-code", "")
+    status = _errors.STATUS_OF_WORD.get(word, _errors.STATUS_OF_CODE.get(code, 500))
     return _errors.refused(target, call, status, details, retry_after_s(trailers))
 
 

@@ -96,6 +96,22 @@ def test_what_will_not_pass_is_sent_once(ask, script, code, kind, status):
     assert (server.requests, caught.value.status, caught.value.why) == (1, status, "because")
 
 
+@pytest.mark.parametrize(
+    ("code", "word", "status"),
+    [
+        (Code.RESOURCE_EXHAUSTED, "too_large", 413),
+        (Code.UNKNOWN, "too_large", 413),
+        (Code.UNIMPLEMENTED, "unsupported", 415),
+    ],
+)
+def test_the_word_of_the_gateway_counts_where_the_code_says_less(ask, script, code, word, status):
+    """A request that is too large is RESOURCE_EXHAUSTED too, and does not become smaller by waiting."""
+    server = script(code, None, trailers=(("modelport-code", word),))
+    with pytest.raises(RequestError) as caught:
+        ask(server.url, "spec", "m")
+    assert (server.requests, caught.value.status) == (1, status)
+
+
 @pytest.mark.parametrize(("length", "words"), [(100_000, "because because"), (3_000_000, "too long to be sent")])
 def test_a_long_error_text_is_the_error_and_not_a_reason_to_try_again(ask, script, length, words):
     """gRPC drops a call whose error text is longer than the client allows, and says RESOURCE_EXHAUSTED instead."""

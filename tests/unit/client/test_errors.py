@@ -62,6 +62,15 @@ def test_an_unknown_model_or_version_is_its_own_error():
     assert type(error) is ModelNotFoundError and "no available versions" in error.why
     assert "when it is loaded" in error.fix and "check the name" not in error.fix
     assert type(refused(500, "Request for unknown model: 'm' is not found")) is RemoteError
+    error = refused(404, "there is no model 'm'")  # the gateway's words
+    assert type(error) is ModelNotFoundError and error.model == "m"
+
+
+@pytest.mark.parametrize(("scheme", "told"), [("http", True), ("grpc", True), ("https", False), ("grpcs", False)])
+def test_a_connection_that_breaks_without_tls_may_have_met_a_port_with_tls(scheme, told):
+    target = parse_target(f"{scheme}://models:8443", token="")
+    for error in (_errors.broken(target, CALL, "closed"), _errors.unreachable(target, "Socket closed")):
+        assert (f"use {scheme}s://" in error.fix) is told
 
 
 def test_a_process_of_the_model_that_ended_is_unavailable_and_is_not_sent_again():
@@ -91,7 +100,13 @@ def test_foreign_texts_cannot_fill_or_steer_the_terminal():
         (socket.gaierror(-2, "Name or service not known"), "'models' is not known here", True),
         (OSError(113, "No route to host"), "No route to host", True),
         (ssl.SSLError(1, "wrong version number"), "TLS could not be agreed on", False),
-        ("... CERTIFICATE_VERIFY_FAILED ...", "TLS could not be agreed on", False),
+        ("... SSL_ERROR_SSL: wrong version ...", "TLS could not be agreed on", False),
+        (
+            "x: CERTIFICATE_VERIFY_FAILED: certificate has expired: OK",
+            "is not accepted: certificate has expired",
+            False,
+        ),
+        ("... CERTIFICATE_VERIFY_FAILED", "is not accepted: it cannot be verified", False),
     ],
 )
 def test_no_connection_says_why(cause, why, retryable):
