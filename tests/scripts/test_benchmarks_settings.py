@@ -37,3 +37,20 @@ def test_python_clients_in_its_short_form(root, require, tmp_path):
     callers = ["wrk", *(f"{name}, {kind}" for name in ("modelport", "tritonclient") for kind in ("HTTP", "gRPC"))]
     assert [row["caller"] for row in rows] == callers and all(row["clients"] == 2 for row in rows)
     assert all(row["caller_us_per_request"] > 0 for row in rows) and "modelport, gRPC" in printed
+
+
+@pytest.mark.soak
+def test_the_gateways_cost_in_its_short_form(root, require, tmp_path):
+    """Directly and through the gateway, plain, with TLS and without its checks; a canary's share; changes under load."""
+    require("wrk")
+    command = [sys.executable, "benchmarks/gateway.py", "--random", "--quick", "--models", "linear_regression"]
+    done = subprocess.run(
+        [*command, "--output", tmp_path / "results.json"], cwd=root, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    ways = {(row["form"], row["server"]) for row in rows if row["part"] == "cost"}
+    assert len(ways) == 7 and "gateway, TLS" in done.stdout
+    assert [row["failed"] for row in rows if row["part"] == "meanwhile"] == [{}]
+    assert all(0 < row["revoked_s"] < 5 for row in rows if row["part"] == "change")

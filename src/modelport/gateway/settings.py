@@ -48,7 +48,7 @@ class Settings:
         connections: Callers' connections at a time; further ones are closed.
         timeout_s: Until a call is given up.
         body_s: Until a request has arrived as a whole.
-        workers: Envoy's threads.
+        workers: Envoy's threads; half the cores when left out, for the models need the others.
     """
 
     address: str = LOOPBACK
@@ -63,7 +63,7 @@ class Settings:
     connections: int = 10_000
     timeout_s: float = 60.0
     body_s: float = 30.0
-    workers: int = field(default_factory=_cores.usable)
+    workers: int = field(default_factory=lambda: max(1, _cores.usable() // 2))
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
