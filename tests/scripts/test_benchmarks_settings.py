@@ -41,7 +41,7 @@ def test_python_clients_in_its_short_form(root, require, tmp_path):
 
 @pytest.mark.soak
 def test_the_gateways_cost_in_its_short_form(root, require, tmp_path):
-    """Directly and through the gateway, plain, with TLS and without its checks; a canary's share; changes under load."""
+    """Directly and through the gateway, plain, with TLS and without its checks; a canary's share; changes."""
     require("wrk")
     command = [sys.executable, "benchmarks/gateway.py", "--random", "--quick", "--models", "linear_regression"]
     done = subprocess.run(

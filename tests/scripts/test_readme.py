@@ -82,6 +82,7 @@ def test_the_commands_run_in_the_shown_order(root, blocks, tmp_path, service):
             measured = command[1] == "bench" and "--install" not in command
             run(command + MEASURED_SHORTLY * measured, tmp_path, XDG_DATA_HOME=str(root / "build" / "tests-data"))
             ran.append(command[1])
-    assert ran[:2] == ["export", "verify"] and ran[-7:-3] == ["export", "promote", "rollback", "status"]
+    assert ran[:2] == ["export", "verify"] and ran[-11:-7] == ["export", "promote", "rollback", "status"]
+    assert ran[-7:-3] == ["keys", "route", "promote", "route"]
     assert ran[-3:] == ["bench"] * 3 and len(list((tmp_path / "benchmarks" / "results").glob("*.html"))) == 2
     assert (tmp_path / "model_repository" / "digits" / "2" / "evidence.json").is_file()

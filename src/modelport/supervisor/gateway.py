@@ -1,4 +1,4 @@
-"""The gateway beside the server: told of what changes, and started again when it ends. Captured pairs are received beside it."""
+"""The gateway beside the server: told of what changes, started again when it ends; captured pairs are received here."""
 
 from __future__ import annotations
 
