@@ -74,6 +74,7 @@ def create(
 
     def act(known: Register, folder: Path) -> tuple[Register, Issued]:
         signs = known.signs or signing.make(folder, now)
+        signing.forget_others(folder, signs.kid)  # which a rotation that was killed may have left
         key = Key(
             id=_new_id(known),
             tenant=tenant,

@@ -126,6 +126,13 @@ def test_after_a_rotation_old_tokens_hold_until_the_last_of_them_ends(create, ro
     assert [path.stem for path in register.path(root).parent.glob("*.pem")] == [done.signing.kid]
 
 
+def test_a_private_key_that_a_killed_rotation_left_is_removed_with_the_next_key(create, root):
+    made = create()
+    left = register.path(root).parent / "0123456789abcdef.pem"
+    left.write_text("of no use any more")
+    assert create().key.signed_by == made.key.signed_by and not left.exists()
+
+
 def test_a_signing_key_that_has_signed_nothing_alive_is_dropped_at_once(create, root):
     issue.revoke(root, [create().key.id], None, now=NOW)
     assert issue.rotate(root, overlap_s=None, force=False, now=NOW).accepted_until is None
