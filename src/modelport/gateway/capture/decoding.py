@@ -36,6 +36,7 @@ _TYPED = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
+_FITTING = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}  # what numpy makes of a list, where it needs no closer look
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +171,15 @@ def _typed(dtype: DType, tensor: Any) -> Array:
 
 def _listed(dtype: DType, shape: Any, data: Any) -> Array:
     """A (nested) list of JSON; the nesting may be as the shape, or none."""
+    sizes = tuple(map(int, shape))
+    if any(size < 0 for size in sizes):
+        raise ValueError("a dimension is negative")
+    quick = None if dtype.triton == "BYTES" else np.asarray(data)
+    if quick is not None and quick.dtype.kind in _FITTING[dtype.np.kind] and _in_range(quick, dtype):
+        with np.errstate(over="ignore"):
+            return quick.astype(dtype.np).reshape(sizes)
     flat = np.array(data, dtype=object).reshape(-1).tolist()
-    return _of_values(dtype, tuple(map(int, shape)), flat, lambda word: word.encode("utf-8", "surrogatepass"))
+    return _of_values(dtype, sizes, flat, lambda word: word.encode("utf-8", "surrogatepass"))
 
 
 def _of_values(dtype: DType, sizes: tuple[int, ...], values: list[Any], text: Callable[[Any], bytes]) -> Array:
@@ -187,6 +195,13 @@ def _of_values(dtype: DType, sizes: tuple[int, ...], values: list[Any], text: Ca
             raise ValueError("a value does not fit its type")
     with np.errstate(over="ignore"):
         return np.array(values, dtype=dtype.np).reshape(sizes)
+
+
+def _in_range(array: Array, dtype: DType) -> bool:
+    if dtype.np.kind not in "iu" or not array.size:
+        return True
+    limits = np.iinfo(dtype.np)
+    return limits.min <= int(array.min()) and int(array.max()) <= limits.max
 
 
 def _chosen(parameter: Any) -> Any:
