@@ -197,8 +197,8 @@ def prune_command(
 
     These stay whatever `--keep` says: the version that serves, every loaded one, every one with an alias or that the
     route names, the one that a rollback goes to, and an unchecked one, which may still be being copied in. Of all
-    others, candidates among them, the `--keep` highest numbers stay; broken ones do not count, and stay where they are newer than all that do. No
-    number is ever given again.
+    others, candidates among them, the `--keep` highest numbers stay; broken ones do not count, and stay where they are
+    newer than all that do. No number is ever given again.
 
     Example: `modelport prune digits_cnn --keep 3 --dry-run`
     """

@@ -102,6 +102,7 @@ def run(world: World, rollout: Rollout, report: Callable[[str], None]) -> Outcom
         _tell(world, rollout, "step", share=share, look=look)
         if look.decision == TAKE_BACK:
             report(f"taking version {rollout.canary} back: {look.why}")
+            world.keep(None)  # who is stopped meanwhile does not bring it in again
             world.take_back()
             return _ended(world, rollout, TAKEN_BACK, share, look.why)
         if look.decision == GIVE_UP:

@@ -91,7 +91,7 @@ def run(world, rollout=None):
 @pytest.mark.parametrize("rate", [0.0, 0.01, 0.05])
 def test_an_equal_canary_is_promoted_and_seldom_taken_back(rate):
     """200 seeded rollouts with an error rate of 0, 1 or 5 %: no more false alarms than the stated bound."""
-    results = [run(Simulated(seed, stable=rate, canary=rate)).result for seed in range(RUNS)]
+    results = [run(Simulated(seed, stable=rate, canary=rate, rate=1000.0)).result for seed in range(RUNS)]
     assert results.count(TAKEN_BACK) <= FALSE_ALARM * RUNS
     assert results.count(PROMOTED) == RUNS - results.count(TAKEN_BACK)
 
