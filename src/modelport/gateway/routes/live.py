@@ -188,7 +188,7 @@ def require_gateway(repository: Path) -> None:
         running = False
     if not running:
         raise ServerError(
-            f"no gateway runs for {repository}",
-            why="calls follow a route only where a gateway leads them, and a canary is judged by what they meet",
+            f"no gateway runs for {repository}, or no server beside it",
+            why="calls follow a route only where a gateway leads them, and a canary is judged by the server's counters",
             fix="start it with 'modelport serve --gateway', and try again",
         )
