@@ -28,8 +28,8 @@ from modelport.gateway.certificates import Certificate, Moment, names_of, public
 AREA = "tls"
 CA_FILE, CA_KEY_FILE, CERTIFICATE_FILE, KEY_FILE = "ca.pem", "ca.key", "certificate.pem", "key.pem"
 CA_DAYS = 3650
-CERTIFICATE_DAYS = 90
-RENEW_DAYS = 30  # before it expires
+CERTIFICATE_DAYS = 397  # more than that, some callers refuse
+RENEW_DAYS = 90  # before it expires; a service may run for long until it is started again
 ALWAYS = ("localhost", "127.0.0.1", "::1")
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _BACKDATED = datetime.timedelta(hours=1)  # a caller's clock may be behind
@@ -37,7 +37,7 @@ Key = ec.EllipticCurvePrivateKey
 
 
 def ensure(repository: Path, names: Sequence[str] = (), *, now: Moment | None = None) -> Certificate:
-    """The development certificate: made once, made anew a month before it expires or when a name is missing.
+    """The development certificate: made once, made anew three months before it expires or when a name is missing.
 
     The authority stays as long as it holds for all names, so that callers need not trust another one.
 

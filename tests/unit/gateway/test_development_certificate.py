@@ -34,13 +34,13 @@ def test_it_holds_for_this_machine_and_only_its_owner_can_read_the_keys(tmp_path
     assert certificates.check(made.certificate, made.key).names == made.names
 
 
-def test_it_is_made_once_and_anew_a_month_before_its_end_under_the_same_authority(tmp_path):
+def test_it_is_made_once_and_anew_three_months_before_its_end_under_the_same_authority(tmp_path):
     root = tmp_path / "models"
     first = development_certificate.ensure(root, now=NOW)
     files = {path: path.read_bytes() for path in first.key.parent.iterdir()}
-    assert not development_certificate.ensure(root, now=NOW + 59 * DAY).renewed
+    assert not development_certificate.ensure(root, now=NOW + 306 * DAY).renewed
     assert files == {path: path.read_bytes() for path in first.key.parent.iterdir()}
-    again = development_certificate.ensure(root, now=NOW + 61 * DAY)
+    again = development_certificate.ensure(root, now=NOW + 308 * DAY)
     assert again.renewed and again.expires_at > first.expires_at
     assert again.ca.read_bytes() == files[again.ca], "callers would have to trust another authority"
 
