@@ -155,11 +155,12 @@ class ModelNotFoundError(RepositoryError):
 
 
 class VersionNotFoundError(RepositoryError):
-    """The model exists, the version does not."""
+    """The model exists, the version does not. `alias` is what was asked for where that was no number."""
 
     exit_code = 33
     model: str = ""
     version: int = 0
+    alias: str = ""
 
 
 class RepositoryLockedError(RepositoryError):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 TENSOR_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/-]{0,127}")
 MAX_VERSION = 2**31 - 1
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,31}")
 TRIAL_SUFFIX = ".trial"  # a version is tried in the running server under its model's name with this behind it
 VARIES = -1  # a dimension whose size differs from request to request
 
@@ -218,3 +219,28 @@ def parse_version(text: str | int) -> int:
         fix="name an existing version; 'modelport list' shows them",
         name=word,
     )
+
+
+def check_word(word: str) -> str:
+    """An alias or a tag: a letter, then letters, digits and `_.-`, 32 at most.
+
+    Raises:
+        InvalidNameError: It breaks this rule.
+    """
+    if isinstance(word, str) and _WORD.fullmatch(word):
+        return word
+    raise InvalidNameError(
+        f"{word!r} cannot be an alias or a tag",
+        why="these are a letter, then letters, digits, '_', '.' and '-', 32 at most",
+        fix="choose another word, such as 'stable'",
+        name=str(word),
+    )
+
+
+def parse_target(text: str | int) -> int | str:
+    """What a caller names in place of a version's number: the number, or an alias such as `stable`.
+
+    Raises:
+        InvalidNameError: It is neither.
+    """
+    return check_word(text) if isinstance(text, str) and text[:1].isalpha() else parse_version(text)

@@ -15,7 +15,9 @@ from modelport.spec import (
     ModelSpec,
     TensorSpec,
     check_model_name,
+    check_word,
     dtype_of,
+    parse_target,
     parse_version,
 )
 
@@ -124,6 +126,27 @@ def test_version_texts_that_are_no_versions(text):
 @given(st.integers(1, MAX_VERSION))
 def test_every_version_number_is_read_as_itself(number):
     assert parse_version(str(number)) == parse_version(number) == number
+
+
+@pytest.mark.parametrize("word", ["stable", "a", "V2.1_x-y", "a" * 32])
+def test_a_word_is_an_alias_wherever_a_version_may_be(word):
+    assert parse_target(word) == check_word(word) == word
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 33, "a b", "a/b", "a%2e", "é", "a\n", "-a", "_a", "003", "3.tmp", "", "2147483648"]
+)
+def test_what_is_neither_a_version_nor_an_alias(text):
+    for parse in (parse_target, check_word):
+        with pytest.raises(InvalidNameError) as caught:
+            parse(text)
+        assert caught.value.name == text
+
+
+def test_a_number_is_a_version_and_no_alias():
+    assert parse_target("3") == parse_target(3) == 3
+    with pytest.raises(InvalidNameError):
+        check_word("3")
 
 
 # --- shapes ----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from modelport import _render
-from modelport.cli.app import CaFile, Json, Repository, TokenFile, app, progress, token, version_number
+from modelport.cli.app import CaFile, Json, Repository, TokenFile, app, progress, token
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
 
@@ -23,8 +23,10 @@ def infer_command(
         str, typer.Option("--url", "-u", envvar="MODELPORT_URL", help="Server (http, https, grpc, grpcs).")
     ] = "http://127.0.0.1:8000",
     version: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(parser=version_number, help="Version; the serving one when left out."),
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Version, or an alias such as `stable` where a gateway answers; the serving one when left out."
+        ),
     ] = None,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds for the whole call.")] = 10.0,
     token_file: TokenFile = None,

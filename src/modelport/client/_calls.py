@@ -16,7 +16,7 @@ class Metadata:
     """Which tensors does this model take and give? Answered with a `RawSpec`."""
 
     model: str
-    version: int | None
+    version: int | str | None
 
     @property
     def subject(self) -> str:
@@ -29,7 +29,7 @@ class Ready:
     """Is the server, or this model, ready to infer? Answered with a bool."""
 
     model: str | None
-    version: int | None
+    version: int | str | None
 
     @property
     def subject(self) -> str:
@@ -60,14 +60,14 @@ class Infer:
 
     Attributes:
         model: Model name.
-        version: Version, or None for the newest one that is served.
+        version: Version or alias, or None for the one that the server chooses.
         inputs: All inputs.
         outputs: Names of the wanted outputs; empty for all.
         classes: 0, or how many of the highest scores are wanted as `score:index:label` in place of all numbers.
     """
 
     model: str
-    version: int | None
+    version: int | str | None
     inputs: tuple[Tensor, ...]
     outputs: tuple[str, ...] = ()
     classes: int = 0
@@ -90,5 +90,5 @@ Call = Metadata | Ready | Infer
 Answer = RawSpec | bool | Mapping[str, Tensor]
 
 
-def _subject(model: str, version: int | None) -> str:
+def _subject(model: str, version: int | str | None) -> str:
     return f"model {model!r}" if version is None else f"model {model!r} version {version}"

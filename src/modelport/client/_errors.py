@@ -55,6 +55,8 @@ _FIX_OF_STATUS = {
 }
 _UNKNOWN = re.compile(r"(?:unknown model: |there is no model )'(?P<model>[^']*)'(?: version (?P<version>\d+))?")
 _UNVERIFIED = re.compile(r"CERTIFICATE_VERIFY_FAILED:? *(?P<reason>[^:]*)")  # gRPC tells it only in words
+_NO_ALIAS = "the model has no version '"  # says modelport's gateway
+_NO_NUMBER = re.compile(r"^Not Found$|version should be an integral value")  # says Triton, which knows no aliases
 _NONE_READY = "has no available versions"
 _LOST = re.compile(r"stub process '[^']*' is not healthy", re.IGNORECASE)
 _TENSOR = re.compile(r"(?:input|output) '([^']+)'")
@@ -177,7 +179,11 @@ def _lost(target: Target, call: Call, status: int, message: str) -> UnavailableE
 
 
 def _not_found(target: Target, call: Call, status: int, message: str) -> ModelportError | None:
-    found = _UNKNOWN.search(message) if status in (400, 404) else None
+    if status not in (400, 404):
+        return None
+    if isinstance(call.version, str) and call.model is not None and (missing := _no_alias(target, call, message)):
+        return missing
+    found = _UNKNOWN.search(message)
     if found is None:
         return None
     model = found["model"]
@@ -194,6 +200,25 @@ def _not_found(target: Target, call: Call, status: int, message: str) -> Modelpo
         )
     return ModelNotFoundError(
         f"{target.url} serves no model {model!r}", why=f"the server says: {message}", fix=fix, model=model
+    )
+
+
+def _no_alias(target: Target, call: Call, message: str) -> ModelportError | None:
+    """An alias that is not there, or that was asked of a server that knows none."""
+    if message.startswith(_NO_ALIAS):
+        why = "no version was given this alias, or it points at one that is not loaded"
+        fix = "compare it with what the owner of the service told you, who sees all with 'modelport list'"
+    elif _NO_NUMBER.search(message):
+        why = "what answers there is Triton itself, which knows version numbers only"
+        fix = "ask the gateway ('modelport serve --gateway'), which knows aliases; or name a version by its number"
+    else:
+        return None
+    return VersionNotFoundError(
+        f"{target.url} knows no alias {call.version!r} of model {call.model!r}",
+        why=why,
+        fix=fix,
+        model=call.model,
+        alias=call.version,
     )
 
 

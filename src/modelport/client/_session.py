@@ -24,7 +24,7 @@ from modelport.errors import (
     UsageError,
     VersionNotFoundError,
 )
-from modelport.spec import TRIAL_SUFFIX, ModelSpec, check_model_name, parse_version
+from modelport.spec import TRIAL_SUFFIX, ModelSpec, check_model_name, parse_target
 
 T = TypeVar("T")
 Steps = Generator[Call, Any, T]
@@ -54,9 +54,9 @@ class Session:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._specs: dict[tuple[str, int | None], ModelSpec] = {}
+        self._specs: dict[tuple[str, int | str | None], ModelSpec] = {}
 
-    def ready(self, model: str | None, version: int | None) -> Steps[bool]:
+    def ready(self, model: str | None, version: int | str | None) -> Steps[bool]:
         """Whether the server, or a model, answers and is ready."""
         if model is None and version is not None:
             raise UsageError(
@@ -68,26 +68,29 @@ class Session:
         except (UnreachableError, DeadlineError, UnavailableError):
             return False
 
-    def spec(self, model: str, version: int | None) -> Steps[ModelSpec]:
+    def spec(self, model: str, version: int | str | None) -> Steps[ModelSpec]:
         """Ask for a model's tensors, and remember them."""
-        answer: Answer = yield Metadata(model=_served_name(model), version=_version(version))
+        version = _version(version)
+        answer: Answer = yield Metadata(model=_served_name(model), version=version)
         spec = spec_of(model, cast(RawSpec, answer))
         self._specs[model, version] = spec
         return spec
 
     def infer(
-        self, model: str, version: int | None, given: Mapping[str, object], outputs: Sequence[str] | None
+        self, model: str, version: int | str | None, given: Mapping[str, object], outputs: Sequence[str] | None
     ) -> Steps[dict[str, Array]]:
         """Check the inputs, send them, and decode what comes back."""
+        version = _version(version)
         prepared = yield from self._prepare(model, version, given, outputs)
         return (yield from self._ask(model, version, prepared, classes=0))
 
     def classify(
-        self, model: str, version: int | None, given: Mapping[str, object], output: str | None, classes: int
+        self, model: str, version: int | str | None, given: Mapping[str, object], output: str | None, classes: int
     ) -> Steps[list[list[Ranked]]]:
         """The same with the classification extension, for one output."""
         if classes < 1:
             raise UsageError(f"classes={classes} cannot be", why="it is how many are wanted", fix="give 1 or more")
+        version = _version(version)
         if output is None:
             spec = self._specs.get((model, version)) or (yield from self.spec(model, version))
             output = spec.outputs[0].name
@@ -100,7 +103,7 @@ class Session:
             raise unreadable(self._target, Ready(model=model, version=version), error) from error
 
     def _prepare(
-        self, model: str, version: int | None, given: Mapping[str, object], outputs: Sequence[str] | None
+        self, model: str, version: int | str | None, given: Mapping[str, object], outputs: Sequence[str] | None
     ) -> Steps[Prepared]:
         cached = self._specs.get((model, version))
         spec = cached or (yield from self.spec(model, version))
@@ -112,10 +115,12 @@ class Session:
             # A version with other tensors may have gone live since.
             return prepare((yield from self.spec(model, version)), given, outputs)
 
-    def _ask(self, model: str, version: int | None, prepared: Prepared, *, classes: int) -> Steps[dict[str, Array]]:
+    def _ask(
+        self, model: str, version: int | str | None, prepared: Prepared, *, classes: int
+    ) -> Steps[dict[str, Array]]:
         question = Infer(
             model=model,
-            version=_version(version),
+            version=version,
             inputs=prepared.inputs,
             outputs=prepared.outputs,
             classes=classes,
@@ -155,8 +160,8 @@ def _served_name(name: str) -> str:
     return name
 
 
-def _version(version: int | None) -> int | None:
-    return None if version is None else parse_version(version)
+def _version(version: int | str | None) -> int | str | None:
+    return None if version is None else parse_target(version)
 
 
 def _ranked(text: str) -> Ranked:

@@ -71,7 +71,7 @@ class AsyncClient:
         self,
         model: str,
         *,
-        version: int | None = None,
+        version: int | str | None = None,
         outputs: Sequence[str] | None = None,
         timeout_s: float | None = None,
         inputs: Mapping[str, object] | None = None,
@@ -81,7 +81,8 @@ class AsyncClient:
 
         Args:
             model: Its name.
-            version: One of its versions; None for the newest one that is served.
+            version: One of its versions, or, through the gateway, an alias such as `stable`; None for the one that
+                unversioned calls go to.
             outputs: Names of the wanted outputs; None for all.
             timeout_s: Deadline for the whole call in seconds; None for the client's.
             inputs: Input name -> array, number, text or nested list; for names that cannot be keywords here.
@@ -112,7 +113,7 @@ class AsyncClient:
         classes: int = 5,
         *,
         output: str | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
         timeout_s: float | None = None,
         inputs: Mapping[str, object] | None = None,
         **named: object,
@@ -123,7 +124,8 @@ class AsyncClient:
             model: Its name.
             classes: How many.
             output: Name of the output; None for the first.
-            version: One of its versions; None for the newest one that is served.
+            version: One of its versions, or, through the gateway, an alias such as `stable`; None for the one that
+                unversioned calls go to.
             timeout_s: Deadline for the whole call in seconds; None for the client's.
             inputs: As in `infer`.
             **named: As in `infer`.
@@ -137,7 +139,7 @@ class AsyncClient:
         given = _options.all_inputs(inputs, named)
         return await self._run(self._session.classify(model, version, given, output, classes), timeout_s)
 
-    async def spec(self, model: str, version: int | None = None, *, timeout_s: float | None = None) -> ModelSpec:
+    async def spec(self, model: str, version: int | str | None = None, *, timeout_s: float | None = None) -> ModelSpec:
         """Ask the server which tensors a model takes and gives.
 
         The server does not tell the largest batch: `max_batch_size` is `BATCH_UNKNOWN` for a model with a batch axis.
@@ -148,7 +150,7 @@ class AsyncClient:
         return await self._run(self._session.spec(model, version), timeout_s)
 
     async def ready(
-        self, model: str | None = None, version: int | None = None, *, timeout_s: float | None = None
+        self, model: str | None = None, version: int | str | None = None, *, timeout_s: float | None = None
     ) -> bool:
         """Whether the server, or a model, is ready to infer.
 

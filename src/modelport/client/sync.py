@@ -81,7 +81,7 @@ class Client:
         self,
         model: str,
         *,
-        version: int | None = None,
+        version: int | str | None = None,
         outputs: Sequence[str] | None = None,
         timeout_s: float | None = None,
         inputs: Mapping[str, object] | None = None,
@@ -91,7 +91,8 @@ class Client:
 
         Args:
             model: Its name.
-            version: One of its versions; None for the newest one that is served.
+            version: One of its versions, or, through the gateway, an alias such as `stable`; None for the one that
+                unversioned calls go to.
             outputs: Names of the wanted outputs; None for all.
             timeout_s: Deadline for the whole call in seconds; None for the client's.
             inputs: Input name -> array, number, text or nested list; for names that cannot be keywords here.
@@ -122,7 +123,7 @@ class Client:
         classes: int = 5,
         *,
         output: str | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
         timeout_s: float | None = None,
         inputs: Mapping[str, object] | None = None,
         **named: object,
@@ -133,7 +134,8 @@ class Client:
             model: Its name.
             classes: How many.
             output: Name of the output; None for the first.
-            version: One of its versions; None for the newest one that is served.
+            version: One of its versions, or, through the gateway, an alias such as `stable`; None for the one that
+                unversioned calls go to.
             timeout_s: Deadline for the whole call in seconds; None for the client's.
             inputs: As in `infer`.
             **named: As in `infer`.
@@ -147,7 +149,7 @@ class Client:
         given = _options.all_inputs(inputs, named)
         return self._run(self._session.classify(model, version, given, output, classes), timeout_s)
 
-    def spec(self, model: str, version: int | None = None, *, timeout_s: float | None = None) -> ModelSpec:
+    def spec(self, model: str, version: int | str | None = None, *, timeout_s: float | None = None) -> ModelSpec:
         """Ask the server which tensors a model takes and gives.
 
         The server does not tell the largest batch: `max_batch_size` is `BATCH_UNKNOWN` for a model with a batch axis.
@@ -157,7 +159,9 @@ class Client:
         """
         return self._run(self._session.spec(model, version), timeout_s)
 
-    def ready(self, model: str | None = None, version: int | None = None, *, timeout_s: float | None = None) -> bool:
+    def ready(
+        self, model: str | None = None, version: int | str | None = None, *, timeout_s: float | None = None
+    ) -> bool:
         """Whether the server, or a model, is ready to infer.
 
         False too when nothing answers by the deadline, or only that it cannot now; `spec()` and `infer()` raise the

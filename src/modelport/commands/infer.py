@@ -24,7 +24,7 @@ def infer(
     *,
     url: str,
     inputs: Sequence[str],
-    version: int | None = None,
+    version: int | str | None = None,
     timeout_s: float = 10.0,
     token: str | None = None,
     ca_file: Path | None = None,
@@ -36,7 +36,7 @@ def infer(
         url: Server, such as `http://127.0.0.1:8000` or `grpc://127.0.0.1:8001`.
         inputs: One `NAME=VALUE` per input, see `read_inputs`. Pictures are cut and resized to what the model takes,
             and divided by 255 when it takes floating-point numbers.
-        version: One of its versions; None for the newest one that is served.
+        version: One of its versions, or an alias where a gateway answers; None for the one that serves.
         timeout_s: Seconds for the whole call.
         token: Bearer token; None takes the environment variable MODELPORT_TOKEN.
         ca_file: PEM file with the only authorities to trust; None takes MODELPORT_CA, and the system's without it.
@@ -55,7 +55,7 @@ def infer(
 
 
 def _fit_pictures(
-    client: Client, name: str, version: int | None, inputs: Sequence[str], values: dict[str, object]
+    client: Client, name: str, version: int | str | None, inputs: Sequence[str], values: dict[str, object]
 ) -> None:
     """Resize and convert what came from picture files, as the model wants it."""
     named = [text.partition("=")[0] for text in inputs if text.lower().endswith(PICTURES) and "=@" in text]

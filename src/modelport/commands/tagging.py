@@ -14,8 +14,8 @@ from modelport.errors import InvalidNameError, UsageError
 from modelport.lifecycle.loaded import loaded
 from modelport.repository import events, journal, switch
 from modelport.repository.layout import DEFAULT_REPOSITORY, parse_reference, version_folder, version_numbers
-from modelport.repository.record import Record, check_word
-from modelport.spec import parse_version
+from modelport.repository.record import Record
+from modelport.spec import check_word, parse_version
 
 
 def tag(

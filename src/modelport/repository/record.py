@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +16,13 @@ from typing import Any
 from modelport.errors import InvalidNameError, ManifestError
 from modelport.repository import route as routes
 from modelport.repository.route import Route
-from modelport.spec import parse_version
+from modelport.spec import check_word, parse_version
 
 CANDIDATE, PROMOTE = "candidate", "promote"
 ON_DROP = (CANDIDATE, PROMOTE)
 MARK = "# modelport: "
 NOTE = "# modelport keeps the next line; change it with its commands."
 KEPT = 20  # versions to go back to; the others that served are retired
-_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,31}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,22 +161,6 @@ def lines(record: Record) -> str:
     if record.route != Route():
         content["route"] = routes.content(record.route)
     return f"{NOTE}\n{MARK}{json.dumps(content, sort_keys=True)}\n"
-
-
-def check_word(word: str) -> str:
-    """An alias or a tag: a letter, then letters, digits and `_.-`, 32 at most.
-
-    Raises:
-        InvalidNameError: It breaks this rule.
-    """
-    if isinstance(word, str) and _WORD.fullmatch(word):
-        return word
-    raise InvalidNameError(
-        f"{word!r} cannot be an alias or a tag",
-        why="these are a letter, then letters, digits, '_', '.' and '-', 32 at most",
-        fix="choose another word, such as 'stable'",
-        name=str(word),
-    )
 
 
 def _said(values: Mapping[str, Any], usual: Any) -> dict[str, Any]:

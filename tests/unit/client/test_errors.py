@@ -66,6 +66,27 @@ def test_an_unknown_model_or_version_is_its_own_error():
     assert type(error) is ModelNotFoundError and error.model == "m"
 
 
+@pytest.mark.parametrize(
+    ("status", "message", "told"),
+    [
+        (404, "the model has no version 'stable'", "'modelport list'"),  # the gateway
+        (404, "Not Found", "'modelport serve --gateway'"),  # Triton over HTTP
+        (
+            400,
+            "failed to get model version from specified version string 'stable' (details: stol), version should be an "
+            "integral value > 0",
+            "'modelport serve --gateway'",
+        ),  # and over gRPC
+    ],
+)
+def test_an_alias_that_the_server_does_not_know_is_a_version_that_is_not_there(status, message, told):
+    call = Infer(model="m", version="stable", inputs=())
+    error = _errors.refused(TARGET, call, status, message)
+    assert type(error) is VersionNotFoundError and (error.model, error.alias) == ("m", "stable")
+    assert "alias 'stable' of model 'm'" in error.what and told in error.fix
+    assert type(refused(404, "Not Found")) is RequestError, "nothing of that is said of a number"
+
+
 @pytest.mark.parametrize(("scheme", "told"), [("http", True), ("grpc", True), ("https", False), ("grpcs", False)])
 def test_a_connection_that_breaks_without_tls_may_have_met_a_port_with_tls(scheme, told):
     target = parse_target(f"{scheme}://models:8443", token="")

@@ -47,6 +47,7 @@ def test_paths_of_questions():
     assert request_for(TARGET, ASK).path == "/base/v2/models/m"
     assert request_for(TARGET, Ready(model=None, version=None)).path == "/base/v2/health/ready"
     assert request_for(TARGET, Ready(model="m", version=2)).path == "/base/v2/models/m/versions/2/ready"
+    assert request_for(TARGET, Ready(model="m", version="stable")).path == "/base/v2/models/m/versions/stable/ready"
 
 
 def test_metadata_is_read():

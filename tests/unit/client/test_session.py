@@ -71,6 +71,17 @@ def test_metadata_is_asked_once_per_model_and_version(session):
     assert [(type(q), q.version) for q in asked] == [(Metadata, 2), (Infer, 2)]
 
 
+def test_an_alias_is_sent_as_it_is_and_no_other_word_is_sent_at_all(session):
+    given = {"x": np.zeros(3, np.float32)}
+    asked, _ = play(session.infer("m", "stable", given, None), raw(3), answers_of(1))
+    assert [q.version for q in asked] == ["stable", "stable"]
+    asked, _ = play(session.infer("m", "2", given, None), raw(3), answers_of(1))
+    assert [q.version for q in asked] == [2, 2]
+    for word in ("a/../b", "stable ", "003", ""):
+        with pytest.raises(InvalidNameError):
+            next(session.infer("m", word, given, None))
+
+
 def test_a_failed_check_asks_for_new_metadata_once_before_it_refuses(session):
     old, new = np.zeros(3, np.float32), np.zeros(4, np.float32)
     play(session.infer("m", None, {"x": old}, None), raw(3), answers_of(1))

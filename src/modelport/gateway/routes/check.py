@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from modelport.errors import InvalidNameError, UsageError
-from modelport.repository.record import check_word
 from modelport.repository.route import HEADER, TENANT, WHOLE, Route, Share, resolved
-from modelport.spec import parse_version
+from modelport.spec import parse_target
 
 NONE = "none"
 _HEADER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
@@ -120,7 +119,7 @@ def _sticky(word: str) -> list[str]:
 def _name(target: str) -> list[str]:
     """What is wrong with the name of a target."""
     try:
-        parse_version(target) if target.isdecimal() else check_word(target)
+        parse_target(target)
     except InvalidNameError as exc:
         return [exc.what]
     return []
