@@ -166,11 +166,11 @@ def words(found: Finding) -> str:
     """A finding in one line."""
     if found.criterion == evidence.ERRORS:
         counts = f"{found.canary_failed} of {found.canary} failed, of stable's {found.stable_failed} of {found.stable}"
-        return f"errors: {counts}; rise {_bounds(found, 100, ' %')}"
+        return f"errors: {counts}, rise {_bounds(found, 100, ' %')}"
     if found.criterion == evidence.LATENCY:
-        return f"latency: {found.canary} windows; ratio {_bounds(found, 1, '')}"
+        return f"latency: {found.canary} windows, ratio {_bounds(found, 1, '')}"
     counts = f"{found.canary_failed} of {found.canary} replayed requests are answered otherwise"
-    return f"answers: {counts}; share {_bounds(found, 100, ' %')}"
+    return f"answers: {counts}, share {_bounds(found, 100, ' %')}"
 
 
 def _bounds(found: Finding, scale: float, unit: str) -> str:
