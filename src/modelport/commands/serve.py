@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelport.convert.types import first_row
-from modelport.errors import ManifestError, VersionNotFoundError
-from modelport.repository import config as configs
-from modelport.repository import manifest as manifests
+from modelport.errors import VersionNotFoundError
+from modelport.gateway import golden
 from modelport.repository.layout import DEFAULT_REPOSITORY, model_names
 from modelport.repository.versions import serving_version
 from modelport.server import EmbeddedServer, connection
-from modelport.spec import dtype_of
-from modelport.verify import evidence as evidences
 
 if TYPE_CHECKING:
     from modelport.supervisor.supervisor import Supervisor
@@ -143,30 +138,8 @@ class _Known(EmbeddedServer):
 
 def curl_line(repository: Path, http_url: str) -> str:
     """A `curl` command that asks the model with the smallest golden input; empty when there is none."""
-    best = min(_requests(repository), default=None)
+    best = golden.smallest(repository, most=MAX_CURL_ELEMENTS)
     if best is None:
         return ""
-    _, name, body = best
-    return f"curl -s {http_url}/v2/models/{name}/infer -H 'Content-Type: application/json' -d {shlex.quote(body)}"
-
-
-def _requests(repository: Path) -> list[tuple[int, str, str]]:
-    """(number of elements, model, JSON body) for each model whose golden input is short and goes into JSON."""
-    found: list[tuple[int, str, str]] = []
-    for name in servable(repository):
-        version = serving_version(repository, name)
-        try:
-            proof, golden = evidences.read(repository / name / str(version))
-            spec = manifests.read(repository / name / str(version)).spec
-        except ManifestError:
-            continue
-        inputs = configs.outside(first_row(golden.inputs) if proof.batched else golden.inputs, spec.inputs)
-        size = sum(array.size for array in inputs.values())
-        if size > MAX_CURL_ELEMENTS or any(array.dtype == "float16" for array in inputs.values()):
-            continue
-        tensors = [
-            {"name": n, "shape": a.shape, "datatype": dtype_of(a).triton, "data": a.ravel().tolist()}
-            for n, a in inputs.items()
-        ]
-        found.append((size, name, json.dumps({"inputs": tensors}, ensure_ascii=False)))
-    return found
+    url = f"{http_url}/v2/models/{best.model}/infer"
+    return f"curl -s {url} -H 'Content-Type: application/json' -d {shlex.quote(best.body)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,14 @@ class GateData:
         models: Name to what the gate checks of it, as `_model` makes it.
         revoked: Keys that are not taken any more, by their ids.
         bodies: Tenant to the largest request in bytes, where it has a limit of its own.
+        turnstiles: Tenants that may have only so many requests on their way, and the cluster that counts them.
         depth: How deep JSON may be nested.
     """
 
     models: Mapping[str, Mapping[str, Any]]
     revoked: frozenset[str]
     bodies: Mapping[str, int]
+    turnstiles: Mapping[str, str] = field(default_factory=dict)
     depth: int
 
     def lua(self) -> str:
@@ -42,9 +44,15 @@ class GateData:
             "models": self.models,
             "revoked": dict.fromkeys(sorted(self.revoked), True),
             "bodies": self.bodies,
+            "turnstiles": self.turnstiles,
             "depth": self.depth,
         }
         return literal(table)
+
+
+def turnstile(tenant: str) -> str:
+    """The cluster that lets so many of a tenant's requests through at a time as it may have."""
+    return f"tenant:{tenant}"
 
 
 def secret() -> str:
@@ -63,6 +71,7 @@ def read(repository: Path, settings: Settings) -> GateData:
         models=dict(_models(repository)),
         revoked=ring.revoked,
         bodies={name: one.body_bytes for name, one in ring.tenants.items() if one.body_bytes},
+        turnstiles={name: turnstile(name) for name, one in ring.tenants.items() if one.concurrency},
         depth=settings.depth,
     )
 

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import http.client
-import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from modelport import _process
-from modelport.errors import PortTakenError, ServerDiedError, ServerError
-from modelport.gateway import gate_data, quota
+from modelport.errors import ModelportError, PortTakenError, ServerDiedError
+from modelport.gateway import gate_data, golden, quota, single
 from modelport.gateway.envoy import program
+from modelport.gateway.envoy.admin import Admin
 from modelport.gateway.envoy.bootstrap import ADMIN_SOCKET, Facts
 from modelport.gateway.envoy.folder import Folder
 from modelport.gateway.envoy.listener import ACCESS_LOG
+from modelport.gateway.golden import Golden
 from modelport.gateway.keys import keyring, signing
+from modelport.gateway.keys.keyring import Limits
 from modelport.gateway.settings import Settings, Upstream
 from modelport.repository.layout import state_folder
 
@@ -28,7 +28,10 @@ FOLDER = "gateway"
 LOG = "envoy.log"
 START_S = 15.0
 DRAIN_S = 10.0
-FLUSH_MS = 250  # after which the access log is on its way to the disk
+QUIET_S = 0.3  # without a request, until a gateway that drains ends
+FLUSH_MS = 100  # after which the access log is with the kernel: what a killed Envoy forgets
+LOG_BYTES = 64 << 20  # of the access log, until it is put aside
+GOLDEN_ELEMENTS = 4096  # of what health checks send
 
 
 class Gateway:
@@ -37,26 +40,45 @@ class Gateway:
     Args:
         repository: The model repository: models, routes, keys.
         settings: How it is run.
+        folder: For its files and sockets; the repository's own when left out.
+        today: Gives the day, in UTC, as `YYYY-MM-DD`.
+        log_bytes: How large the access log grows until it is put aside.
 
     Attributes:
         settings: The same, with the port that was taken where it said 0.
         log: What Envoy printed.
+        admin: Envoy's administration.
+        today: See above.
         changes_at: When a signing key ceases to be accepted, seconds since 1970; None where none does.
     """
 
-    def __init__(self, repository: Path, settings: Settings) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        settings: Settings,
+        *,
+        folder: Path | None = None,
+        today: Callable[[], str] = quota.today,
+        log_bytes: int = LOG_BYTES,
+    ) -> None:
         self.repository = repository
         self.settings = settings
-        self.folder = state_folder(repository) / FOLDER
+        self.folder = state_folder(repository) / FOLDER if folder is None else folder
         self.log = self.folder / LOG
+        self.admin = Admin(self.folder / ADMIN_SOCKET)
+        self.today = today
+        self.changes_at: float | None = None
+        self._held = contextlib.ExitStack()
         self._child: _process.Child | None = None
         self._files = Folder(self.folder, program.find())
         self._secret = gate_data.secret()
         self._used = quota.Used(self.folder, self.folder / ACCESS_LOG)
+        self._log_bytes = log_bytes
         self._nobody = signing.nobodys()
-        self._quota_of: tuple[str, object] = ("", None)
-        self._left: dict[str, int] = {}
-        self.changes_at: float | None = None
+        self._quota_of: object = None
+        self._left = quota.Left(round=0, tenants={})
+        self._turnstiles: dict[str, int] = {}
+        self._golden: Golden | None = None
 
     def start(self, upstreams: Sequence[Upstream] | None = None) -> Gateway:
         """Check the configuration, start Envoy, and wait until it takes requests.
@@ -65,30 +87,25 @@ class Gateway:
             upstreams: The servers; None for the same as before.
 
         Raises:
-            ServerError: Envoy refuses the configuration, or does not start.
+            ServerError: Another gateway runs for the repository, Envoy refuses the configuration, or does not start.
             PortTakenError: Something listens on the port.
         """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        servers = self.settings.upstreams if upstreams is None else tuple(upstreams)
-        self.settings = replace(self.settings, port=_free(self.settings), upstreams=servers)
-        self._files.write(self._facts())
-        with contextlib.suppress(FileNotFoundError):
-            (self.folder / ADMIN_SOCKET).unlink()
-        command = [
-            str(program.find()),
-            *("-c", str(self._files.bootstrap), "--concurrency", str(self.settings.workers)),
-            *("--file-flush-interval-msec", str(FLUSH_MS), "-l", "warning", "--disable-hot-restart"),
-        ]
-        self._child = _process.Child(command, log=self.log)
-        if (
-            not _process.wait_until(lambda: self._lives() is False or self._live(), timeout_s=START_S)
-            or not self._live()
-        ):
-            reason = self._child.log_tail(5)
-            self.stop()
-            raise ServerError(
-                "the gateway does not start", why=reason or "it does not answer", fix=f"look into {self.log}"
-            )
+        if self._child is None:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._held.enter_context(single.only_one(self.folder))
+        try:
+            self.admin.end_leftover()
+            servers = self.settings.upstreams if upstreams is None else tuple(upstreams)
+            self.settings = replace(self.settings, port=_free(self.settings), upstreams=servers)
+            self._turnstiles = {}
+            self._files.write(self._facts())
+            self._child = _process.Child(self._command(), log=self.log)
+            if not _process.wait_until(lambda: not self._lives() or self.admin.live(), timeout_s=START_S):
+                self._child.stop(grace_s=0.0)
+            self.require_running()
+        except BaseException:
+            self.stop(drain_s=0.0)
+            raise
         return self
 
     @property
@@ -112,21 +129,41 @@ class Gateway:
         """
         if upstreams is not None:
             self.settings = replace(self.settings, upstreams=tuple(upstreams))
-        return self._files.write(self._facts())
+        try:
+            return self._files.write(self._facts())
+        except ModelportError:
+            self._quota_of = None  # what is left has to be counted anew
+            raise
+
+    def tend(self) -> None:
+        """Put an access log aside that has grown large; the one that was put aside before is removed."""
+        log = self.folder / ACCESS_LOG
+        try:
+            large = log.stat().st_size > self._log_bytes
+        except FileNotFoundError:
+            large = False
+        else:
+            if not large:
+                return
+        if large:
+            self._used.look(self.today())
+            log.replace(quota.aside(log))
+        with contextlib.suppress(OSError):
+            self.admin.ask("POST", "/reopen_logs")
 
     def stop(self, *, drain_s: float = DRAIN_S) -> None:
         """Take no new connection, let what was accepted be answered, and end Envoy."""
         child, self._child = self._child, None
-        if child is None:
-            return
-        if child.returncode() is None and drain_s > 0:
-            with contextlib.suppress(OSError):
-                self.admin("POST", "/healthcheck/fail")
-                self.admin("POST", "/drain_listeners?graceful&skip_exit")
-                _process.wait_until(lambda: self.active() == 0, timeout_s=drain_s, interval_s=0.1)
-        child.stop(grace_s=5.0, first=signal.SIGTERM)
-        with contextlib.suppress(FileNotFoundError):
-            (self.folder / ADMIN_SOCKET).unlink()
+        with self._held:
+            if child is None:
+                return
+            if child.returncode() is None and drain_s > 0:
+                with contextlib.suppress(OSError):
+                    self.admin.ask("POST", "/healthcheck/fail")  # answers tell their callers to close
+                    self.admin.ask("POST", "/drain_listeners")
+                    self._drained(drain_s)
+            child.stop(grace_s=5.0, first=signal.SIGTERM)
+            self.admin.path.unlink(missing_ok=True)
 
     def require_running(self) -> None:
         """Check that Envoy runs.
@@ -145,71 +182,58 @@ class Gateway:
             log_tail=child.log_tail(),
         )
 
-    def active(self) -> int:
-        """Requests that are being answered."""
-        text = self.admin("GET", "/stats?filter=^http.front.downstream_rq_active$")
-        return int(text.rpartition(":")[2].strip() or 0)
+    def _command(self) -> list[str]:
+        return [
+            str(program.find()),
+            *("-c", str(self._files.bootstrap), "--concurrency", str(self.settings.workers)),
+            *("--file-flush-interval-msec", str(FLUSH_MS), "-l", "warning", "--disable-hot-restart"),
+        ]
 
-    def admin(self, method: str, path: str) -> str:
-        """Ask Envoy's administration, over its socket in the gateway's folder.
-
-        Raises:
-            OSError: It does not answer.
-        """
-        connection = _Unix(self.folder / ADMIN_SOCKET)
-        try:
-            connection.request(method, path)
-            return connection.getresponse().read().decode("utf-8", "replace")
-        except http.client.HTTPException as exc:
-            raise OSError(f"{path}: {exc!r}") from exc
-        finally:
-            connection.close()
+    def _drained(self, timeout_s: float) -> None:
+        """Wait until nothing is asked any more; who has a connection still may ask until then."""
+        end, quiet_since = time.monotonic() + timeout_s, time.monotonic()
+        while time.monotonic() < end and time.monotonic() - quiet_since < QUIET_S:
+            if self.admin.active():
+                quiet_since = time.monotonic()
+            time.sleep(0.05)
 
     def _facts(self) -> Facts:
         ring = keyring.read(self.repository)
         self.changes_at = ring.changes_at
+        self._turnstiles.update((name, one.concurrency) for name, one in ring.tenants.items() if one.concurrency)
         return Facts(
             jwks=ring.jwks if ring.jwks["keys"] else {"keys": [self._nobody]},
             tenants=ring.tenants,
             left=self._what_is_left(ring.tenants),
+            turnstiles=dict(self._turnstiles),  # also those that the gate, replaced a moment later, needs no more
+            golden=self._asked(),
             gate=gate_data.read(self.repository, self.settings),
             secret=self._secret,
             settings=self.settings,
         )
 
-    def _what_is_left(self, tenants: object) -> dict[str, int]:
-        """Counted anew only when the day or the limits change: Envoy's own count is exact in between."""
-        today = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
-        if self._quota_of != (today, tenants) or not self._lives():
-            if self._lives():
-                with contextlib.suppress(OSError):
-                    self.admin("POST", "/reopen_logs")
-                time.sleep(2 * FLUSH_MS / 1000)
-            self._left = quota.left(tenants, self._used.look(today))  # type: ignore[arg-type]
-            self._quota_of = (today, tenants)
+    def _what_is_left(self, tenants: Mapping[str, Limits]) -> quota.Left:
+        """Counted anew only when the day or a quota changes: Envoy's own count is exact in between."""
+        today, daily = self.today(), {name: one.daily for name, one in tenants.items() if one.daily is not None}
+        if self._quota_of == (today, daily) and self._lives():
+            return self._left
+        if self._lives() and daily:
+            time.sleep(2 * FLUSH_MS / 1000)
+        used = self._used.look(today)
+        self._left = quota.Left(round=self._left.round + 1, tenants=quota.left(daily, used))
+        self._quota_of = (today, daily)
         return self._left
+
+    def _asked(self) -> Golden | None:
+        """What health checks ask: the same as long as its version is loaded, for each change starts them anew."""
+        if len(self.settings.upstreams) < 2:
+            return None
+        if self._golden is None or not golden.holds(self.repository, self._golden):
+            self._golden = golden.smallest(self.repository, most=GOLDEN_ELEMENTS)
+        return self._golden
 
     def _lives(self) -> bool:
         return self._child is not None and self._child.returncode() is None
-
-    def _live(self) -> bool:
-        try:
-            return self.admin("GET", "/ready").startswith("LIVE")
-        except OSError:
-            return False
-
-
-class _Unix(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=5.0)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(os.fspath(self._path))
 
 
 def _free(settings: Settings) -> int:

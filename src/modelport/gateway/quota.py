@@ -7,9 +7,10 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from modelport.gateway.keys.values import Limits
+from modelport.gateway import private
 
 STATE_FILE = "quota.json"
 _READ_BYTES = 8 << 20
@@ -32,13 +33,12 @@ class Used:
         self._count: Counter[str] = Counter()
         self._read_state()
 
-    def look(self, today: str | None = None) -> Mapping[str, int]:
+    def look(self, today: str) -> Mapping[str, int]:
         """Take in what was logged since the last look. Gives the inferences of today by tenant.
 
         Args:
-            today: The day as `YYYY-MM-DD`, in UTC; the clock's when left out.
+            today: The day as `YYYY-MM-DD`, in UTC.
         """
-        today = today or datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
         if today != self._day:
             self._day = today
             self._count.clear()
@@ -49,12 +49,20 @@ class Used:
         return dict(self._count)
 
     def _take_in(self) -> None:
+        """First the rest of a log that was put aside since, then the log."""
+        self._read(aside(self._log), known=True)
+        self._read(self._log)
+
+    def _read(self, path: Path, *, known: bool = False) -> None:
+        """Read on in a file; with `known`, only if it is the one that was read last."""
         try:
-            file = self._log.open("rb")
+            file = path.open("rb")
         except OSError:
             return
         with file:
             status = os.fstat(file.fileno())
+            if known and status.st_ino != self._inode:
+                return
             if status.st_ino != self._inode or status.st_size < self._offset:
                 self._inode, self._offset = status.st_ino, 0
             file.seek(self._offset)
@@ -69,12 +77,13 @@ class Used:
                 file.seek(self._offset)
 
     def _add(self, line: bytes) -> None:
-        """An inference that went to a server today; what was refused before costs nothing."""
+        """An inference that the gate let through today; what was refused before or is over the quota costs nothing."""
         try:
             found = json.loads(line)
         except ValueError:
             return
-        if found.get("kind") == "infer" and found.get("upstream") and str(found.get("time", "")).startswith(self._day):
+        counts = found.get("passed") and "RL" not in str(found.get("flags")).split(",")  # RL: it was over the quota
+        if counts and str(found.get("time", "")).startswith(self._day):
             self._count[str(found.get("tenant"))] += 1
 
     def _read_state(self) -> None:
@@ -87,11 +96,32 @@ class Used:
 
     def _write_state(self) -> None:
         content = {"day": self._day, "inode": self._inode, "offset": self._offset, "used": dict(self._count)}
-        beside = self._path.with_name(f".{STATE_FILE}.new")
-        beside.write_text(json.dumps(content))
-        beside.replace(self._path)
+        private.write(self._path, json.dumps(content).encode())
 
 
-def left(tenants: Mapping[str, Limits], used: Mapping[str, int]) -> dict[str, int]:
-    """What each tenant with a quota may still ask today; never less than nothing."""
-    return {name: max(0, one.daily - used.get(name, 0)) for name, one in tenants.items() if one.daily is not None}
+@dataclass(frozen=True, kw_only=True)
+class Left:
+    """What tenants may still ask.
+
+    Attributes:
+        round: How often it was counted; what was counted anew replaces what is left in Envoy's buckets.
+        tenants: Tenant to inferences.
+    """
+
+    round: int
+    tenants: Mapping[str, int]
+
+
+def left(daily: Mapping[str, int], used: Mapping[str, int]) -> dict[str, int]:
+    """What each tenant may still ask of its quota today; never less than nothing."""
+    return {name: max(0, most - used.get(name, 0)) for name, most in daily.items()}
+
+
+def today() -> str:
+    """The day, in UTC."""
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
+
+
+def aside(log: Path) -> Path:
+    """Where an access log is put that has grown large; it is read to its end from there."""
+    return log.with_name(f"{log.name}.1")

@@ -12,10 +12,13 @@ from modelport.gateway.envoy import filters
 from modelport.gateway.envoy import listener as front
 from modelport.gateway.envoy.filters import TYPE, Config
 from modelport.gateway.gate_data import GateData
+from modelport.gateway.golden import Golden
 from modelport.gateway.keys.keyring import Limits
+from modelport.gateway.quota import Left
 from modelport.gateway.settings import Settings
 
 ADMIN_SOCKET = "admin.sock"
+CLUSTERS = "clusters"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,8 @@ class Facts:
         jwks: The public keys.
         tenants: Their limits.
         left: What is left of their quota today.
+        turnstiles: Tenant to the requests that it may have on their way.
+        golden: What health checks ask of several servers; None where nothing is known.
         gate: What the gate knows.
         secret: What it puts on requests that it lets through.
         settings: How the gateway is run; of these only the servers may change.
@@ -33,18 +38,20 @@ class Facts:
 
     jwks: Mapping[str, Any]
     tenants: Mapping[str, Limits]
-    left: Mapping[str, int]
+    left: Left
+    turnstiles: Mapping[str, int]
+    golden: Golden | None
     gate: GateData
     secret: str
     settings: Settings
 
 
 def followed(facts: Facts) -> dict[str, Config]:
-    """The files that Envoy follows, by their names without the ending."""
+    """The files that Envoy follows, by their names without the ending, in the order in which they are replaced."""
     settings = facts.settings
-    files = {name: _extension(name, config) for name, config in _filters(facts).items()}
-    for name in (front.HTTP, front.GRPC):
-        files[name] = {"resources": [behind.endpoints(name, settings.upstreams)]}
+    kind = {"@type": f"{TYPE}envoy.config.cluster.v3.Cluster"}
+    files: dict[str, Config] = {CLUSTERS: {"resources": [{**kind, **cluster} for cluster in _clusters(facts)]}}
+    files.update((name, _extension(name, config)) for name, config in _filters(facts).items())
     if settings.tls:
         files["tls"] = {"resources": [_certificate(settings)]}
     return files
@@ -57,13 +64,17 @@ def running(facts: Facts, folder: Path) -> Config:
         facts: Of these, the settings and the secret.
         folder: Of the files that Envoy follows; sockets and logs are in the one above.
     """
-    return _whole(facts, folder, front.discovered(folder))
+    return _whole(facts, folder, front.discovered(folder), [], {"cds_config": front.followed(folder, CLUSTERS)})
 
 
 def checked(facts: Facts, folder: Path) -> Config:
     """The same with the filters in it, for `envoy --mode validate`, which opens no file that would be followed."""
     filled = [{"name": name, "typed_config": config} for name, config in _filters(facts).items()]
-    return _whole(facts, folder, filled)
+    return _whole(facts, folder, filled, _clusters(facts), {})
+
+
+def _clusters(facts: Facts) -> list[Config]:
+    return behind.followed(facts.settings, facts.golden, facts.turnstiles)
 
 
 def _filters(facts: Facts) -> dict[str, Config]:
@@ -92,14 +103,20 @@ def _certificate(settings: Settings) -> Config:
     }
 
 
-def _whole(facts: Facts, folder: Path, entries: list[Config]) -> Config:
+def _whole(facts: Facts, folder: Path, entries: list[Config], clusters: list[Config], dynamic: Config) -> Config:
+    internal = f"{TYPE}envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
     return {
         "node": {"id": "modelport", "cluster": "modelport"},
         "admin": {"address": {"pipe": {"path": str(folder.parent / ADMIN_SOCKET), "mode": 0o600}}},
+        "bootstrap_extensions": [{"name": "envoy.bootstrap.internal_listener", "typed_config": {"@type": internal}}],
+        "dynamic_resources": dynamic,
         "overload_manager": {"resource_monitors": [_connections(facts.settings)]},
         "static_resources": {
-            "listeners": [front.listener(facts.settings, folder, entries, facts.secret)],
-            "clusters": behind.clusters(facts.settings, folder),
+            "listeners": [
+                front.listener(facts.settings, folder, entries, facts.secret),
+                front.turnstiles(facts.settings),
+            ],
+            "clusters": [*behind.fixed(folder.parent), *clusters],
         },
     }
 

@@ -1,72 +1,161 @@
-"""What is behind the gateway: the Triton servers, over HTTP and over gRPC, and the receiver of captured pairs."""
+"""What is behind the gateway: the Triton servers, turnstiles of tenants, and the receiver of captured pairs.
+
+A turnstile is a cluster that leads back into Envoy, to a listener in its own memory, and from there to the servers: the
+cluster lets so many requests through at a time as its tenant may have on their way, over HTTP and gRPC together.
+"""
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Mapping
 from pathlib import Path
 
 from modelport.gateway.envoy.filters import TYPE, Config
-from modelport.gateway.envoy.listener import GRPC, HTTP, followed
+from modelport.gateway.envoy.listener import GRPC, HTTP, TURNSTILES
+from modelport.gateway.gate_data import turnstile
+from modelport.gateway.golden import Golden
 from modelport.gateway.settings import Settings, Upstream
 
 CAPTURE = "capture"
 CAPTURE_SOCKET = "capture.sock"
+CHECK_S = 1  # between two health checks of a server
+CHECKED_WITHIN_S = 2
+FAILED_CHECKS = 2  # until a server gets no more requests
 EJECTED_S = 5
+_PLENTY = 1_000_000
+_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
-def clusters(settings: Settings, folder: Path) -> list[Config]:
-    """All clusters; where the servers are stands in files that Envoy follows."""
-    return [_triton(HTTP, settings, folder), _triton(GRPC, settings, folder), _capture(folder.parent)]
+def followed(settings: Settings, golden: Golden | None, turnstiles: Mapping[str, int]) -> list[Config]:
+    """The clusters that change while Envoy runs; requests on their way through one that is replaced are answered.
+
+    Args:
+        settings: Servers and limits.
+        golden: What health checks ask of several servers; None where nothing is known.
+        turnstiles: Tenant to the requests that it may have on their way.
+    """
+    servers = [_triton(name, settings, golden) for name in (HTTP, GRPC)]
+    return [*servers, *(_turnstile(tenant, most) for tenant, most in sorted(turnstiles.items()))]
 
 
-def endpoints(cluster: str, servers: tuple[Upstream, ...]) -> Config:
-    """Where the servers of a cluster are."""
-    places = [(one.host, one.grpc_port if cluster == GRPC else one.http_port) for one in servers]
-    content = [
-        {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}} for host, port in places
-    ]
-    kind = f"{TYPE}envoy.config.endpoint.v3.ClusterLoadAssignment"
-    return {"@type": kind, "cluster_name": cluster, "endpoints": [{"lb_endpoints": content}]}
+def fixed(folder: Path) -> list[Config]:
+    """The clusters that stay.
 
-
-def _triton(name: str, settings: Settings, folder: Path) -> Config:
-    most = settings.concurrency
-    limits = {"max_connections": most, "max_pending_requests": most, "max_requests": most, "max_retries": most}
-    protocol: Config = {"http2_protocol_options": {}} if name == GRPC else {"http_protocol_options": {}}
-    options = {
-        "@type": f"{TYPE}envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-        "explicit_http_config": protocol,
-        "common_http_protocol_options": {"idle_timeout": "60s"},
+    Args:
+        folder: Of the sockets.
+    """
+    socket = {"endpoint": {"address": {"pipe": {"path": str(folder / CAPTURE_SOCKET)}}}}
+    limits = {"max_connections": 4, "max_pending_requests": 64, "max_requests": 64}
+    capture = {
+        "name": CAPTURE,
+        "connect_timeout": "1s",
+        "type": "STATIC",
+        "circuit_breakers": {"thresholds": [limits]},
+        "load_assignment": {"cluster_name": CAPTURE, "endpoints": [{"lb_endpoints": [socket]}]},
     }
+    return [capture]
+
+
+def _triton(name: str, settings: Settings, golden: Golden | None) -> Config:
+    """What is beyond `concurrency` is refused at once, never kept waiting: a connection can always be had, as there may
+    be more of them than requests; each of Envoy's threads has its own."""
+    most = settings.concurrency
+    limits = {
+        "max_requests": most,
+        "max_pending_requests": most,
+        "max_retries": most,
+        "max_connections": most * (settings.workers + 1),
+    }
+    protocol: Config = {"http2_protocol_options": {}} if name == GRPC else {"http_protocol_options": {}}
     cluster: Config = {
         "name": name,
         "connect_timeout": "1s",
-        "type": "EDS",
-        "eds_cluster_config": {"eds_config": followed(folder, name)},
         "lb_policy": "LEAST_REQUEST",
         "circuit_breakers": {"thresholds": [limits]},
         "per_connection_buffer_limit_bytes": settings.body_bytes,
-        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
+        **_spoken({"explicit_http_config": protocol, "common_http_protocol_options": {"idle_timeout": "60s"}}),
+        **_places(name, settings.upstreams),
     }
     if len(settings.upstreams) > 1:
-        cluster["outlier_detection"] = {
+        cluster.update(_watched(len(settings.upstreams), golden))
+    return cluster
+
+
+def _places(name: str, servers: tuple[Upstream, ...]) -> Config:
+    """Where the servers are; their health is asked over HTTP, for both protocols."""
+    content = []
+    for one in servers:
+        port = one.grpc_port if name == GRPC else one.http_port
+        endpoint = {
+            "address": {"socket_address": {"address": one.host, "port_value": port}},
+            "health_check_config": {"port_value": one.http_port},
+        }
+        content.append({"endpoint": endpoint})
+    return {
+        "type": "STATIC" if all(_is_address(one.host) for one in servers) else "STRICT_DNS",
+        "dns_lookup_family": "V4_PREFERRED",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": content}]},
+    }
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _watched(servers: int, golden: Golden | None) -> Config:
+    """Of several servers, those that fail are left out; where all fail, none is: the reason may be the model asked."""
+    ask: Config = {"path": "/v2/health/live"}
+    if golden is not None:
+        typed = {"header": {"key": "content-type", "value": "application/json"}}
+        ask = {"method": "POST", "path": golden.path, "send": {"text": golden.body.encode().hex()}}
+        ask["request_headers_to_add"] = [typed]
+    return {
+        "health_checks": [
+            {
+                "timeout": f"{CHECKED_WITHIN_S}s",
+                "interval": f"{CHECK_S}s",
+                "no_traffic_interval": f"{CHECK_S}s",
+                "unhealthy_threshold": FAILED_CHECKS,
+                "healthy_threshold": 1,
+                "http_health_check": ask,
+            }
+        ],
+        "outlier_detection": {
             "consecutive_gateway_failure": 3,
             "enforcing_consecutive_gateway_failure": 100,
             "split_external_local_origin_errors": True,
             "consecutive_local_origin_failure": 2,
             "interval": "1s",
             "base_ejection_time": f"{EJECTED_S}s",
-            "max_ejection_percent": 100 - 100 // len(settings.upstreams),
-        }
-        cluster["common_lb_config"] = {"healthy_panic_threshold": {"value": 0.0}}
-    return cluster
+            "max_ejection_time": f"{4 * EJECTED_S}s",
+            "max_ejection_percent": 100 - 100 // servers,
+        },
+        "common_lb_config": {"healthy_panic_threshold": {"value": 1.0}},
+    }
 
 
-def _capture(folder: Path) -> Config:
-    socket = {"endpoint": {"address": {"pipe": {"path": str(folder / CAPTURE_SOCKET)}}}}
+def _turnstile(tenant: str, most: int) -> Config:
+    limits = {
+        "max_requests": most,
+        "max_pending_requests": _PLENTY,
+        "max_connections": _PLENTY,
+        "max_retries": 0,
+    }
+    inside = {"endpoint": {"address": {"envoy_internal_address": {"server_listener_name": TURNSTILES}}}}
+    either: Config = {"http_protocol_options": {}, "http2_protocol_options": {}}
     return {
-        "name": CAPTURE,
+        "name": turnstile(tenant),
         "connect_timeout": "1s",
         "type": "STATIC",
-        "circuit_breakers": {"thresholds": [{"max_connections": 4, "max_pending_requests": 64, "max_requests": 64}]},
-        "load_assignment": {"cluster_name": CAPTURE, "endpoints": [{"lb_endpoints": [socket]}]},
+        "circuit_breakers": {"thresholds": [limits]},
+        **_spoken({"use_downstream_protocol_config": either}),
+        "load_assignment": {"cluster_name": turnstile(tenant), "endpoints": [{"lb_endpoints": [inside]}]},
     }
+
+
+def _spoken(options: Config) -> Config:
+    return {"typed_extension_protocol_options": {_OPTIONS: {"@type": TYPE + _OPTIONS, **options}}}

@@ -16,6 +16,7 @@ from typing import Any
 
 from modelport.gateway.gate_data import GateData
 from modelport.gateway.keys.keyring import Limits
+from modelport.gateway.quota import Left
 
 Config = dict[str, Any]
 
@@ -58,11 +59,10 @@ def rate(tenants: Mapping[str, Limits]) -> Config:
     return _limit("rate", buckets, [_claim("sub", "tenant")], [{"header": {"key": "retry-after", "value": "1"}}])
 
 
-def quota(left: Mapping[str, int]) -> Config:
+def quota(left: Left) -> Config:
     """A bucket for each tenant with a quota, with what is left of the day in it; it is not filled again.
 
-    Args:
-        left: Tenant to the requests that it may still make today.
+    A request takes two tokens, and one is always too much: so there is a bucket, too, from which nobody gets any.
     """
     kind = {
         "metadata": {
@@ -72,17 +72,24 @@ def quota(left: Mapping[str, int]) -> Config:
         }
     }
     buckets = {
-        name: {"max_tokens": max(1, count), "tokens_per_fill": 1, "fill_interval": f"{_NEVER_S}s"}
-        for name, count in left.items()
+        name: {"max_tokens": 2 * count + 1, "tokens_per_fill": 1, "fill_interval": f"{_NEVER_S}s"}
+        for name, count in left.tenants.items()
     }
-    return _limit("quota", buckets, [_claim("sub", "tenant"), kind], [{"header": {"key": QUOTA, "value": "1"}}])
+    config = _limit("quota", buckets, [_claim("sub", "tenant"), kind], [{"header": {"key": QUOTA, "value": "1"}}])
+    config["rate_limits"][0]["hits_addend"] = {"number": 2}
+    config["token_bucket"]["max_tokens"] += left.round  # so that Envoy takes new buckets also where they look the same
+    return config
 
 
 def gate(data: GateData, secret: str) -> Config:
     """The checks of gate.lua, with what they compare with."""
-    source = resources.files(__package__).joinpath("gate.lua").read_text()
-    return _typed("gate", {"default_source_code": {"inline_string": f"local DATA = {data.lua()}\nDATA.secret = "
-                                                                    f'"{secret}"\n{source}'}})  # fmt: skip
+    table = f'local DATA = {data.lua()}\nDATA.secret = "{secret}"\n'
+    return _typed("gate", {"default_source_code": {"inline_string": table + gate_source()}})
+
+
+def gate_source() -> str:
+    """The text of gate.lua."""
+    return resources.files(__package__).joinpath("gate.lua").read_text()
 
 
 def _typed(name: str, content: Config) -> Config:
@@ -102,12 +109,11 @@ def _claim(name: str, key: str) -> Config:
 
 def _rate_bucket(limits: Limits) -> Config:
     rate_per_s = limits.rate_per_s or 0.0
-    seconds = max(1, round(1 / rate_per_s))  # whole tokens: less than one a second take longer
-    tokens = max(1, round(rate_per_s * seconds))
+    tokens = max(1, round(rate_per_s))  # whole ones, in as many seconds as that takes
     return {
-        "max_tokens": max(1, limits.burst or tokens),
+        "max_tokens": limits.burst or tokens,
         "tokens_per_fill": tokens,
-        "fill_interval": f"{seconds}s",
+        "fill_interval": f"{tokens / rate_per_s:.9f}s",
     }
 
 

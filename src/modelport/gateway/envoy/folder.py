@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from modelport.gateway.envoy.bootstrap import Facts
 FILES = "followed"
 BOOTSTRAP = "bootstrap.json"
 CHECK_S = 30.0
+CLUSTERS_S = 0.1  # until Envoy has new clusters, which what is replaced after them may lead to
 
 
 class Folder:
@@ -52,6 +54,8 @@ class Folder:
         for name in changed:
             _replace(followed / f"{name}.json", files[name])
             self._written[name] = files[name]
+            if name == bootstrap.CLUSTERS:
+                time.sleep(CLUSTERS_S)
         _replace(self.bootstrap, json.dumps(bootstrap.running(facts, followed), indent=1))
         return changed
 

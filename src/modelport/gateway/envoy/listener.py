@@ -11,6 +11,8 @@ from modelport.gateway.settings import Settings
 LOCAL = "x-modelport-local"  # on answers that no server gave
 ACCESS_LOG = "access.log"
 HTTP, GRPC = "triton_http", "triton_grpc"
+TURNSTILES = "turnstiles"
+TURNSTILE = "x-modelport-turnstile"  # the cluster that a request of a tenant with a limit goes through first
 _GRPC_SERVICE = "/inference.GRPCInferenceService/"
 _REFUSALS = {
     400: ("bad_request", "the request cannot be read"),
@@ -34,6 +36,7 @@ _LOGGED = {
     "kind": _META.format("modelport:kind"),
     "model": _META.format("modelport:model"),
     "version": _META.format("modelport:version"),
+    "passed": _META.format("modelport:passed"),
     "protocol": "%PROTOCOL%",
     "status": "%RESPONSE_CODE%",
     "grpc_status": "%GRPC_STATUS_NUMBER%",
@@ -68,6 +71,38 @@ def listener(settings: Settings, folder: Path, filters: list[Config], secret: st
     }
 
 
+def turnstiles(settings: Settings) -> Config:
+    """The listener behind the turnstiles: in Envoy's own memory, with no check, for what comes there was checked."""
+    http = {
+        "@type": f"{TYPE}envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": TURNSTILES,
+        "server_header_transformation": "PASS_THROUGH",
+        "generate_request_id": False,
+        "preserve_external_request_id": True,
+        "stream_idle_timeout": "0s",
+        "http2_protocol_options": _http2(settings),
+        "http_filters": [_router()],
+        "route_config": {
+            "name": TURNSTILES,
+            "validate_clusters": False,
+            "virtual_hosts": [
+                {
+                    "name": "all",
+                    "domains": ["*"],
+                    "routes": _to_servers(settings, [], timeout_s=0.0),  # the one in front is in force
+                    "request_body_buffer_limit": settings.body_bytes,
+                }
+            ],
+        },
+    }
+    return {
+        "name": TURNSTILES,
+        "internal_listener": {},
+        "per_connection_buffer_limit_bytes": settings.body_bytes,
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": http}]}],
+    }
+
+
 def discovered(folder: Path) -> list[Config]:
     """The filters, each from a file that Envoy follows."""
     return [
@@ -96,7 +131,6 @@ def _tls(folder: Path) -> Config:
 
 
 def _http(settings: Settings, folder: Path, filters: list[Config], secret: str) -> Config:
-    router = {"name": "router", "typed_config": {"@type": f"{TYPE}envoy.extensions.filters.http.router.v3.Router"}}
     return {
         "@type": f"{TYPE}envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "front",
@@ -109,14 +143,11 @@ def _http(settings: Settings, folder: Path, filters: list[Config], secret: str) 
         "request_timeout": f"{settings.body_s:g}s",
         "stream_idle_timeout": f"{settings.timeout_s + 5:g}s",
         "common_http_protocol_options": {"idle_timeout": "300s", "max_headers_count": 64},
-        "http2_protocol_options": {
-            "max_concurrent_streams": 256,
-            "initial_stream_window_size": 1 << 20,
-            "initial_connection_window_size": 4 << 20,
-        },
-        "http_filters": [*filters, router],
+        "http2_protocol_options": _http2(settings),
+        "http_filters": [*filters, _router()],
         "route_config": {
             "name": "routes",
+            "validate_clusters": False,  # they come from a file of their own
             "virtual_hosts": [{"name": "all", "domains": ["*"], **_routes(settings, secret)}],
         },
         "local_reply_config": _refusals(),
@@ -124,47 +155,86 @@ def _http(settings: Settings, folder: Path, filters: list[Config], secret: str) 
     }
 
 
+def _router() -> Config:
+    return {"name": "router", "typed_config": {"@type": f"{TYPE}envoy.extensions.filters.http.router.v3.Router"}}
+
+
+def _http2(settings: Settings) -> Config:
+    """The window of a stream is also what Envoy buffers of it: a request of the largest size has to fit in."""
+    stream = max(1 << 16, settings.body_bytes)
+    return {
+        "max_concurrent_streams": 256,
+        "initial_stream_window_size": stream,
+        "initial_connection_window_size": max(4 << 20, stream),
+    }
+
+
 def _routes(settings: Settings, secret: str) -> Config:
     """Only for what the gate let through: all else has no route."""
-    several = len(settings.upstreams) > 1
-    on = ["connect-failure", "refused-stream", "reset-before-request"]
-    retry: Config = {"num_retries": 2, "retry_on": ",".join(on)}
-    if several:  # inference changes nothing, so that another server may be asked
-        retry["retry_on"] = ",".join([*on, "gateway-error", "reset", "unavailable"])
-        previous = {"@type": f"{TYPE}envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"}
-        retry["retry_host_predicate"] = [{"name": "previous_hosts", "typed_config": previous}]
-        retry["host_selection_retry_max_attempts"] = 5
     passed = [{"name": PASS, "string_match": {"exact": secret}}]
-    common = {"timeout": f"{settings.timeout_s:g}s", "retry_policy": retry}
-
-    def route(prefix: str, cluster: str) -> Config:
-        return {"match": {"prefix": prefix, "headers": passed}, "route": {"cluster": cluster, **common}}
-
+    limited = {
+        "match": {"prefix": "/", "headers": [*passed, {"name": TURNSTILE, "present_match": True}]},
+        "route": {"cluster_header": TURNSTILE, "timeout": f"{settings.timeout_s:g}s"},
+    }
     return {
-        "routes": [route(_GRPC_SERVICE, GRPC), route("/v2", HTTP)],
-        "request_headers_to_remove": [PASS],
+        "routes": [limited, *_to_servers(settings, passed, timeout_s=settings.timeout_s)],
+        "request_headers_to_remove": [PASS, TURNSTILE],
         "response_headers_to_remove": ["x-envoy-upstream-service-time", LOCAL],
         "request_body_buffer_limit": settings.body_bytes,
     }
 
 
+def _to_servers(settings: Settings, headers: list[Config], *, timeout_s: float) -> list[Config]:
+    on = ["connect-failure", "refused-stream", "reset-before-request"]
+    retry: Config = {"num_retries": 2, "retry_on": ",".join(on)}
+    if len(settings.upstreams) > 1:  # inference changes nothing, so that another server may be asked
+        retry["retry_on"] = ",".join([*on, "gateway-error", "reset", "unavailable"])
+        previous = {"@type": f"{TYPE}envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"}
+        retry["retry_host_predicate"] = [{"name": "previous_hosts", "typed_config": previous}]
+        retry["host_selection_retry_max_attempts"] = 5
+    common = {"timeout": f"{timeout_s:g}s", "retry_policy": retry}
+
+    def route(prefix: str, cluster: str) -> Config:
+        return {"match": {"prefix": prefix, "headers": headers}, "route": {"cluster": cluster, **common}}
+
+    return [route(_GRPC_SERVICE, GRPC), route("/v2", HTTP)]
+
+
 def _refusals() -> Config:
     """Every refusal as {"error": text, "code": word}: those of the gate, then Envoy's own, by their status."""
+    full = {"response_flag_filter": {"flags": ["UO"]}}  # no place is left: with the tenant, else with the servers
+    tenant = {"filter": "modelport", "path": [{"key": "turnstile"}], "value": {"present_match": True}}
+    no_turn = {"filters": [full, {"metadata_filter": {"matcher": tenant, "match_if_key_not_found": False}}]}
+    turned_back = {
+        "filter": {"and_filter": no_turn},
+        "status_code": 429,
+        **_shape("too many requests at a time: ask again later", "concurrency_limited", retry_after_s=1),
+    }
+    refused = {"filter": full, **_shape(_REFUSALS[503][1], _REFUSALS[503][0], retry_after_s=1)}
     set_by_gate = {"filter": "modelport", "path": [{"key": "code"}], "value": {"present_match": True}}
     gate = {
         "filter": {"metadata_filter": {"matcher": set_by_gate, "match_if_key_not_found": False}},
         **_shape("%LOCAL_REPLY_BODY%", _META.format("modelport:code")),
     }
     others = [{"filter": _status("EQ", status), **_shape(text, code)} for status, (code, text) in _REFUSALS.items()]
+    callers = {"filter": _all(_status("GE", 400), _status("LE", 499)), **_shape(_REFUSALS[400][1], _REFUSALS[400][0])}
     rest = {"filter": _status("GE", 400), **_shape("the request cannot be answered", "internal")}
-    return {"mappers": [gate, *others, rest]}
+    return {"mappers": [turned_back, refused, gate, *others, callers, rest]}
 
 
-def _shape(text: str, code: str) -> Config:
+def _shape(text: str, code: str, *, retry_after_s: int = 0) -> Config:
+    headers = {LOCAL: "1", **({"retry-after": str(retry_after_s)} if retry_after_s else {})}
     return {
-        "headers_to_add": [{"header": {"key": LOCAL, "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
+        "headers_to_add": [
+            {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+            for key, value in headers.items()
+        ],
         "body_format_override": {"json_format": {"error": text, "code": code}},
     }
+
+
+def _all(*filters: Config) -> Config:
+    return {"and_filter": {"filters": list(filters)}}
 
 
 def _status(op: str, status: int) -> Config:

@@ -18,8 +18,11 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 import modelport
 from modelport._process import wait_until
 from modelport.client import Client
+from modelport.commands.tagging import alias
 from modelport.errors import ModelportError, VersionNotFoundError
+from modelport.gateway.gateway import Gateway
 from modelport.gateway.routes import change
+from modelport.gateway.settings import Settings, Upstream
 from modelport.lifecycle.change import rollback
 from modelport.repository import config as configs
 from modelport.repository import switch
@@ -34,6 +37,7 @@ HANG_S = 1.5
 TAKEN_S = 0.1  # until Envoy has taken files that were replaced
 FORMS = ("json", "binary", "grpc")
 PROTOCOLS = ("http", "grpc")
+SHADOWS = 16
 
 
 def share(**parts: float) -> tuple[Share, ...]:
@@ -285,7 +289,78 @@ def test_shares_change_under_load_and_no_request_fails(front, token, set_route):
         assert seen <= allowed
 
 
-def counts(server: EmbeddedServer, version: int) -> int:
-    """Requests that a version of `dark` was asked, answered or not, as Triton counts them."""
-    about = server.handle.statistics("dark", version)
-    return int(about["inference_stats"]["success"]["count"]) + int(about["inference_stats"]["fail"]["count"])
+def counted(server: EmbeddedServer, model: str, version: int) -> int:
+    """Requests that reached a version, answered or failed, as Triton counts them."""
+    [about] = [one for one in server.handle.statistics(model) if int(one["version"]) == version]
+    return sum(int(about["inference_stats"][word]["count"]) for word in ("success", "fail"))
+
+
+def test_a_shadow_gets_a_copy_of_each_request_and_answers_none(server, asking, set_route):
+    """Over HTTP with JSON and with raw tensors, and over gRPC; a call that is pinned to another version is copied too."""
+    set_route("net", Route(shares=share(v1=100), shadow="3"))
+    before, direct = counted(server, "net", 3), counted(server, "net", 1)
+    for form in FORMS:
+        assert {asking(form) for _ in range(20)} == {1}
+        assert asking(form, version="2") == 2
+    assert wait_until(lambda: counted(server, "net", 3) >= before + 63, timeout_s=5)
+    assert asking(version="3") == 3, "who asks for it gets it, and no copy is sent"
+    time.sleep(0.2)
+    assert counted(server, "net", 3) == before + 64
+    assert counted(server, "net", 1) == direct + 60, "nobody else gets copies"
+
+
+@pytest.mark.parametrize("shadow", [2, 3], ids=["hangs", "fails"])
+def test_a_shadow_that_hangs_or_fails_touches_no_caller(server, front, token, set_route, shadow):
+    """600 calls while it hangs: answered by the right version, each in a moment; and what waits for it is bounded."""
+    set_route("dark", Route(shares=share(v1=100), shadow=str(shadow)))
+    before = counted(server, "dark", shadow)
+    with Asking(front.http_url, token) as asking:
+        for form in FORMS:
+            slowest = 0.0
+            for _ in range(200):
+                began = time.monotonic()
+                assert asking(form, model="dark") == 1
+                slowest = max(slowest, time.monotonic() - began)
+            assert slowest < 1.0, f"{form}: {slowest:.2f} s"
+    assert waiting(front) <= 2 * SHADOWS
+    assert counted(server, "dark", shadow) > before
+
+
+def waiting(front) -> int:
+    """Copies on their way."""
+    found = front.gateway.admin.ask("GET", r"/stats?filter=^cluster\.shadow_.*\.upstream_rq_active$")
+    return sum(int(line.rpartition(":")[2]) for line in found.splitlines())
+
+
+@pytest.fixture
+def watched(shelf, server, token):
+    """A gateway that follows the repository by itself, as the one of `modelport serve` does."""
+    ports = {f"{word}_port": urlsplit(getattr(server, f"{word}_url")).port for word in PROTOCOLS}
+    settings = Settings(port=0, upstreams=(Upstream(host="127.0.0.1", **ports),))
+    gateway = Gateway(shelf.root, settings, folder=shelf.root.parent / "watched")
+    one = Watched(gateway, lambda _: None, lambda: settings.upstreams)
+    one.start()
+    yield gateway
+    one.stop()
+
+
+def test_a_rollback_of_a_loaded_version_is_immediate_and_loses_no_request(shelf, server, watched, token):
+    """Once the command has ended, every call that names no version, or an alias, is answered by the version before."""
+    shelf.publish("back")
+    shelf.publish("back")
+    server.load("back")
+    modelport.promote("back", 2, repository=shelf.root)
+    alias("back", {"stable": 1, "next": 2}, repository=shelf.root)
+    change.put(shelf.root, "back", Route(shares=share(next=90, stable=10)))
+    time.sleep(1.5)
+    with (
+        Load(watched.settings.url, token, model="back") as load,
+        Load(watched.settings.url, token, model="back", version="next") as named,
+    ):
+        rollback("back", repository=shelf.root)
+        ended = time.monotonic()
+        time.sleep(1.5)
+    for one in (load, named):
+        late = [sent - ended for sent, who in one.answers if sent > ended and who != 1.0]
+        print("failed", len(one.failed), "of", len(one.answers), "late", max(late, default=0), set(one.failed))
+    assert load.failed == named.failed == []

@@ -1,0 +1,86 @@
+"""Envoy's administration, over its socket, which only this user reaches."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+from pathlib import Path
+
+from modelport import _process
+
+_ENDED_S = 5.0
+
+
+class Admin:
+    """The administration of the Envoy that listens on a socket.
+
+    Args:
+        path: The socket.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def ask(self, method: str, page: str) -> str:
+        """One request.
+
+        Raises:
+            OSError: It does not answer.
+        """
+        connection = _Unix(self.path)
+        try:
+            connection.request(method, page)
+            return connection.getresponse().read().decode("utf-8", "replace")
+        except http.client.HTTPException as exc:
+            raise OSError(f"{page}: {exc!r}") from exc
+        finally:
+            connection.close()
+
+    def live(self) -> bool:
+        """Whether it runs, and takes requests."""
+        try:
+            return self.ask("GET", "/ready").startswith("LIVE")
+        except OSError:
+            return False
+
+    def active(self) -> int:
+        """Requests that are being answered."""
+        return self.stat("http.front.downstream_rq_active")
+
+    def stat(self, name: str) -> int:
+        """A figure; 0 for one that there is not."""
+        text = self.ask("GET", f"/stats?filter=^{name.replace('.', '[.]')}$")
+        return int(text.rpartition(":")[2].strip() or 0)
+
+    def end_leftover(self) -> None:
+        """End an Envoy that outlived whoever started it."""
+        if not self.path.exists():
+            return
+        try:
+            self.ask("POST", "/quitquitquit")
+        except OSError:
+            pass  # a socket that nobody listens on
+        else:
+            _process.wait_until(lambda: not self._answers(), timeout_s=_ENDED_S)
+        self.path.unlink(missing_ok=True)
+
+    def _answers(self) -> bool:
+        try:
+            self.ask("GET", "/ready")
+        except OSError:
+            return False
+        return True
+
+
+class _Unix(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=5.0)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(os.fspath(self._path))
