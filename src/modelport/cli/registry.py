@@ -157,6 +157,11 @@ def alias_command(
     else:
         words = (f"{word} points at version {version}" for word, version in aliases.items())
         _render.lines(f"aliases of {model}: {', '.join(words) or 'none'}")
+        from modelport.gateway.routes.stored import read_one
+
+        route = read_one(repository, model)
+        if {*route.targets} & {*aliases}:
+            _render.lines(f"a route is set, and follows its aliases: {route.words()}")
 
 
 @app.command("policy")

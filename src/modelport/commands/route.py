@@ -143,7 +143,12 @@ def auto(
     with state.alone(root, model):
         one = begin.begin(root, model, canary, within or Limits(), report)
         world = Live(repository=root, rollout=one, report=report)
-        begin.load(root, one, report, follows_s=world.follows_s)
+        state.write(root, one)
+        try:
+            begin.load(root, one, report, follows_s=world.follows_s)
+        except ModelportError:
+            state.remove(root, model)
+            raise
         done = rollout.run(world, one, report)
     error = problem(model, one.canary, done)
     if error is not None:

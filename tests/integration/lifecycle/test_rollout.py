@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from modelport.repository import events, record
 from modelport.repository.layout import config_path
 from modelport.repository.route import Route
 from modelport.repository.versions import loaded_versions
+from modelport.server import connection
 
 QUICK = Limits(
     steps=(20.0, 50.0), hold_s=0.5, min_requests=100, max_error_rise=0.05, max_latency_ratio=4.0, give_up_s=30
@@ -106,6 +108,21 @@ def test_a_route_that_somebody_changes_meanwhile_is_left_as_it_is(shelf, server,
     done = rollout.run(world, one, lambda _: change.change(shelf.root, net, ["1=30", "2=70"]))
     assert done.result == rollout.LEFT and "the route is another one" in done.why
     assert stored.read_one(shelf.root, net).words() == "1=30 2=70"
+
+
+def test_a_server_that_ends_and_one_that_is_away_are_told_from_each_other(shelf, server, net):
+    shelf.publish(net)
+    one = begin.begin(shelf.root, net, "2", QUICK, lambda _: None)
+    begin.load(shelf.root, one, lambda _: None, follows_s=0.0)
+    world = Live(repository=shelf.root, rollout=one, report=lambda _: None, follows_s=0.0, lost_s=0.2)
+    assert (world.counts().broken, world.counts().changed) == ("", "")
+    other = replace(server.handle, server=replace(server.handle.server, pid=1))
+    assert "the server ended" in replace(world, server=other).counts().broken
+    connection.remove(server.state_dir, server.handle)
+    assert "the server was away" in world.counts().broken
+    connection.write(server.state_dir, server.handle)
+    assert "version 7 is not loaded" in replace(world, rollout=one.after(stable=7, stable_target="7")).counts().changed
+    assert "version 7 does not answer" in replace(world, rollout=one.after(canary=7, canary_target="7")).counts().broken
 
 
 def test_versions_that_cannot_stand_beside_each_other_are_told_before_anything_changes(shelf, server):

@@ -12,6 +12,7 @@ import pytest
 from modelport.commands.prune import prune
 from modelport.errors import ManifestError, ModelNotFoundError, RepositoryError, UsageError
 from modelport.repository import drops, events, placed, switch
+from modelport.repository.route import Route, Share
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +38,12 @@ def test_what_is_needed_stays_and_is_said_why(shelf, there):
         5: "loaded",
         6: "serves",
     }
+
+
+def test_a_version_that_the_route_names_stays(shelf, stand):
+    stand([5, 6], route=Route(shares=(Share(target="4", percent=100.0),), shadow="7"))
+    kept = prune("net", keep=0, repository=shelf).kept
+    assert {v: why for v, why in kept.items() if v in (4, 7)} == dict.fromkeys((4, 7), "its route names it")
 
 
 @pytest.mark.parametrize(("keep", "deleted"), [(0, [1, 4, 7, 8]), (1, [1, 4, 7]), (3, [1]), (4, []), (100, [])])

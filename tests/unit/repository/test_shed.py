@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from modelport.repository import config as configs
 from modelport.repository import drops, events, record, switch
 from modelport.repository.record import Record
+from modelport.repository.route import Route, Share
 from modelport.repository.shed import shed
 
 CONFIG = 'name: "m" backend: "onnxruntime" max_batch_size: 0 version_policy { specific { versions: [1, 2, 3] } }'
@@ -34,6 +37,15 @@ def test_it_leaves_the_policy_the_way_back_and_its_aliases(repository):
     (told,) = events.latest(repository, 9)
     assert (told.kind, told.model, told.version, told.level) == ("taken_out", "m", 1, "error")
     assert "no such operator" in told.text and "alias old" in told.text and "version 3" in told.text
+
+
+def test_its_share_of_the_route_and_that_of_its_aliases_go_to_the_serving_version(repository):
+    config, known = switch.read(repository, "m")
+    shares = tuple(Share(target=name, percent=part) for name, part in (("1", 20.0), ("old", 30.0), ("stable", 50.0)))
+    switch.write(repository, "m", config, replace(known, route=Route(shares=shares, shadow="1")))
+    shed(repository, "m", {1: "bad"})
+    assert record.read(repository / "m" / "config.pbtxt").route.words() == "3=50 stable=50"
+    assert "its share of the route goes to the serving version" in events.latest(repository, 1)[0].text
 
 
 def test_versions_without_a_folder_leave_as_well(repository):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modelport.errors import ModelportError, ServerError
+from modelport.errors import ModelportError, ServerError, UnreachableError
 from modelport.gateway import private
 from modelport.gateway.routes import change, replay, state
 from modelport.gateway.routes.replay import Pair
@@ -62,30 +62,27 @@ class Live:
 
     def counts(self) -> Counts:
         """Triton's counters; why the canary or this rollout cannot go on, where that is so."""
-        changed = self._changed()
-        if changed:
-            return Counts(changed=changed)
-        until, why = time.monotonic() + self.lost_s, ""
-        while time.monotonic() < until:
-            try:
-                handle = connection.find(self.repository)
-                if handle is not None:
-                    return self._counts(handle)
-                why = "the server is away"
-            except ServerError as exc:
-                why = exc.what
+        found, passing = Counts(changed=self._changed()), False
+        until = time.monotonic() + self.lost_s
+        while not found.changed or passing:
+            found, passing = self._look()
+            if not passing or time.monotonic() > until:
+                break
             time.sleep(min(1.0, self.lost_s / 10))
-        return Counts(broken=f"{why} for {self.lost_s:g} s while version {self.rollout.canary} took calls")
+        return found
 
     def replay(self) -> Replay:
-        """The golden inputs of both versions, and what was captured, asked of both."""
+        """The golden inputs of both versions, and what was captured, asked of both; nothing where nobody answers."""
         rollout, handle = self.rollout, connection.find(self.repository)
         if handle is None:
             return Replay()
         self.report(f"asking versions {rollout.stable} and {rollout.canary} the same")
         canary = served.read(version_folder(self.repository, rollout.model, rollout.canary), compare_files=False)
         pair = Pair(model=rollout.model, canary=canary, stable=rollout.stable)
-        return replay.replay(self.repository, handle.http_url, pair, self.report)
+        try:
+            return replay.replay(self.repository, handle.http_url, pair, self.report)
+        except UnreachableError:  # why, the next look at the counters tells
+            return Replay()
 
     def seconds(self) -> float:
         """Seconds that only grow."""
@@ -152,22 +149,24 @@ class Live:
         other = [target for target, version in meant.items() if resolved(target, known.aliases) != version]
         return f"alias {', '.join(other)} points at another version" if other else ""
 
-    def _counts(self, handle: ServerHandle) -> Counts:
-        model, before = self.rollout.model, self.server
-        self.server = handle
-        if before is not None and before.server != handle.server:
-            return Counts(broken=f"the server ended while version {self.rollout.canary} took calls")
-        ready = handle.ready_versions(model)
-        away = [v for v in (self.rollout.canary, self.rollout.stable) if v not in ready]
-        if self.rollout.canary in away:
-            return Counts(broken=f"version {self.rollout.canary} does not answer any more")
-        if away:
-            return Counts(changed=f"version {self.rollout.stable} is not loaded any more")
-        found = counters.sample(handle).counters
-        return Counts(
-            canary=found.get((model, self.rollout.canary), NOTHING),
-            stable=found.get((model, self.rollout.stable), NOTHING),
-        )
+    def _look(self) -> tuple[Counts, bool]:
+        """The counters, or what is wrong; and whether it may be right again in a moment."""
+        model, canary, stable = self.rollout.model, self.rollout.canary, self.rollout.stable
+        try:
+            handle = connection.find(self.repository)
+            if handle is None:
+                return Counts(broken=f"the server was away while version {canary} took calls"), True
+            if self.server is not None and self.server.server != handle.server:
+                return Counts(broken=f"the server ended while version {canary} took calls"), False
+            self.server = handle
+            ready, found = handle.ready_versions(model), counters.sample(handle).counters
+        except ServerError as exc:
+            return Counts(broken=f"{exc.what} while version {canary} took calls"), True
+        if canary not in ready:
+            return Counts(broken=f"version {canary} does not answer any more"), False
+        if stable not in ready:
+            return Counts(changed=f"version {stable} is not loaded any more"), True
+        return Counts(canary=found.get((model, canary), NOTHING), stable=found.get((model, stable), NOTHING)), False
 
     def _record(self) -> record.Record:
         return record.read(config_path(self.repository, self.rollout.model))

@@ -60,7 +60,7 @@ def replay(repository: Path, url: str, pair: Pair, report: Report) -> Replay:
     Raises:
         UnreachableError: Nothing answers.
     """
-    asked = itertools.chain(_golden(repository, pair), _captured(repository, pair.model, report))
+    asked = itertools.chain(_golden(repository, pair), captured(repository, pair.model, report))
     with Client(url, timeout_s=TIMEOUT_S, retries=0, token="") as client:
         return counted(asked, pair, lambda version, inputs: client.infer(pair.model, version=version, inputs=inputs))
 
@@ -130,8 +130,14 @@ def _golden(repository: Path, pair: Pair) -> Iterator[Arrays]:
             yield inputs
 
 
-def _captured(repository: Path, model: str, report: Report) -> Iterator[Arrays]:
-    """What callers asked, where it was captured, and nothing in it is replaced."""
+def captured(repository: Path, model: str, report: Report) -> Iterator[Arrays]:
+    """What callers asked, where it was captured, and nothing in it is replaced.
+
+    Args:
+        repository: The model repository.
+        model: Model name.
+        report: Told why nothing of it can be read.
+    """
     from modelport.gateway.capture import keeper, secret  # they import cryptography
     from modelport.gateway.capture.exchange import Exchange
 

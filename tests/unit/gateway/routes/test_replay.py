@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
 from modelport.errors import RemoteError, RequestError, UnreachableError
-from modelport.gateway.routes.replay import MOST, Pair, counted
+from modelport.gateway.capture import secret
+from modelport.gateway.capture.exchange import Exchange
+from modelport.gateway.capture.keeper import Keeper
+from modelport.gateway.capture.stored import Rule
+from modelport.gateway.routes.replay import MOST, Pair, captured, counted
 from modelport.gateway.routes.rollout import Replay
 from modelport.lifecycle.served import Proven
 from modelport.repository.manifest import Manifest
@@ -75,6 +81,21 @@ def test_a_request_that_only_the_canary_fails_differs_and_one_that_stable_refuse
     assert outcome(stable, canary, y=CLOSE) == Replay(requests=3, differing=2, classes=False)
     with pytest.raises(UnreachableError):
         outcome([good], [UnreachableError("gone")], y=CLOSE)
+
+
+def test_captured_requests_are_asked_too_unless_something_in_them_is_replaced(shelf, shelve):
+    shelve()
+    keeper = Keeper(shelf, secret.read_or_make(shelf))
+    for value, marks in ((1.0, {}), (2.0, {"input x": "redacted"}), (3.0, {"output y": "masked"})):
+        inputs = {"x": np.full((1, 3), value, np.float32)}
+        of = {"model": "net", "version": 1, "at": time.time(), "protocol": "http", "status": 200}
+        keeper.keep(Exchange(**of, inputs=inputs, outputs={}, marks=marks), Rule(model="net", part=1.0))
+    keeper.close()
+    said = []
+    assert [float(one["x"][0, 0]) for one in captured(shelf, "net", said.append)] == [1.0, 3.0] and said == []
+    secret.path(shelf).write_text("no key")
+    assert [*captured(shelf, "net", said.append)] == [] and "captured requests are not replayed" in said[0]
+    assert [*captured(shelf, "other", said.append)] == []
 
 
 def test_no_more_is_asked_than_is_needed():

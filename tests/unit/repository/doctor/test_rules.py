@@ -117,6 +117,11 @@ def note(repo: Any) -> None:
     (repo.state / "journal" / "net.json").write_bytes(content)
 
 
+def routed(repo: Any, target: str) -> None:
+    path = repo.root / "net" / "config.pbtxt"
+    path.write_text(f'# modelport: {{"route": {{"shares": [["{target}", 100]]}}}}\n' + path.read_text())
+
+
 def aliased(repo: Any, version: int) -> None:
     path = repo.net / "config.pbtxt"
     path.write_text(f'# modelport: {{"aliases": {{"stable": {version}}}}}\n' + path.read_text())
@@ -433,6 +438,8 @@ FIRES = [
     case("manifest-unreadable", "error", "net/1/manifest.json", file("net/1/manifest.json", "{")),
     case("manifest-missing", "warning", "other/1", lambda r: (publish(r), r.model("other"))),
     case("record", "error", "net/config.pbtxt:1", lambda r: aliased(r, 2)),
+    case("record", "error", "net/config.pbtxt:1", lambda r: routed(r, "2")),
+    case("record", "error", "net/config.pbtxt:1", lambda r: routed(r, "best")),
     case("record", "error", "net/config.pbtxt:19", config(add="# modelport: {\n")),
     case("staging-left", "warning", "../model_repository.state/staging/net-0123", lambda r: staging(r, 600), fix=True),
     case("journal-left", "warning", "../model_repository.state/journal/net.json", note, fix=True),
@@ -586,7 +593,7 @@ SILENT: dict[str, list[Callable[[Any], Any]]] = {
     "manifest-changed": [publish],
     "manifest-unreadable": [publish],
     "manifest-missing": [model("other")],
-    "record": [lambda r: aliased(r, 1)],
+    "record": [lambda r: aliased(r, 1), lambda r: routed(r, "1")],
     "staging-left": [lambda r: staging(r, 0), owned_staging],
     "journal-left": [held_note],
 }
