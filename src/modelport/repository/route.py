@@ -96,7 +96,7 @@ class Route:
 
     def words(self) -> str:
         """In one line, such as `stable=90 canary=10, sticky by tenant, shadow 3`."""
-        parts = [" ".join(f"{share.target}={share.percent:g}" for share in self.shares) or "no shares"]
+        parts = [" ".join(f"{share.target}={share.percent:g}" for share in self.shares) or "all to the serving version"]
         parts += [f"sticky by {self.sticky.replace(':', ' ')}"] if self.sticky else []
         parts += [f"shadow {self.shadow}"] if self.shadow else []
         return ", ".join(parts)
