@@ -1,5 +1,8 @@
 """What is behind the gateway: the Triton servers, turnstiles of tenants, and the receiver of captured pairs.
 
+Copies for a shadow go to the same servers through clusters of their own with few places: a shadow that hangs takes none
+of the callers'.
+
 A turnstile is a cluster that leads back into Envoy, to a listener in its own memory, and from there to the servers: the
 cluster lets so many requests through at a time as its tenant may have on their way, over HTTP and gRPC together.
 """
@@ -19,10 +22,13 @@ from modelport.gateway.settings import Settings, Upstream
 CAPTURE = "capture"
 CAPTURE_SOCKET = "capture.sock"
 CHECK_S = 1  # between two health checks of a server
-CHECKED_WITHIN_S = 2
+CHECKED_WITHIN_S = 3
 FAILED_CHECKS = 2  # until a server gets no more requests
 EJECTED_S = 5
+COPIES = 16  # for shadows, on their way at a time over one protocol; there are no others meanwhile
+SHADOW = {HTTP: "shadow_http", GRPC: "shadow_grpc"}
 _PLENTY = 1_000_000
+_WELL = [{"start": one, "end": one + 1} for one in (200, 429, 503)]
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -35,7 +41,8 @@ def followed(settings: Settings, golden: Golden | None, turnstiles: Mapping[str,
         turnstiles: Tenant to the requests that it may have on their way.
     """
     servers = [_triton(name, settings, golden) for name in (HTTP, GRPC)]
-    return [*servers, *(_turnstile(tenant, most) for tenant, most in sorted(turnstiles.items()))]
+    shadows = [{**_servers(name, settings, COPIES), "name": shadow} for name, shadow in SHADOW.items()]
+    return [*servers, *shadows, *(_turnstile(tenant, most) for tenant, most in sorted(turnstiles.items()))]
 
 
 def fixed(folder: Path) -> list[Config]:
@@ -57,9 +64,15 @@ def fixed(folder: Path) -> list[Config]:
 
 
 def _triton(name: str, settings: Settings, golden: Golden | None) -> Config:
-    """What is beyond `concurrency` is refused at once, never kept waiting: a connection can always be had, as there may
-    be more of them than requests; each of Envoy's threads has its own."""
-    most = settings.concurrency
+    cluster = _servers(name, settings, settings.concurrency)
+    if len(settings.upstreams) > 1:
+        cluster.update(_watched(len(settings.upstreams), golden))
+    return cluster
+
+
+def _servers(name: str, settings: Settings, most: int) -> Config:
+    """Requests beyond `most` are refused at once, never kept waiting: a connection can always be had, as there may be
+    more of them than requests; each of Envoy's threads has its own."""
     limits = {
         "max_requests": most,
         "max_pending_requests": most,
@@ -67,7 +80,7 @@ def _triton(name: str, settings: Settings, golden: Golden | None) -> Config:
         "max_connections": most * (settings.workers + 1),
     }
     protocol: Config = {"http2_protocol_options": {}} if name == GRPC else {"http_protocol_options": {}}
-    cluster: Config = {
+    return {
         "name": name,
         "connect_timeout": "1s",
         "lb_policy": "LEAST_REQUEST",
@@ -76,9 +89,6 @@ def _triton(name: str, settings: Settings, golden: Golden | None) -> Config:
         **_spoken({"explicit_http_config": protocol, "common_http_protocol_options": {"idle_timeout": "60s"}}),
         **_places(name, settings.upstreams),
     }
-    if len(settings.upstreams) > 1:
-        cluster.update(_watched(len(settings.upstreams), golden))
-    return cluster
 
 
 def _places(name: str, servers: tuple[Upstream, ...]) -> Config:
@@ -107,7 +117,10 @@ def _is_address(host: str) -> bool:
 
 
 def _watched(servers: int, golden: Golden | None) -> Config:
-    """Of several servers, those that fail are left out; where all fail, none is: the reason may be the model asked."""
+    """Of several servers, those that fail are left out; where all fail, none is: the reason may be the model asked.
+
+    Who refuses because it has too much to do is not ill: to leave it out would bring the others down.
+    """
     ask: Config = {"path": "/v2/health/live"}
     if golden is not None:
         typed = {"header": {"key": "content-type", "value": "application/json"}}
@@ -121,7 +134,7 @@ def _watched(servers: int, golden: Golden | None) -> Config:
                 "no_traffic_interval": f"{CHECK_S}s",
                 "unhealthy_threshold": FAILED_CHECKS,
                 "healthy_threshold": 1,
-                "http_health_check": ask,
+                "http_health_check": {**ask, "expected_statuses": _WELL},
             }
         ],
         "outlier_detection": {

@@ -5,7 +5,7 @@
 -- changes with each rendering. So a fault in here refuses, and never lets through.
 
 local ffi = require("ffi")
-ffi.cdef("size_t strcspn(const char *text, const char *stops);")
+ffi.cdef("size_t strcspn(const uint8_t *text, const char *stops);")
 local strcspn = ffi.C.strcspn -- finds what counts among numbers and letters ten times faster than a loop in Lua
 
 local PASS, MARK = "x-modelport-pass", "modelport"
@@ -209,6 +209,25 @@ local function string_end(bytes, at, length)
   end
 end
 
+-- Whether the bytes from `at` on are UTF-8 (RFC 3629): Triton takes any.
+local function is_utf8(bytes, at, stop)
+  while at < stop do
+    local one = bytes[at]
+    local more = one < 128 and 0 or one < 194 and -1 or one < 224 and 1 or one < 240 and 2 or one < 245 and 3 or -1
+    if more < 0 or at + more >= stop then return false end
+    if more > 1 then -- neither longer than it needs to be, nor half of a pair, nor beyond U+10FFFF
+      local two = bytes[at + 1]
+      if (one == 224 and two < 160) or (one == 237 and two > 159) then return false end
+      if (one == 240 and two < 144) or (one == 244 and two > 143) then return false end
+    end
+    for next = at + 1, at + more do
+      if bytes[next] < 128 or bytes[next] > 191 then return false end
+    end
+    at = at + more + 1
+  end
+  return true
+end
+
 -- A list of whole numbers; nil for anything else.
 local function shape_of(text)
   local shape = {}
@@ -261,7 +280,7 @@ end
 -- The inputs that a JSON request describes; or nil and why it is refused. It is not a parser: what is no JSON at all is
 -- left to Triton, which refuses it. Names are compared as they stand, so none that counts may hold an escape.
 local function scan(text, depth_most)
-  local bytes, length = ffi.cast("const char *", text), #text
+  local bytes, length = ffi.cast("const uint8_t *", text), #text
   local start = text:find("[^ \t\r\n]")
   if not start or bytes[start - 1] ~= OPEN_OBJECT then return nil, "the request is no JSON object" end
   local at, depth, why, stop, escaped = start - 1, 0, nil, nil, nil
@@ -271,6 +290,7 @@ local function scan(text, depth_most)
     if one == QUOTE then
       stop, escaped = string_end(bytes, at + 1, length)
       if not stop then return nil, "a string does not end" end
+      if not is_utf8(bytes, at + 1, stop) then return nil, "the JSON is not UTF-8" end
       if depth <= 4 then
         local after = text:find("[^ \t\r\n]", stop + 2)
         if after and bytes[after - 1] == COLON then
@@ -416,14 +436,16 @@ local function with_version(body, version)
                      math.floor(size / 256) % 256, size % 256) .. message
 end
 
--- The same request to a second version; its answer is not waited for, and reaches nobody.
+-- The same request to a second version; its answer is not waited for, and reaches nobody. The time is longer than any run
+-- lasts: a call over gRPC that is cancelled may end Triton.
+local COPY_MS = 150000
 local function shadow(handle, asked, body, version, grpc)
   local headers = { [":method"] = "POST", [":authority"] = "shadow" }
   local copied = { "content-type", "inference-header-content-length", "te" }
   for _, name in ipairs(copied) do headers[name] = handle:headers():get(name) end
   headers[":path"] = grpc and handle:headers():get(":path") or upstream_path(asked, version)
   local content = grpc and with_version(body, version) or body:getBytes(0, body:length())
-  handle:httpCall(grpc and "triton_grpc" or "triton_http", headers, content, 10000, true)
+  handle:httpCall(grpc and "shadow_grpc" or "shadow_http", headers, content, COPY_MS, true)
 end
 
 local function strip(headers)
