@@ -216,6 +216,12 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
     return Zoo(root)
 
 
+@pytest.fixture(scope="session")
+def make_zoo() -> type[Zoo]:
+    """`make_zoo(root)`: a builder of models in a repository of one's own."""
+    return Zoo
+
+
 @pytest.fixture(params=["http", "grpc"])
 def protocol(request: pytest.FixtureRequest) -> str:
     return str(request.param)
