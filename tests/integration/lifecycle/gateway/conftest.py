@@ -37,7 +37,6 @@ STATUS = {
 }
 SLOW_S = 0.25
 TAKEN_S = 0.1  # until Envoy has taken files that were replaced
-FREE = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 
 
 @dataclass(frozen=True)
@@ -147,17 +146,34 @@ def count() -> Callable[[Sequence[Got]], dict[int, int]]:
 
 
 @pytest.fixture(scope="module")
-def server(shelf: Any, isolated: bool) -> Iterator[EmbeddedServer]:
-    """A server with `net`, which is quick, and `slow`."""
-    shelf.publish("net")
-    shelf.publish("slow", python={"execute": f"time.sleep({SLOW_S})"}, batch=1)
-    with EmbeddedServer(shelf.root, models=("net", "slow"), isolated=isolated, **FREE) as running:
-        yield running
+def make_server(shelf: Any, isolated: bool) -> Iterator[Callable[..., EmbeddedServer]]:
+    """`make_server(ports, models)`: one more server of the same repository; without ports, on free ones."""
+    made: list[EmbeddedServer] = []
+
+    def make(ports: Sequence[int] = (0, 0, 0), models: Sequence[str] = ("net",)) -> EmbeddedServer:
+        named = dict(zip(("http_port", "grpc_port", "metrics_port"), ports, strict=True))
+        made.append(EmbeddedServer(shelf.root, models=models, isolated=isolated, **named))
+        return made[-1].start()
+
+    yield make
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(EmbeddedServer.stop, made))
 
 
 @pytest.fixture(scope="module")
-def make_gateway(shelf: Any) -> Iterator[Callable[..., Front]]:
-    """`make_gateway(server, ...)`: a gateway without TLS, started; the settings and `today` by name."""
+def server(shelf: Any, make_server: Callable[..., EmbeddedServer]) -> EmbeddedServer:
+    """A server with `net`, which is quick, and `slow`."""
+    shelf.publish("net")
+    shelf.publish("slow", python={"execute": f"time.sleep({SLOW_S})"}, batch=1)
+    return make_server(models=("net", "slow"))
+
+
+@pytest.fixture(scope="module")
+def make_gateway(shelf: Any, make_server: object) -> Iterator[Callable[..., Front]]:
+    """`make_gateway(server, ...)`: a gateway without TLS, started; the settings and `today` by name.
+
+    It ends before the servers: Triton waits for those who have a connection.
+    """
     with contextlib.ExitStack() as stack:
 
         def make(*servers: Any, **options: Any) -> Front:

@@ -1,0 +1,111 @@
+"""Several servers behind one gateway: callers do not notice that one of them is killed, or cannot answer."""
+
+from __future__ import annotations
+
+import re
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+from modelport._process import wait_until
+
+BACK_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def shelf(shelf):
+    shelf.publish("net")
+    return shelf
+
+
+def ports_of(server) -> tuple[int, ...]:
+    return tuple(urlsplit(url).port for url in (server.http_url, server.grpc_url, server.metrics_url))
+
+
+@pytest.fixture(scope="module")
+def pair(make_server):
+    return [make_server(), make_server()]
+
+
+@pytest.fixture(scope="module")
+def front(make_gateway, pair):
+    return make_gateway(*pair)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def token(front):
+    """What every client of this module sends."""
+    given = front.key("acme")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODELPORT_TOKEN", given)
+        yield given
+
+
+def answered(front) -> dict[str, int]:
+    """Requests that each server was sent, by protocol and port."""
+    text = front.gateway.admin.ask("GET", "/clusters")
+    found = re.findall(r"^(triton_\w+)::[\d.]+:(\d+)::rq_total::(\d+)$", text, re.MULTILINE)
+    return {f"{cluster}:{port}": int(count) for cluster, port, count in found}
+
+
+def grown(front, before) -> int:
+    """Servers, of each protocol one, that were sent requests since."""
+    return sum(count > before.get(name, 0) for name, count in answered(front).items())
+
+
+def test_the_load_is_spread_over_all(front, callers):
+    """Each server is sent requests, over both protocols."""
+    with callers(front, "net") as load:
+        load.wait(100)
+    assert load.violations([1.0]) == []
+    counts = answered(front)
+    assert len(counts) == 4 and min(counts.values()) > 0.2 * max(counts.values()), counts
+
+
+def test_killing_one_of_two_loses_no_request_and_it_comes_back(front, pair, make_server, callers, kill):
+    """SIGKILL under load over HTTP and gRPC: no request fails; started again, it is sent requests within ten s."""
+    ports = ports_of(pair[1])
+    with callers(front, "net") as load:
+        load.wait(100)
+        kill(pair[1].pid)
+        load.wait(400)
+        lost = load.violations([1.0])
+        pair[1].stop()
+        pair[1] = make_server(ports)
+        before, began = answered(front), time.monotonic()
+        assert wait_until(lambda: grown(front, before) == 4, timeout_s=BACK_S), answered(front)
+        took_s = time.monotonic() - began
+        load.wait(50)
+    longest_s = max(one.came - one.sent for one in load.answers)
+    print(f"{len(load.answers)} requests, back after {took_s:.1f} s; longest {longest_s:.2f} s")
+    assert lost == load.violations([1.0]) == []
+
+
+def test_without_another_server_the_same_loss_is_seen(make_gateway, make_server, callers, kill, tmp_path):
+    """Negative control: behind a gateway with that server alone, requests fail."""
+    alone = make_server()
+    front = make_gateway(alone, folder=tmp_path / "gateway")
+    with callers(front, "net") as load:
+        load.wait(50)
+        kill(alone.pid)
+        load.wait(20)
+    assert load.violations([1.0])
+
+
+def test_a_server_that_cannot_answer_the_golden_request_gets_none(
+    make_gateway, make_server, pair, callers, tmp_path, token
+):
+    """It lives and is ready, but has not loaded the model: nobody is sent there, until it has."""
+    empty = make_server(models=())
+    front = make_gateway(pair[0], empty, folder=tmp_path / "gateway")
+    with callers(front, "net") as load:
+        load.wait(100)
+        assert {
+            count for name, count in answered(front).items() if int(name.rpartition(":")[2]) in ports_of(empty)
+        } == {0}
+        empty.load("net")
+        before = answered(front)
+        assert wait_until(lambda: grown(front, before) == 4, timeout_s=BACK_S), answered(front)
+        load.wait(50)
+    assert load.violations([1.0]) == []
