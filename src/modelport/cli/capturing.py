@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from modelport import _render
-from modelport.cli.app import Json, Repository, app
+from modelport.cli.app import CaFile, Json, Repository, TokenFile, app, token
 from modelport.errors import ManifestError, UsageError
 from modelport.gateway import units
 from modelport.gateway.capture.patterns import is_pattern
@@ -100,7 +100,13 @@ def replay_command(
     to: Annotated[Optional[str], typer.Option(help="A loaded version or an alias; else the serving version.")] = None,  # noqa: UP045
     since: Annotated[Optional[str], typer.Option(help="Only what was captured lately, such as `1h`.")] = None,  # noqa: UP045
     limit: Annotated[Optional[int], typer.Option(min=1, help="Only the latest so many.")] = None,  # noqa: UP045
+    url: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--url", "-u", help="Another server that serves this repository; else the one that runs here."),
+    ] = None,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds for one request.")] = 30.0,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
     repository: Repository = DEFAULT_REPOSITORY,
     json: Json = False,
 ) -> None:
@@ -115,7 +121,17 @@ def replay_command(
     from modelport.gateway.capture.replaying import problem
 
     since_s: Any = units.read({"--since": (units.duration, since)}).get("--since")
-    done = replay(model, to=to, since_s=since_s, limit=limit, timeout_s=timeout_s, repository=repository)
+    done = replay(
+        model,
+        to=to,
+        since_s=since_s,
+        limit=limit,
+        url=url,
+        timeout_s=timeout_s,
+        token=token(token_file),
+        ca_file=ca_file,
+        repository=repository,
+    )
     _render.as_json(done) if json else _print_replayed(done)
     wrong = problem(done)
     if wrong is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from modelport.client import Client
 from modelport.commands.capture import read_kept
@@ -25,7 +26,10 @@ def replay(
     to: str | None = None,
     since_s: float | None = None,
     limit: int | None = None,
+    url: str | None = None,
     timeout_s: float = 30.0,
+    token: str | None = None,
+    ca_file: str | os.PathLike[str] | None = None,
     repository: str | os.PathLike[str] = DEFAULT_REPOSITORY,
 ) -> Replayed:
     """Send captured requests to a version, and compare its answers with the captured ones within its tolerance.
@@ -37,7 +41,10 @@ def replay(
         to: A loaded version, or an alias; the serving version where it is left out.
         since_s: Only what was captured in so many last seconds.
         limit: Only the latest so many.
+        url: Another server, such as `http://10.0.0.5:8000`; the running server of the repository where it is left out.
         timeout_s: Seconds for one request.
+        token: Bearer token for `url`.
+        ca_file: PEM file with the only authorities to trust for the certificate of `url`.
         repository: Folder of the model repository.
 
     Raises:
@@ -52,15 +59,23 @@ def replay(
     proven = served.read(version_folder(root, name, version), compare_files=False)
     since = 0.0 if since_s is None else time.time() - since_s
     exchanges, damaged = read_kept(root, name, since=since, limit=limit)
+    own: dict[str, Any] = (
+        {"token": token, "ca_file": None if ca_file is None else Path(ca_file)} if url else {"token": ""}
+    )
+    with Client(url or _running(root), timeout_s=timeout_s, **own) as client:
+        return replaying.replay([*exchanges, *damaged], client, proven, model=name)
+
+
+def _running(root: Path) -> str:
+    """Where the repository's own server answers."""
     handle = connection.find(root)
     if handle is None:
         raise ServerError(
             f"no server runs for {root}",
             why="captured requests are sent to the running server",
-            fix="start it with 'modelport serve', or name another repository with --repository",
+            fix="start it with 'modelport serve', or name another one with --url",
         )
-    with Client(handle.http_url, timeout_s=timeout_s, token="") as client:
-        return replaying.replay([*exchanges, *damaged], client, proven, model=name)
+    return handle.http_url
 
 
 def _version(root: Path, name: str, to: str | None) -> int:
