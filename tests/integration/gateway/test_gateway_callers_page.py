@@ -32,17 +32,18 @@ def sample(setup, make_graph, make_zoo):
 
 
 def test_the_commands_and_the_code_run_in_the_shown_order(root, setup, sample):
-    """In the folder of the repository; the port is another one, and the gateway of the test runs already."""
+    """The port and the repository's name are others, and the gateway of the test runs already."""
     blocks = BLOCK.findall((root / "docs" / "callers.md").read_text())
     shell = "".join(text for language, text in blocks if language == "sh")
     python = "".join(text for language, text in blocks if language == "python")
     assert "https://localhost:8443" in shell and python.count("infer(") == 4
     shell = shell.replace("https://localhost:8443", f"https://localhost:{setup.gateway.settings.port}")
+    shell = shell.replace("model_repository.state", f"{sample.name}.state")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", f"{shell}\npython - <<'END'\n{python}END\n"],
         cwd=sample.parent,
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": path, "MODELPORT_REPOSITORY": str(sample)},
         capture_output=True,
         text=True,
         timeout=120,
