@@ -209,6 +209,12 @@ local function string_end(bytes, at, length)
   end
 end
 
+-- Where the next byte is that is no blank; the text ends with a zero, which is none.
+local function past_blanks(bytes, at)
+  while bytes[at] == 32 or (bytes[at] >= 9 and bytes[at] <= 13) do at = at + 1 end
+  return at
+end
+
 -- Whether the bytes from `at` on are UTF-8 (RFC 3629): Triton takes any.
 local function is_utf8(bytes, at, stop)
   while at < stop do
@@ -281,9 +287,8 @@ end
 -- left to Triton, which refuses it. Names are compared as they stand, so none that counts may hold an escape.
 local function scan(text, depth_most)
   local bytes, length = ffi.cast("const uint8_t *", text), #text
-  local start = text:find("[^ \t\r\n]")
-  if not start or bytes[start - 1] ~= OPEN_OBJECT then return nil, "the request is no JSON object" end
-  local at, depth, why, stop, escaped = start - 1, 0, nil, nil, nil
+  local at, depth, why, stop, escaped = past_blanks(bytes, 0), 0, nil, nil, nil
+  if bytes[at] ~= OPEN_OBJECT then return nil, "the request is no JSON object" end
   local state = { inputs = {} }
   while at < length do
     local one = bytes[at]
@@ -292,8 +297,7 @@ local function scan(text, depth_most)
       if not stop then return nil, "a string does not end" end
       if not is_utf8(bytes, at + 1, stop) then return nil, "the JSON is not UTF-8" end
       if depth <= 4 then
-        local after = text:find("[^ \t\r\n]", stop + 2)
-        if after and bytes[after - 1] == COLON then
+        if bytes[past_blanks(bytes, stop + 1)] == COLON then
           why = named(state, text:sub(at + 2, stop), depth, escaped)
         elseif depth == 3 then
           why = given(state, text:sub(at + 2, stop), escaped)
@@ -319,7 +323,7 @@ local function scan(text, depth_most)
     at = at + tonumber(strcspn(bytes + at, MARKS))
   end
   if depth ~= 0 then return nil, "the JSON does not end" end
-  if text:find("[^ \t\r\n]", at + 2) then return nil, "there is something behind the JSON" end
+  if past_blanks(bytes, at + 1) ~= length then return nil, "there is something behind the JSON" end
   return state.inputs
 end
 
