@@ -25,7 +25,7 @@ def literal(value: Any) -> str:
         return '"' + "".join(map(_letter, value.encode())) + '"'
     if isinstance(value, Mapping):
         return "{" + ",".join(f"[{literal(str(key))}]={literal(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, Sequence):
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
         return "{" + ",".join(map(literal, value)) + "}"
     raise TypeError(f"{type(value).__name__} has no literal in Lua")
 
