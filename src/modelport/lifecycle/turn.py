@@ -14,7 +14,7 @@ from modelport.lifecycle import served, settle, trial
 from modelport.lifecycle.plan import Plan, Present, plan
 from modelport.lifecycle.served import Proven
 from modelport.repository import config as configs
-from modelport.repository import disk, journal, lock, switch
+from modelport.repository import disk, followed, journal, lock, switch
 from modelport.repository.journal import STAGING, Note
 from modelport.repository.layout import state_folder, version_folder
 from modelport.repository.route import Route
@@ -248,6 +248,8 @@ def _switch(now: Present, todo: Plan, proven: Proven, server: Server, op: Operat
         )
         with journal.noted(now.repository, note):
             _write(now, todo)
+            if {*todo.loaded} < {*now.loaded}:  # a gateway is to send nothing more to what is taken out
+                followed.wait(now.repository, now.model)
             server.handle.end_loads(now.model, keep=todo.loaded)  # what serves now may hang in its loading
             server.handle.load(now.model, timeout_s=op.timeout_s)
             settle.require_ready(now.model, todo.loaded, server.handle)

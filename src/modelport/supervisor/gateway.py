@@ -16,14 +16,16 @@ from modelport.gateway.gateway import Gateway
 from modelport.gateway.settings import Upstream
 from modelport.repository import events
 from modelport.repository.events import Event
+from modelport.repository.followed import Follower
 from modelport.repository.layout import CONFIG_FILE
 from modelport.server.handle import ServerHandle
 from modelport.supervisor.backoff import Deaths
 
+TAKEN_S = 0.1  # until Envoy has taken files that were replaced
 LOOK_S = 0.5  # between two looks at what may have changed
 AGAIN_S = 30.0  # until what was refused is tried again, if nothing changes before
 WATCHED = ("keys", "capture")  # folders of the gateway's own state that others write into
-END_S = 2.0
+END_S = 20.0
 SLOWLY_S = 30.0  # between two starts of a gateway that does not start, or dies again and again
 
 
@@ -51,6 +53,7 @@ class Front:
         self._died = False
         self.restarts = 0
         self._receiver = Receiver(gateway.repository)
+        self._follower = Follower(gateway.repository)
         self._thread = threading.Thread(target=self._watch, name="modelport-gateway", daemon=True)
 
     def start(self) -> None:
@@ -60,8 +63,9 @@ class Front:
             ModelportError: It does not start.
         """
         self._receiver.start()
-        self._seen = self._sees()
+        self._seen, looked = self._sees(), self._follower.look()
         self.gateway.start(self._servers() or ())
+        self._follower.note(looked)
         self._since = time.monotonic()
         self._tell_start()
         self._thread.start()
@@ -70,9 +74,14 @@ class Front:
         """Let requests be answered, and end it."""
         self._ended.set()
         if self._thread.is_alive():
-            self._thread.join(END_S)
+            self._thread.join(END_S)  # it may be starting Envoy, or asking it about a configuration
+        self._follower.close()
         self.gateway.stop()
         self._receiver.stop()
+
+    def state(self) -> dict[str, object]:
+        """For `modelport status`."""
+        return {"pid": self.gateway.pid, "up": self.gateway.running, "restarts": self.restarts}
 
     def _watch(self) -> None:
         while not self._ended.wait(LOOK_S):
@@ -92,8 +101,12 @@ class Front:
         if seen == self._seen and time.monotonic() < self._refused_until:
             return
         self._seen, self._refused_until = seen, time.monotonic() + AGAIN_S
+        looked = self._follower.look()
         replaced = self.gateway.refresh(self._servers())
         self._trouble, self._refused_until = "", math.inf
+        if replaced:
+            time.sleep(TAKEN_S)
+        self._follower.note(looked)
         if replaced:
             self._emit(events.event("gateway_changed", f"took in what has changed: {', '.join(replaced)}"))
 
@@ -107,8 +120,9 @@ class Front:
         if now < self._again_at:
             return
         self._again_at = now + SLOWLY_S
-        seen = self._sees()
+        seen, looked = self._sees(), self._follower.look()
         self.gateway.start(self._servers())
+        self._follower.note(looked)
         self._seen, self._since = seen, time.monotonic()
         self._died, self._trouble = False, ""
         self.restarts += 1
