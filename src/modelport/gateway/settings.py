@@ -46,6 +46,7 @@ class Settings:
         depth: How deep JSON may be nested.
         concurrency: Requests that the servers work on at a time; what comes beyond is refused.
         connections: Callers' connections at a time; further ones are closed.
+        memory_bytes: What Envoy's heap may take before it refuses requests.
         timeout_s: Until a call is given up.
         body_s: Until a request has arrived as a whole.
         workers: Envoy's threads; half the cores when left out, for the models need the others.
@@ -61,6 +62,7 @@ class Settings:
     depth: int = 100
     concurrency: int = 256
     connections: int = 10_000
+    memory_bytes: int = 1 << 30
     timeout_s: float = 60.0
     body_s: float = 30.0
     workers: int = field(default_factory=lambda: max(1, _cores.usable() // 2))

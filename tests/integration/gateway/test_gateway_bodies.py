@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2
 
+from modelport.gateway.gateway import Gateway
+from modelport.gateway.settings import Settings
+
 BODY_BYTES = 2 << 20  # as conftest.py sets them
 BODY_S = 1.5
 INFER = "/v2/models/double/infer"
@@ -151,6 +154,34 @@ def test_memory_that_is_taken_would_be_seen(setup):
         taken = b"x" * (48 << 20)
     assert grown() > 32 << 20
     del taken
+
+
+def test_requests_are_refused_while_held_ones_take_the_memory_and_answered_afterwards(setup, everything, tmp_path):
+    settings = Settings(port=0, upstreams=setup.gateway.settings.upstreams, memory_bytes=64 << 20, workers=1)
+    gateway = Gateway(setup.gateway.repository, settings, folder=tmp_path / "g")
+    gateway.start()
+    try:
+        place = type(everything)("127.0.0.1", gateway.settings.port, gateway.settings.port, token=everything.token)
+        assert place.infer("double", RIGHT).status == 200
+        with contextlib.ExitStack() as held:
+            for _ in range(5):
+                sock = held.enter_context(contextlib.closing(place.connect()))
+                sock.sendall(place.head("POST", INFER, content_length=16 << 20) + b" " * (15 << 20))
+            assert soon(place, 503).code == "overloaded"
+            answer = place.call("ModelInfer", message(10_000))
+            assert answer.code() == grpc.StatusCode.UNAVAILABLE, answer
+        assert soon(place, 200).status == 200
+    finally:
+        gateway.stop()
+
+
+def soon(place, status: int):
+    """The answer to a right request, once it has this status."""
+    deadline = time.monotonic() + 5
+    while (said := place.infer("double", RIGHT)).status != status and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert said.status == status
+    return said
 
 
 ENCODED = {

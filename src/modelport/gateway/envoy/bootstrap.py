@@ -110,7 +110,7 @@ def _whole(facts: Facts, folder: Path, entries: list[Config], clusters: list[Con
         "admin": {"address": {"pipe": {"path": str(folder.parent / ADMIN_SOCKET), "mode": 0o600}}},
         "bootstrap_extensions": [{"name": "envoy.bootstrap.internal_listener", "typed_config": {"@type": internal}}],
         "dynamic_resources": dynamic,
-        "overload_manager": {"resource_monitors": [_connections(facts.settings)]},
+        "overload_manager": _overload(facts.settings),
         "static_resources": {
             "listeners": [
                 front.listener(facts.settings, folder, entries, facts.secret),
@@ -118,6 +118,25 @@ def _whole(facts: Facts, folder: Path, entries: list[Config], clusters: list[Con
             ],
             "clusters": [*behind.fixed(folder.parent), *clusters],
         },
+    }
+
+
+def _overload(settings: Settings) -> Config:
+    """What Envoy does when its memory runs short: it refuses requests; only callers with a key make it hold theirs."""
+    heap = "envoy.resource_monitors.fixed_heap"
+    typed = f"{TYPE}envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig"
+    memory = {
+        "name": heap,
+        "typed_config": {"@type": typed, "max_heap_size_bytes": settings.memory_bytes},
+    }
+    thresholds = {"shrink_heap": 0.8, "stop_accepting_requests": 0.95}
+    return {
+        "refresh_interval": "0.1s",
+        "resource_monitors": [_connections(settings), memory],
+        "actions": [
+            {"name": f"envoy.overload_actions.{name}", "triggers": [{"name": heap, "threshold": {"value": value}}]}
+            for name, value in thresholds.items()
+        ],
     }
 
 
