@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2
 
+from modelport.gateway.capture import stored as captured
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.settings import Settings
 
@@ -264,3 +265,21 @@ def test_two_requests_in_one_connection_are_two_and_each_needs_a_key(setup, fron
     assert answer.count(b"HTTP/1.1 200") == 1
     assert answer.count(b"HTTP/1.1 401") == 1
     assert setup.asked() == before + 1
+
+
+def test_an_answer_that_is_captured_may_be_of_any_size(setup, everything):
+    """It goes on to its caller while it is copied; Envoy alone would refuse to hold more than a request may be long."""
+    repository, count = setup.gateway.repository, 600_000
+    data = b",".join([b"1"] * count)
+    request = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, %d], "data": [%s]}]}' % (count, data)
+    captured.put(repository, captured.Rule(model="free", part=1.0))
+    try:
+        assert "gate" in setup.gateway.refresh()
+        time.sleep(0.2)
+        said = everything.infer("free", request)
+        assert said.status == 200, said
+        assert len(said.body) > BODY_BYTES
+        assert said.json["outputs"][0]["shape"] == [1, count]
+    finally:
+        captured.remove(repository, "free")
+        setup.gateway.refresh()

@@ -330,6 +330,12 @@ def test_headers_of_ours_and_of_envoy_change_nothing(setup, everything):
     assert answer.code() == grpc.StatusCode.NOT_FOUND
 
 
+def test_the_id_of_a_request_is_the_gateways(everything):
+    """A caller who chose it could make two requests one, in the log and in what is captured."""
+    said = everything.http("GET", "/v2/health/live", x_request_id="mine")
+    assert len(said.headers["x-request-id"]) == 36
+
+
 def test_the_servers_own_secret_opens_nothing_at_the_gateway(setup, everything, direct):
     headers = {name.replace("-", "_"): value for name, value in setup.server.http_headers.items()}
     before = setup.asked()

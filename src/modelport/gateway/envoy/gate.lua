@@ -30,6 +30,7 @@ local SERVER = { ["/v2/health/live"] = true, ["/v2/health/ready"] = true }
 local KEPT = { ["content-type"] = true, ["content-length"] = true, ["inference-header-content-length"] = true,
                ["te"] = true, ["x-request-id"] = true, ["x-forwarded-proto"] = true }
 
+local CAPTURED_MOST = 16777216 -- bytes of an answer
 local pending, pending_count = {}, 0 -- requests that are captured, until their answer comes
 
 -- A refusal: Envoy makes the JSON, or the gRPC status, from it (listener.py).
@@ -593,18 +594,32 @@ local function replace_body(handle, text)
   handle:headers():remove("inference-header-content-length")
 end
 
-local function capture(handle, kept, status)
-  local body = handle:body(true)
-  local answer = body:length() == 0 and "" or body:getBytes(0, body:length())
+-- The bytes of an answer, which goes on to its caller meanwhile; nil for one that is too large to be kept.
+local function answer_of(handle, failed)
+  if failed then
+    local body = handle:body(true)
+    return body:length() == 0 and "" or body:getBytes(0, body:length())
+  end
+  local pieces, size = {}, 0
+  for chunk in handle:bodyChunks() do
+    size = size + chunk:length()
+    if size > CAPTURED_MOST then return nil end
+    if chunk:length() > 0 then pieces[#pieces + 1] = chunk:getBytes(0, chunk:length()) end
+  end
+  return table.concat(pieces)
+end
+
+local function capture(handle, kept, status, grpc)
   local found = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.jwt_authn")
-  local content_type = handle:headers():get("content-type")
-  handle:httpCall("capture", {
+  local about = {
     [":method"] = "POST", [":path"] = "/", [":authority"] = "capture",
     ["x-model"] = kept.model, ["x-version"] = kept.version, ["x-tenant"] = found["claims"].sub,
-    ["x-protocol"] = content_type and content_type:find("^application/grpc") and "grpc" or "http",
+    ["x-protocol"] = grpc and "grpc" or "http",
     ["x-status"] = status, ["x-request-length"] = tostring(#kept.content), ["x-request-json"] = tostring(kept.json),
     ["x-answer-json"] = handle:headers():get("inference-header-content-length") or "0",
-  }, kept.content .. answer, 1000, true)
+  }
+  local answer = answer_of(handle, not grpc and status ~= "200")
+  if answer then handle:httpCall("capture", about, kept.content .. answer, 1000, true) end
 end
 
 -- The words of a failure over gRPC, in headers or in trailers.
@@ -685,7 +700,7 @@ function envoy_on_response(handle)
     pending[info["captured"]] = nil
     if kept then
       pending_count = pending_count - 1
-      capture(handle, kept, status)
+      capture(handle, kept, handle:headers():get(":status"), grpc)
     end
   end
   if grpc then

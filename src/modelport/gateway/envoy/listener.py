@@ -27,6 +27,7 @@ _REFUSALS = {
     503: ("overloaded", "the server has more requests than it can answer"),
     504: ("timeout", "the answer took too long"),
 }
+_NOBODY = {"address_prefix": "255.255.255.255", "prefix_len": 32}
 _META = "%DYNAMIC_METADATA({})%"
 _LOGGED = {
     "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
@@ -136,6 +137,7 @@ def _http(settings: Settings, folder: Path, filters: list[Config], secret: str) 
         "stat_prefix": "front",
         "server_name": "modelport",
         "use_remote_address": True,
+        "internal_address_config": {"cidr_ranges": [_NOBODY]},  # who calls from nearby is a caller like others
         "normalize_path": True,
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
         "always_set_request_id_in_response": True,
@@ -216,7 +218,10 @@ def _refusals() -> Config:
         "filter": {"metadata_filter": {"matcher": set_by_gate, "match_if_key_not_found": False}},
         **_shape("%LOCAL_REPLY_BODY%", _META.format("modelport:code")),
     }
-    others = [{"filter": _status("EQ", status), **_shape(text, code)} for status, (code, text) in _REFUSALS.items()]
+    others = [
+        {"filter": _status("EQ", status), **_shape(text, code, retry_after_s=int(status == 503))}
+        for status, (code, text) in _REFUSALS.items()
+    ]
     callers = {"filter": _all(_status("GE", 400), _status("LE", 499)), **_shape(_REFUSALS[400][1], _REFUSALS[400][0])}
     rest = {"filter": _status("GE", 400), **_shape("the request cannot be answered", "internal")}
     return {"mappers": [turned_back, refused, gate, *others, callers, rest]}
