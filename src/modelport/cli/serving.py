@@ -196,6 +196,7 @@ def _show(found: Status, *, clear: bool) -> None:
         f"{found.repository}: {ready}",
         f"  server   process {found.pid}, up {_duration(found.uptime_s)}{restarts}",
         *([f"  watched  by process {found.supervisor}, {found.health_url}"] if found.supervisor else []),
+        *([f"  gateway  {_gateway(found)}"] if found.gateway_url else []),
         f"  HTTP     {found.http_url}",
         f"  gRPC     {found.grpc_url}",
         f"  metrics  {found.metrics_url}",
@@ -218,6 +219,10 @@ def _show(found: Status, *, clear: bool) -> None:
     )
     _render.table("", columns, [_status_row(row) for row in found.versions])
     _render.lines(*map(as_text, found.events))
+
+
+def _gateway(found: Status) -> str:
+    return f"process {found.gateway}, {found.gateway_url}" if found.gateway else f"down, {found.gateway_url}"
 
 
 def _status_row(row: VersionStatus) -> tuple[object, ...]:

@@ -73,6 +73,8 @@ class Status:
         http_url: For callers; so is `grpc_url`.
         grpc_url: For callers.
         metrics_url: Triton's Prometheus metrics.
+        gateway_url: For callers with a key; empty where there is no gateway.
+        gateway: Its process; None where there is none, or it is down.
         health_url: The supervisor's `/healthz`, `/readyz`, `/metrics`; empty where there is none.
         log: The server's log.
         dead_stubs: Processes of models that died and that tritonserver keeps until it ends.
@@ -92,6 +94,8 @@ class Status:
     grpc_url: str
     metrics_url: str
     health_url: str
+    gateway_url: str
+    gateway: int | None
     log: Path | None
     dead_stubs: int
     versions: tuple[VersionStatus, ...]
@@ -167,6 +171,7 @@ def _find(root: Path) -> ServerHandle:
 def _status(root: Path, handle: ServerHandle, before: Sample, after: Sample) -> Status:
     watcher = handle.supervisor if handle.supervisor is not None and handle.supervisor.lives() else None
     told = _told(handle) if watcher else {}
+    gateway = told.get("gateway") or {}
     return Status(
         repository=handle.repository,
         ready=told.get("ready"),
@@ -180,6 +185,8 @@ def _status(root: Path, handle: ServerHandle, before: Sample, after: Sample) -> 
         grpc_url=handle.grpc_url,
         metrics_url=handle.metrics_url,
         health_url=handle.health_url if watcher else "",
+        gateway_url=gateway.get("url", ""),
+        gateway=gateway["pid"] if gateway.get("up") else None,
         log=handle.log,
         dead_stubs=stubs.dead(handle),
         versions=tuple(_versions(root, handle, told.get("models", {}), before, after)),

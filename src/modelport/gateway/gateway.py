@@ -83,6 +83,8 @@ class Gateway:
     def start(self, upstreams: Sequence[Upstream] | None = None) -> Gateway:
         """Check the configuration, start Envoy, and wait until it takes requests.
 
+        Where it ran before, and the configuration cannot be used now, it starts with the last one that could.
+
         Args:
             upstreams: The servers; None for the same as before.
 
@@ -98,8 +100,8 @@ class Gateway:
             servers = self.settings.upstreams if upstreams is None else tuple(upstreams)
             self.settings = replace(self.settings, port=_free(self.settings), upstreams=servers)
             self._turnstiles = {}
-            self._files.write(self._facts())
-            self._child = _process.Child(self._command(), log=self.log)
+            self._write_or_keep()
+            self._child = _process.Child(self._command(), log=self.log, cwd=self.folder)
             if not _process.wait_until(lambda: not self._lives() or self.admin.live(), timeout_s=START_S):
                 self._child.stop(grace_s=0.0)
             self.require_running()
@@ -185,9 +187,17 @@ class Gateway:
     def _command(self) -> list[str]:
         return [
             str(program.find()),
-            *("-c", str(self._files.bootstrap), "--concurrency", str(self.settings.workers)),
+            *("-c", str(self._files.bootstrap.absolute()), "--concurrency", str(self.settings.workers)),
             *("--file-flush-interval-msec", str(FLUSH_MS), "-l", "warning", "--disable-hot-restart"),
         ]
+
+    def _write_or_keep(self) -> None:
+        try:
+            self._files.write(self._facts())
+        except ModelportError:
+            self._quota_of = None
+            if not self._files.usable:
+                raise
 
     def _drained(self, timeout_s: float) -> None:
         """Wait until nothing is asked any more; who has a connection still may ask until then."""

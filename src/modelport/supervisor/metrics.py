@@ -33,6 +33,7 @@ class Known:
         prober: Golden requests.
         events: Counts of the events by kind.
         drops: Model, version, and what is wrong with version folders that were copied in.
+        gateway: Whether the gateway runs, and how often it was started again; None where there is to be none.
         clock: The supervisor's clock.
     """
 
@@ -41,6 +42,7 @@ class Known:
     prober: Prober
     events: Callable[[], dict[str, int]]
     drops: Callable[[], Iterable[tuple[str, int, Noted]]]
+    gateway: Callable[[], tuple[bool, int] | None] = lambda: None
     clock: Callable[[], float] = time.monotonic
 
 
@@ -64,6 +66,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Family]:
         """Called by the registry."""
         yield from self._of_the_server()
+        yield from self._of_the_gateway()
         yield from self._of_models()
         yield from self._of_probes()
         yield from self._of_events()
@@ -84,6 +87,13 @@ class Metrics(Collector):
         text = "Python processes that died and that the server keeps until it ends."
         yield _gauge("modelport_dead_stubs", text, self._known.care.stubs.dead)
         yield _gauge("modelport_ready", "Whether /readyz answers 200.", self._known.care.ready().ready)
+
+    def _of_the_gateway(self) -> Iterator[Family]:
+        known = self._known.gateway()
+        if known is not None:
+            up, restarts = known
+            yield _gauge("modelport_gateway_up", "Whether the gateway's process lives.", up)
+            yield _counter("modelport_gateway_restarts", "How often a dead gateway was started again.", restarts)
 
     def _of_models(self) -> Iterator[Family]:
         care, found = self._known.care, self._known.care.ready()

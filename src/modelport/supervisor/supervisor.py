@@ -16,8 +16,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from modelport.gateway.settings import Settings
 from modelport.repository import drops, events
@@ -31,9 +31,13 @@ from modelport.supervisor.keeper import Keeper
 from modelport.supervisor.link import Link
 from modelport.supervisor.metrics import Known, Metrics
 from modelport.supervisor.probes import Prober
+from modelport.supervisor.readiness import Readiness
 from modelport.supervisor.signals import Signals
 from modelport.supervisor.single import only_one
 from modelport.supervisor.wishes import Wishes
+
+if TYPE_CHECKING:
+    from modelport.supervisor.gateway import Front
 
 HOST = "127.0.0.1"
 POLL_S = 0.2  # between two looks at the server's process
@@ -91,6 +95,7 @@ class Supervisor:
     ) -> None:
         self.server = server
         self.health_url = self.gateway_url = ""
+        self._front: Front | None = None
         self._options = options
         self._clock = time.monotonic
         self._began = self._looked_at = self._clock()
@@ -112,6 +117,7 @@ class Supervisor:
             prober=self._prober,
             events=self._announce.counts,
             drops=lambda: drops.everything(repository),
+            gateway=self._gateway_known,
             clock=self._clock,
         )
         self._metrics = Metrics(known)
@@ -167,10 +173,14 @@ class Supervisor:
         try:
             with signals.interrupting():
                 front.start()
-            self.gateway_url = running.settings.url
+            self.gateway_url, self._front = running.settings.url, front
             yield
         finally:
             front.stop()
+
+    def _gateway_known(self) -> tuple[bool, int] | None:
+        front = self._front
+        return (front.gateway.running, front.restarts) if front else None
 
     @contextlib.contextmanager
     def _watching(self) -> Any:
@@ -244,7 +254,7 @@ class Supervisor:
 
     def _readyz(self, model: str) -> Answer:
         """All models, or `/readyz/<model>`."""
-        found = self._care.ready()
+        found = self._ready()
         whole = found.missing.get("")
         if not model:
             missing = dict(found.missing)
@@ -258,12 +268,19 @@ class Supervisor:
             503 if reason else 200, {"ready": not reason, "missing": {model: reason} if reason else {}}
         )
 
+    def _ready(self) -> Readiness:
+        """What the server is, but for a gateway that is down: then no caller gets through."""
+        found, front = self._care.ready(), self._front
+        if front is None or front.gateway.running or "" in found.missing:
+            return found
+        return replace(found, ready=False, missing={**found.missing, "": "the gateway is down"})
+
     def _metrics_page(self, _: str) -> Answer:
         return 200, self._metrics.text()
 
     def _status(self, _: str) -> Answer:
         """All of it, for `modelport status`."""
-        found, now, link = self._care.ready(), self._clock(), self._link
+        found, now, link, front = self._ready(), self._clock(), self._link, self._front
         results = self._prober.results()
         models = {
             model: {
@@ -285,5 +302,8 @@ class Supervisor:
             "ready": found.ready,
             "missing": found.missing,
             "models": models,
+            "gateway": {"url": self.gateway_url, "pid": front.gateway.pid, "up": front.gateway.running}
+            if front
+            else None,
         }
         return health.as_json(200, content)

@@ -62,7 +62,7 @@ def running(facts: Facts, folder: Path) -> Config:
 
     Args:
         facts: Of these, the settings and the secret.
-        folder: Of the files that Envoy follows; sockets and logs are in the one above.
+        folder: Of the files that Envoy follows; logs are in the one above, and sockets, in which Envoy runs.
     """
     return _whole(facts, folder, front.discovered(folder), [], {"cds_config": front.followed(folder, CLUSTERS)})
 
@@ -107,7 +107,7 @@ def _whole(facts: Facts, folder: Path, entries: list[Config], clusters: list[Con
     internal = f"{TYPE}envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
     return {
         "node": {"id": "modelport", "cluster": "modelport"},
-        "admin": {"address": {"pipe": {"path": str(folder.parent / ADMIN_SOCKET), "mode": 0o600}}},
+        "admin": {"address": {"pipe": {"path": ADMIN_SOCKET, "mode": 0o600}}},
         "bootstrap_extensions": [{"name": "envoy.bootstrap.internal_listener", "typed_config": {"@type": internal}}],
         "dynamic_resources": dynamic,
         "overload_manager": _overload(facts.settings),
@@ -116,7 +116,7 @@ def _whole(facts: Facts, folder: Path, entries: list[Config], clusters: list[Con
                 front.listener(facts.settings, folder, entries, facts.secret),
                 front.turnstiles(facts.settings),
             ],
-            "clusters": [*behind.fixed(folder.parent), *clusters],
+            "clusters": [*behind.fixed(), *clusters],
         },
     }
 

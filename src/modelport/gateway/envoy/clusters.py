@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from pathlib import Path
 
 from modelport.gateway.envoy.filters import TYPE, Config
 from modelport.gateway.envoy.listener import GRPC, HTTP, TURNSTILES
@@ -45,13 +44,9 @@ def followed(settings: Settings, golden: Golden | None, turnstiles: Mapping[str,
     return [*servers, *shadows, *(_turnstile(tenant, most) for tenant, most in sorted(turnstiles.items()))]
 
 
-def fixed(folder: Path) -> list[Config]:
-    """The clusters that stay.
-
-    Args:
-        folder: Of the sockets.
-    """
-    socket = {"endpoint": {"address": {"pipe": {"path": str(folder / CAPTURE_SOCKET)}}}}
+def fixed() -> list[Config]:
+    """The clusters that stay. A socket is found from Envoy's working folder: its name must be short."""
+    socket = {"endpoint": {"address": {"pipe": {"path": CAPTURE_SOCKET}}}}
     limits = {"max_connections": 4, "max_pending_requests": 64, "max_requests": 64}
     capture = {
         "name": CAPTURE,

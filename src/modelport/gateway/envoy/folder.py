@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from modelport.gateway.envoy.bootstrap import Facts
 FILES = "followed"
 BOOTSTRAP = "bootstrap.json"
 CHECK_S = 30.0
+_REASON = 400  # letters
 CLUSTERS_S = 0.1  # until Envoy has new clusters, which what is replaced after them may lead to
 
 
@@ -37,6 +39,11 @@ class Folder:
     def bootstrap(self) -> Path:
         """What Envoy is started with."""
         return self.path / BOOTSTRAP
+
+    @property
+    def usable(self) -> bool:
+        """Whether a configuration was written that Envoy had found good."""
+        return bool(self._written)
 
     def write(self, facts: Facts) -> tuple[str, ...]:
         """Check a configuration as a whole, then replace what has changed. Gives the names of the files replaced.
@@ -68,7 +75,7 @@ class Folder:
             _replace(path, json.dumps(bootstrap.checked(facts, followed)))
             command = [str(self._program), "--mode", "validate", "-c", str(path), "-l", "error"]
             try:
-                _process.run(command, timeout_s=CHECK_S)
+                _process.run(command, timeout_s=CHECK_S, cwd=Path(scratch))
             except ProcessError as exc:
                 raise ServerError(
                     "Envoy refuses the gateway's configuration",
@@ -86,6 +93,9 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _reason(output: str) -> str:
-    """The line that says why, of what Envoy printed."""
-    lines = [line for line in output.splitlines() if "error" in line.lower()]
-    return lines[0][:500] if lines else ""
+    """What Envoy printed from its error on: of nested ones, the innermost, which says why."""
+    found = re.search(r"error initializing configuration '[^']*':?\s*(.*)", output, re.DOTALL)
+    if not found:
+        return ""
+    whole = " ".join(found[1].split())
+    return whole if len(whole) <= _REASON else f"... {whole[-_REASON:]}"

@@ -32,6 +32,7 @@ STATUS = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
     grpc.StatusCode.UNAVAILABLE: 503,
     grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
     grpc.StatusCode.UNAUTHENTICATED: 401,
     grpc.StatusCode.DEADLINE_EXCEEDED: 0,
 }
@@ -185,6 +186,18 @@ def make_gateway(shelf: Any, make_server: object) -> Iterator[Callable[..., Fron
             return Front(gateway)
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def asking() -> type[Front]:
+    """`asking(gateway)`: see `Front`; a gateway is something with `repository`, `settings.url` and `refresh()`."""
+    return Front
+
+
+@pytest.fixture(scope="session")
+def slow_s() -> float:
+    """How long `slow` takes."""
+    return SLOW_S
 
 
 @pytest.fixture
