@@ -37,7 +37,6 @@ class Asked:
         inputs: `golden`, `random`, or `auto`: golden ones where the repository has some.
         repeats: Rounds; each measures every target at every load.
         interval_s: Seconds of one window; each run takes three.
-        token: Bearer token for a URL. Others on this machine can read it from perf_analyzer's command line.
         ca_file: PEM file with the only authorities to trust for the certificate of an https or grpcs URL.
         flags: perf_analyzer's own flags.
     """
@@ -54,7 +53,6 @@ class Asked:
     inputs: str = AUTO
     repeats: int = 3
     interval_s: float = 1.0
-    token: str | None = None
     ca_file: Path | None = None
     flags: tuple[str, ...] = ()
 

@@ -98,14 +98,13 @@ def wanted(repository: Path, model: str, version: int | None) -> Wanted:
     return Wanted(model=model, version=version)
 
 
-def at(url: str, *, repository: Path | None = None, token: str | None = None, ca_file: Path | None = None) -> Place:
+def at(url: str, *, repository: Path | None = None, ca_file: Path | None = None) -> Place:
     """The server at a URL; where it is the running one of the repository, what opens its statistics is known.
 
     Args:
         url: With `http`, `https`, `grpc` or `grpcs`.
         repository: A model repository; None to ask no server.
         ca_file: PEM file with the only authorities to trust, for https and grpcs.
-        token: Bearer token; perf_analyzer's command line, which others on this machine can read, will hold it.
 
     Raises:
         UsageError: It is no such URL.
@@ -115,15 +114,14 @@ def at(url: str, *, repository: Path | None = None, token: str | None = None, ca
         raise UsageError(
             f"{url.rpartition('@')[2]!r} is no server's URL",
             why="it begins with http://, https://, grpc:// or grpcs://, and names a host, and nobody's password",
-            fix="such as http://127.0.0.1:8000; a bearer token goes into a file, for --token-file",
+            fix="such as http://127.0.0.1:8000",
         )
     handle = _handle(repository, parts.hostname, parts.port) if repository is not None else None
     if handle is not None:
         protocol = GRPC if parts.scheme.startswith(GRPC) else HTTP
         return replace(_place(handle, protocol, "url", url), url=url.rstrip("/"))
-    headers = {} if not token else {"authorization": f"Bearer {token}"}
     http_url = url.rstrip("/") if parts.scheme.startswith("http") else ""
-    return Place(url=url.rstrip("/"), kind="url", words=url, http_url=http_url, ca_file=ca_file, headers=headers)
+    return Place(url=url.rstrip("/"), kind="url", words=url, http_url=http_url, ca_file=ca_file)
 
 
 @contextlib.contextmanager
@@ -236,8 +234,7 @@ def tell(place: Place, path: str) -> dict[str, Any] | None:
     """
     if not place.http_url:
         return None
-    headers = place.headers if place.kind == "url" else {}
-    request = urllib.request.Request(place.http_url + path, headers=headers)  # noqa: S310 - http or https
+    request = urllib.request.Request(place.http_url + path)  # noqa: S310 - http or https
     with contextlib.suppress(OSError, ValueError):  # an error of TLS is an OSError
         context = ssl.create_default_context(cafile=place.ca_file) if place.secure else None
         with urllib.request.urlopen(request, timeout=_ANSWER_S, context=context) as answer:  # noqa: S310

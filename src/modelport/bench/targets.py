@@ -12,7 +12,7 @@ from modelport.bench.golden import Recorded
 from modelport.bench.perf_analyzer import Job
 from modelport.bench.places import Place, Report, Wanted
 from modelport.client import Client
-from modelport.errors import RepositoryError, UsageError
+from modelport.errors import ModelportError, RepositoryError, RequestError, UsageError
 from modelport.lifecycle import served
 from modelport.repository.layout import parse_reference, version_folder
 
@@ -34,7 +34,7 @@ def jobs(asked: Asked, folder: Path, stack: contextlib.ExitStack, report: Report
         ModelNotFoundError, VersionNotFoundError: There is no such model or version.
         ServerError: A temporary server does not start.
         VerificationError: A server does not answer as it should.
-        UsageError: What was asked for is the same twice.
+        UsageError: What was asked for is the same twice; or a server wants a key.
     """
     pairs = _by_url(asked) if asked.url is not None else _by_repository(asked, stack, report)
     found: dict[str, Job] = {}
@@ -47,6 +47,8 @@ def jobs(asked: Asked, folder: Path, stack: contextlib.ExitStack, report: Report
                 why="--against names the same version",
                 fix="name another version, model or server",
             )
+        if place.kind == "url":
+            _require_open(model, version, place)
         inputs = _inputs(asked, model, version, folder / f"inputs-{number}.json", name, report)
         if inputs is not None:
             _check_answer(asked, model, version, place)
@@ -95,7 +97,7 @@ def _by_url(asked: Asked) -> list[tuple[str, int | None, Place]]:
 
 
 def _at(asked: Asked, url: str) -> Place:
-    return places.at(url, repository=asked.repository, token=asked.token, ca_file=asked.ca_file)
+    return places.at(url, repository=asked.repository, ca_file=asked.ca_file)
 
 
 def _by_repository(asked: Asked, stack: contextlib.ExitStack, report: Report) -> list[tuple[str, int | None, Place]]:
@@ -131,10 +133,28 @@ def _own_inputs(flags: tuple[str, ...]) -> bool:
     return any(flag.startswith(("--input-data", "--data-directory")) for flag in flags)
 
 
+def _require_open(model: str, version: int | None, place: Place) -> None:
+    """Refuse a server that wants a key: perf_analyzer takes one in its argument list only, which everybody on this
+    machine can read. modelport's gateway, besides, answers nothing of what perf_analyzer asks first."""
+    try:
+        with Client(place.url, timeout_s=TIMEOUT_S, token="", retries=0, ca_file=place.ca_file) as client:
+            client.spec(model, version)
+    except RequestError as error:
+        if error.status in (401, 403):
+            raise UsageError(
+                f"{place.url} cannot be measured with perf_analyzer: it wants a key",
+                why="perf_analyzer takes a key in its argument list only, which everybody on this machine can read; "
+                "and a gateway answers nothing about configuration and statistics, which it asks for first",
+                fix=f"measure the server behind it, on its machine: 'modelport bench {model}' without --url; "
+                "what a gateway adds is measured by 'python benchmarks/gateway.py'",
+            ) from error
+    except ModelportError:
+        return  # perf_analyzer will say it, or it is a matter of this client alone
+
+
 def _check_answer(asked: Asked, model: str, version: int | None, place: Place) -> None:
     """Ask for one golden row: a server that answers wrongly, or another model, is not worth measuring."""
     wanted = places.wanted(asked.repository, model, version)
     proven = served.read(version_folder(asked.repository, model, wanted.version), compare_files=False)
-    token = asked.token if place.kind == "url" else ""
-    with Client(place.url, timeout_s=TIMEOUT_S, token=token, ca_file=place.ca_file) as client:
+    with Client(place.url, timeout_s=TIMEOUT_S, token="", ca_file=place.ca_file) as client:
         served.replay_one(client, proven, model=model, version=version, where=place.words)

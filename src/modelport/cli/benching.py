@@ -8,7 +8,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from modelport import _render
-from modelport.cli.app import Json, Repository, TokenFile, app, progress, token
+from modelport.cli.app import Json, Repository, app, progress
 from modelport.errors import UsageError
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
@@ -65,7 +65,6 @@ def bench_command(
         Optional[tuple[Path, Path]],  # noqa: UP045
         typer.Option(help="Compare two result files, and measure nothing; --output names an HTML file."),
     ] = None,
-    token_file: TokenFile = None,
     ca_file: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="PEM file with the only authorities to trust, for https and grpcs."),
@@ -102,7 +101,6 @@ def bench_command(
             inputs=inputs,
             repeats=repeats,
             interval_s=interval_s,
-            token=token(token_file),
             ca_file=ca_file,
             flags=tuple(flags or ()),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -17,8 +18,10 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from modelport.bench import targets
+from modelport.bench.asked import Asked
 from modelport.client import AsyncClient, Client
-from modelport.errors import DeadlineError, ModelNotFoundError, RemoteError, RequestError, UnavailableError
+from modelport.errors import DeadlineError, ModelNotFoundError, RemoteError, RequestError, UnavailableError, UsageError
 from modelport.gateway import development_certificate
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.keys import issue
@@ -153,6 +156,19 @@ def test_a_model_that_takes_5_s_is_given_up_after_0_1_s(secured, server, protoco
         assert LATE_S[0] <= time.monotonic() - began <= LATE_S[1]
         assert client.infer("net", x=X, timeout_s=NEXT_S)["y"][0, 0] == 1
     assert server.running and server.pid == pid
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_no_key_is_handed_to_perf_analyzer(secured, shelf, tmp_path, monkeypatch, protocol):
+    """Whoever asks to measure the gateway, with a key at hand or without, is told what to do instead."""
+    for token in ("", secured.token):
+        monkeypatch.setenv("MODELPORT_TOKEN", token)
+        wanted = Asked(
+            reference="net", url=secured.url(protocol), repository=shelf.root, ca_file=secured.options["ca_file"]
+        )
+        with contextlib.ExitStack() as stack, pytest.raises(UsageError, match="it wants a key") as caught:
+            targets.jobs(wanted, tmp_path, stack, print)
+        assert "modelport bench net" in caught.value.fix and secured.token not in str(caught.value)
 
 
 # ------------------------------------------------------------------------------------------- G2: what is sent again
