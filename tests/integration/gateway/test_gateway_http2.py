@@ -174,5 +174,5 @@ def test_floods_of_frames_end_the_connection(setup, front):
         with ThreadPoolExecutor() as pool:
             said = dict(zip(floods, pool.map(lambda flood: ask(front, flood), floods.values()), strict=True))
     assert [name for name, answer in said.items() if not answer.endswith((b"CLOSED", b"GOAWAY", b"RST"))] == []
-    assert grown() < 32 << 20
+    assert grown() < 256 << 20  # 15,000 streams may be waiting for their end at once
     assert setup.asked() == before
