@@ -82,11 +82,8 @@ def service(shelf, slow_s):
     running = Service(shelf.root)
     yield running
     if running.process.poll() is None:
-        family = psutil.Process(running.process.pid).children(recursive=True)
-        running.process.kill()
-        running.process.wait(10)
-        for child in family:
-            child.kill()
+        running.process.terminate()
+        running.process.wait(30)
 
 
 @pytest.fixture(scope="module")
