@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ class GateData:
         revoked: Keys that are not taken any more, by their ids.
         bodies: Tenant to the largest request in bytes, where it has a limit of its own.
         turnstiles: Tenants that may have only so many requests on their way, and the cluster that counts them.
+        waits: Tenants with less than one request a second, and the seconds until the next one at most.
         depth: How deep JSON may be nested.
     """
 
@@ -36,6 +38,7 @@ class GateData:
     revoked: frozenset[str]
     bodies: Mapping[str, int]
     turnstiles: Mapping[str, str] = field(default_factory=dict)
+    waits: Mapping[str, int] = field(default_factory=dict)
     depth: int
 
     def lua(self) -> str:
@@ -45,6 +48,7 @@ class GateData:
             "revoked": dict.fromkeys(sorted(self.revoked), True),
             "bodies": self.bodies,
             "turnstiles": self.turnstiles,
+            "waits": self.waits,
             "depth": self.depth,
         }
         return literal(table)
@@ -72,6 +76,11 @@ def read(repository: Path, settings: Settings) -> GateData:
         revoked=ring.revoked,
         bodies={name: one.body_bytes for name, one in ring.tenants.items() if one.body_bytes},
         turnstiles={name: turnstile(name) for name, one in ring.tenants.items() if one.concurrency},
+        waits={
+            name: math.ceil(1 / one.rate_per_s)
+            for name, one in ring.tenants.items()
+            if one.rate_per_s and one.rate_per_s < 1
+        },
         depth=settings.depth,
     )
 

@@ -33,6 +33,7 @@ CLAIMS = ("envoy.filters.http.jwt_authn", "claims")
 ISSUER = "modelport"
 PASS = "x-modelport-pass"  # noqa: S105
 QUOTA = "x-modelport-quota"
+RATE = "x-modelport-rate"
 _NEVER_S = 10 * 365 * 86400  # a bucket that is not filled again
 _CACHED = 4096  # keys whose signature is not checked again
 
@@ -56,7 +57,7 @@ def rate(tenants: Mapping[str, Limits]) -> Config:
     """A bucket of tokens for each tenant that has a rate."""
     limited = {name: one for name, one in tenants.items() if one.rate_per_s}
     buckets = {name: _rate_bucket(one) for name, one in limited.items()}
-    return _limit("rate", buckets, [_claim("sub", "tenant")], [{"header": {"key": "retry-after", "value": "1"}}])
+    return _limit("rate", buckets, [_claim("sub", "tenant")], {"retry-after": "1", RATE: "1"})
 
 
 def quota(left: Left) -> Config:
@@ -75,7 +76,7 @@ def quota(left: Left) -> Config:
         name: {"max_tokens": 2 * count + 1, "tokens_per_fill": 1, "fill_interval": f"{_NEVER_S}s"}
         for name, count in left.tenants.items()
     }
-    config = _limit("quota", buckets, [_claim("sub", "tenant"), kind], [{"header": {"key": QUOTA, "value": "1"}}])
+    config = _limit("quota", buckets, [_claim("sub", "tenant"), kind], {QUOTA: "1"})
     config["rate_limits"][0]["hits_addend"] = {"number": 2}
     config["token_bucket"]["max_tokens"] += left.round  # so that Envoy takes new buckets also where they look the same
     return config
@@ -117,7 +118,7 @@ def _rate_bucket(limits: Limits) -> Config:
     }
 
 
-def _limit(name: str, buckets: Mapping[str, Config], actions: list[Config], headers: list[Config]) -> Config:
+def _limit(name: str, buckets: Mapping[str, Config], actions: list[Config], headers: Mapping[str, str]) -> Config:
     always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
     fixed = [{"key": "kind", "value": "infer"}] if name == "quota" else []
     descriptors = [
@@ -132,7 +133,7 @@ def _limit(name: str, buckets: Mapping[str, Config], actions: list[Config], head
         "filter_enforced": always,
         "rate_limits": [{"actions": actions}],
         "descriptors": descriptors,
-        "response_headers_to_add": headers,
+        "response_headers_to_add": [{"header": {"key": key, "value": value}} for key, value in headers.items()],
         "rate_limited_as_resource_exhausted": True,
         "always_consume_default_token_bucket": False,
     }

@@ -677,6 +677,12 @@ function envoy_on_response(handle)
       headers:replace("grpc-message", ((said:match('"error":"(.*)"') or said):gsub("\\(.)", "%1")))
       if GRPC_STATUS[code] then headers:replace("grpc-status", GRPC_STATUS[code]) end
     end
+    if headers:get("x-modelport-rate") then -- less than one request a second: the next one comes later
+      headers:remove("x-modelport-rate")
+      local found = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.jwt_authn")
+      local wait_s = found and found["claims"] and DATA.waits[found["claims"].sub]
+      if wait_s then headers:replace("retry-after", tostring(wait_s)) end
+    end
     if headers:get("x-modelport-quota") then
       headers:replace("retry-after", tostring(86400 - os.time() % 86400))
       headers:remove("x-modelport-quota")

@@ -1,0 +1,82 @@
+"""What tenants used is counted from the access log: each line once, whatever happens to the file."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from modelport.gateway import quota
+
+DAY = "2026-03-04"
+
+
+def line(tenant="acme", *, day=DAY, passed="1", flags="-"):
+    return json.dumps({"tenant": tenant, "time": f"{day}T01:02:03.000Z", "passed": passed, "flags": flags}) + "\n"
+
+
+@pytest.fixture
+def log(tmp_path):
+    path = tmp_path / "access.log"
+    path.write_text("")
+    return path
+
+
+@pytest.fixture
+def look(tmp_path, log):
+    """As a process does that has just started."""
+    return lambda day=DAY: dict(quota.Used(tmp_path, log).look(day))
+
+
+def test_a_line_counts_once_over_any_number_of_starts(log, look):
+    log.write_text(line() + line("other"))
+    assert look() == look() == {"acme": 1, "other": 1}
+    with log.open("a") as file:
+        file.write(line())
+    assert look() == {"acme": 2, "other": 1}
+
+
+def test_what_did_not_pass_or_was_over_the_quota_costs_nothing(log, look):
+    log.write_text(line(passed=None) + line(flags="RL") + line(flags="UC,RL") + line(flags="URX") + "no JSON\n")
+    assert look() == {"acme": 1}
+
+
+def test_a_line_counts_when_it_is_whole(log, look):
+    log.write_text(line() + line()[:30])
+    assert look() == {"acme": 1}
+    log.write_text(line() + line())
+    assert look() == {"acme": 2}
+
+
+def test_only_the_days_own_requests_count(log, look):
+    """One that began before midnight and is logged after it belongs to the day before."""
+    log.write_text(line())
+    assert look() == {"acme": 1}
+    with log.open("a") as file:
+        file.write(line() + line(day="2026-03-05"))
+    assert look("2026-03-05") == {"acme": 1}
+
+
+def test_a_log_that_is_put_aside_is_read_to_its_end(log, look):
+    """Also where lines came between the last look and the change, and where there is no new log yet."""
+    log.write_text(line())
+    assert look() == {"acme": 1}
+    with log.open("a") as file:
+        file.write(line())
+    log.replace(quota.aside(log))
+    assert look() == {"acme": 2}
+    log.write_text(line() * 3)
+    assert look() == look() == {"acme": 5}
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"day": 1}', '{"day": "x", "inode": "a", "offset": 0, "used": {}}']
+)
+def test_a_damaged_state_is_counted_anew(tmp_path, log, look, content):
+    log.write_text(line())
+    (tmp_path / quota.STATE_FILE).write_text(content)
+    assert look() == {"acme": 1}
+
+
+def test_nobody_has_less_than_nothing_left():
+    assert quota.left({"acme": 3, "new": 2}, {"acme": 5, "other": 1}) == {"acme": 0, "new": 2}
