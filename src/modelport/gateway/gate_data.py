@@ -76,13 +76,14 @@ def read(repository: Path, settings: Settings) -> GateData:
         revoked=ring.revoked,
         bodies={name: one.body_bytes for name, one in ring.tenants.items() if one.body_bytes},
         turnstiles={name: turnstile(name) for name, one in ring.tenants.items() if one.concurrency},
-        waits={
-            name: math.ceil(1 / one.rate_per_s)
-            for name, one in ring.tenants.items()
-            if one.rate_per_s and one.rate_per_s < 1
-        },
+        waits={name: _wait_s(one.rate_per_s) for name, one in ring.tenants.items() if (one.rate_per_s or 1) < 1},
         depth=settings.depth,
     )
+
+
+def _wait_s(rate_per_s: float | None) -> int:
+    """Seconds until a token has come for certain."""
+    return math.ceil(1 / (rate_per_s or 1))
 
 
 def _models(repository: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -137,9 +138,10 @@ def _route(route: Route | None, aliases: Mapping[str, str], loaded: tuple[int, .
     for version, percent in shares:
         below += 100 * percent / whole
         bounds.append({"version": version, "below": round(below, 6)})
-    sticky = route.sticky.removeprefix("header:").lower()
+    by, _, header = route.sticky.partition(":")
+    sticky = {"by_tenant": by == "tenant", "by_header": header.lower() or None}
     return {
-        "route": {"sticky": sticky, "shares": bounds} if bounds else None,
+        "route": {**sticky, "shares": bounds} if bounds else None,
         "shadow": _version(route.shadow, aliases, loaded) or None,
     }
 

@@ -412,9 +412,9 @@ local function routed(model, tenant, headers)
   local route = model.route
   if not route then return "" end
   local at
-  if route.sticky == "tenant" then at = share_of(tenant)
-  elseif route.sticky ~= "" then
-    local value = headers:get(route.sticky)
+  if route.by_tenant then at = share_of(tenant)
+  elseif route.by_header then
+    local value = headers:get(route.by_header)
     at = value and share_of(value)
   end
   at = at or math.random() * 100
@@ -666,7 +666,6 @@ end
 
 function envoy_on_response(handle)
   local headers = handle:headers()
-  local info = handle:streamInfo():dynamicMetadata():get(MARK)
   if headers:get("x-modelport-local") then -- Envoy's answer or ours: it is as it should be
     headers:remove("x-modelport-local")
     if headers:get("www-authenticate") then headers:replace("www-authenticate", 'Bearer realm="modelport"') end
@@ -701,6 +700,7 @@ function envoy_on_response(handle)
   elseif tonumber(status) >= 400 then
     http_words(handle, status)
   end
+  local info = pending_count > 0 and handle:streamInfo():dynamicMetadata():get(MARK)
   if info and info["captured"] then
     local kept = pending[info["captured"]]
     pending[info["captured"]] = nil
