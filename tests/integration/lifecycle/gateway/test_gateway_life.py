@@ -32,6 +32,7 @@ from modelport.gateway.settings import Settings, Upstream
 from modelport.repository import events
 from modelport.repository.layout import state_folder
 from modelport.server import connection
+from modelport.supervisor import gateway as supervised
 
 CALLERS = 20
 TAKEN_WITHIN_S = 5.0
@@ -288,3 +289,22 @@ def test_an_envoy_that_outlived_its_parent_makes_room(lonely, tmp_path):
     gateway.start()
     assert gateway.settings.port == port
     assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_was_refused_is_tried_again_after_a_while(lonely, monkeypatch):
+    """Although nothing changed: what was in the way may be gone. It is told once, and once that it is taken in."""
+    monkeypatch.setattr(supervised, "AGAIN_S", 0.3)
+    gateway, told, ports = lonely(), [], [9]
+    servers = lambda: (Upstream(host="127.0.0.1", http_port=ports[0], grpc_port=9),)  # noqa: E731
+    front = supervised.Front(gateway, lambda event: told.append(event.kind), servers)
+    front.start()
+    try:
+        envoy, gateway._files._program = gateway._files._program, Path("/bin/false")
+        ports[0] = 7
+        assert wait_until(lambda: "gateway_refused" in told, timeout_s=5)
+        time.sleep(1.5)
+        gateway._files._program = envoy
+        assert wait_until(lambda: "gateway_changed" in told, timeout_s=5)
+    finally:
+        front.stop()
+    assert told == ["gateway_started", "gateway_refused", "gateway_changed"]
