@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 
 import grpc
@@ -253,3 +254,31 @@ def test_readiness_and_metadata_are_for_the_models_of_the_key(front, method):
     assert front.call(method, field(1, b"double") + field(1, b"free", high=1)).code() == INVALID
     answer = front.call(method, field(1, b"double") + field(2, b"99"))
     assert answer == b"" or answer.code() in (grpc.StatusCode.NOT_FOUND, INVALID), answer
+
+
+def test_mutated_messages_are_refused_or_right_and_never_a_failure(front):
+    """Bytes changed, cut out, or there twice: what Triton answers was asked of a model of the key."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    rng, refused, answered = random.Random(seed), {}, []
+    with front.channel() as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        for number in range(400):
+            body = bytearray(rng.choice(list(RIGHT.values())))
+            for _ in range(rng.randint(1, 3)):
+                at, kind = rng.randrange(len(body)), rng.randrange(3)
+                if kind == 0:
+                    body[at] = rng.randrange(256)
+                elif kind == 1:
+                    del body[at : at + rng.randint(1, 4)]
+                else:
+                    body[at:at] = body[at : at + rng.randint(1, 16)]
+                body = body or bytearray(b"\0")
+            try:
+                answered.append(call(bytes(body), metadata=front.metadata(), timeout=5))
+            except grpc.RpcError as error:
+                refused.setdefault(error.code(), (number, error.details(), bytes(body)))
+    assert set(refused) <= {INVALID, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED}, refused
+    assert INVALID in refused
+    assert all(answer.startswith(MODEL) for answer in answered)
+    assert answered
