@@ -1,8 +1,9 @@
 """Compiles what is not Python when modelport is built or installed from its sources.
 
-With `c++` (or the program in `CXX`) ONNX models are served inside the server's own process, and no answer over HTTP is
-lost where hundreds of connections wait for one. Without a compiler the package is the same for every system, ONNX
-models are served by the backend in Python, slower, and Triton answers as it does; MODELPORT_NATIVE=0 wants that.
+With `c++` (or the program in `CXX`) ONNX models are served inside the server's own process, no answer over HTTP is lost
+where hundreds of connections wait for one, and no call over gRPC that is cancelled ends the server. Without a compiler
+the package is the same for every system, ONNX models are served by the backend in Python, slower, and Triton answers as
+it does; MODELPORT_NATIVE=0 wants that.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Library(NamedTuple):
 BACKEND = SERVER / "triton_backends" / "onnxruntime"
 LIBRARIES = (
     Library(sources=BACKEND / "native", file=BACKEND / "libtriton_onnxruntime.so", exports="TRITONBACKEND_*"),
-    Library(sources=SERVER / "native", file=SERVER / "libmodelport_send.so", exports="send"),
+    Library(sources=SERVER / "native", file=SERVER / "libmodelport_send.so", exports="send; accept4; recvmsg"),
 )
 # The same sources give the same bytes. Nothing but what Triton calls is visible, so that the server's own copy of the
 # C++ library and this one do not mix; the oldest glibc that it loads with is 2.35, that of Triton itself.

@@ -5,7 +5,8 @@ the embedded 2.51.0 among them, a cancellation that meets a finishing request cr
 (https://github.com/triton-inference-server/server/issues/8034; seen here after some thousand deadlines of a few
 milliseconds). A call whose deadline passes is *abandoned*: the caller gets its `DeadlineError` in time, the answer is
 dropped when it comes. Until then it keeps its place among the client's concurrent calls, so that a server that hangs
-does not collect them without end. Other gRPC clients, which do send deadlines, can still crash such a server.
+does not collect them without end. Other gRPC clients do send deadlines; the embedded server lives with that where its
+compiled parts are there (`server/native/receive.cc`).
 """
 
 from __future__ import annotations

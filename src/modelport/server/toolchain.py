@@ -87,7 +87,8 @@ class Toolchain:
         under which a version was published are those of float32. ONNX Runtime keeps its usage data to itself.
         libevent, under Triton's HTTP, gathers what it tells the kernel, which saves a system call for each request; for
         it the variable counts that is there at all, so "0" takes it out. Where it was compiled, a library is preloaded
-        that keeps Triton from losing answers over HTTP; the server's own processes do not get it.
+        that keeps Triton from losing answers over HTTP, and from cancellations over gRPC, which can end it. What
+        the server starts does not get it.
 
         Args:
             inherited: The variables to start from; by default those of this process.

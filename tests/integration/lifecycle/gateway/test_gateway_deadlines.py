@@ -26,11 +26,11 @@ from modelport.gateway import development_certificate
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.keys import issue
 from modelport.gateway.settings import Settings, Upstream
-from modelport.server import EmbeddedServer
+from modelport.server import EmbeddedServer, toolchain
 
 FREE = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 X = np.array([[0.5, 0.25]], np.float32)
-SLOW_S = 5.0
+SLOW_S, NAP_S = 5.0, 0.3
 LATE_S, NEXT_S = (0.1, 0.3), 3.0
 PROTOCOLS = ("http", "grpc")
 METADATA = {
@@ -65,10 +65,11 @@ class Secured:
 
 @pytest.fixture(scope="module")
 def server(shelf):
-    """`net`, which is quick, and `slow`, which takes 5 s."""
+    """`net`, which is quick, `nap`, and `slow`, which takes 5 s."""
     shelf.publish("net")
     shelf.publish("slow", python={"execute": f"time.sleep({SLOW_S})"})
-    with EmbeddedServer(shelf.root, models=("net", "slow"), **FREE) as running:
+    shelf.publish("nap", python={"execute": f"time.sleep({NAP_S})"}, batch=1)
+    with EmbeddedServer(shelf.root, models=("net", "slow", "nap"), **FREE) as running:
         yield running
 
 
@@ -156,6 +157,26 @@ def test_a_model_that_takes_5_s_is_given_up_after_0_1_s(secured, server, protoco
         assert LATE_S[0] <= time.monotonic() - began <= LATE_S[1]
         assert client.infer("net", x=X, timeout_s=NEXT_S)["y"][0, 0] == 1
     assert server.running and server.pid == pid
+
+
+def test_a_call_over_grpc_that_its_caller_cancels_is_not_cancelled_in_the_server(secured, server, require):
+    """Cancelled while they run and wait, all are run to their end: what a cancellation meets could end Triton 2.51."""
+    require("the compiled parts", present=toolchain.SEND.is_file())
+    message = service_pb2.ModelInferRequest(model_name="nap", raw_input_contents=[X.tobytes()])
+    message.inputs.add(name="x", datatype="FP32", shape=X.shape)
+    key = [("authorization", f"Bearer {secured.token}")]
+    credentials = grpc.ssl_channel_credentials(secured.options["ca_file"].read_bytes())
+    with grpc.secure_channel(secured.url("grpc").partition("//")[2], credentials) as channel:
+        ask = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
+        assert ask(message, timeout=NEXT_S, metadata=key)
+        calls = [ask.future(message, timeout=NAP_S / 3, metadata=key) for _ in range(4)]
+        assert {call.code() for call in calls} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+        assert ask(message, timeout=NEXT_S, metadata=key)
+    [counts] = server.handle.statistics("nap")
+    assert {word: int(counts["inference_stats"][word]["count"]) for word in ("success", "fail")} == {
+        "success": 6,
+        "fail": 0,
+    }
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
