@@ -194,7 +194,7 @@ def setup(tmp_path_factory: pytest.TempPathFactory, make_graph: Any, make_zoo: A
     repository = tmp_path_factory.mktemp("g") / "models"  # short: sockets lie beside it
     repository.mkdir()
     build(make_zoo(repository), make_graph)
-    issued = issue.create(repository, "acme", ALLOWED, expires_s=3600, limits={}, now=int(time.time()))
+    issued = issue.create(repository, "tests", ALLOWED, expires_s=3600, limits={}, now=int(time.time()))
     issued_all = issue.create(repository, "root", ("*",), expires_s=3600, limits={}, now=int(time.time()))
     own = development_certificate.ensure(repository)
     with EmbeddedServer(repository, http_port=0, grpc_port=0, metrics_port=0, log_verbose=1) as server:

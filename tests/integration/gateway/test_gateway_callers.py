@@ -47,7 +47,7 @@ def parts(token: str) -> list[dict]:
 
 
 def made(repository: Path, models=("double",), *, age_s: float = 0.0, expires_s: float = 3600.0) -> issue.Issued:
-    return issue.create(repository, "acme", models, expires_s=expires_s, limits={}, now=int(time.time() - age_s))
+    return issue.create(repository, "tests", models, expires_s=expires_s, limits={}, now=int(time.time() - age_s))
 
 
 @pytest.fixture(scope="module")
