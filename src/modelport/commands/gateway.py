@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelport.errors import UsageError
-from modelport.gateway.settings import Settings, is_loopback, upstreams
+from modelport.gateway.settings import Settings, upstreams
 
 if TYPE_CHECKING:
     from modelport.gateway.certificates import Certificate
@@ -62,8 +62,7 @@ def _certificate(repository: Path, certificate: Path | None, key: Path | None, a
     from modelport.gateway import certificates, development_certificate  # cryptography takes a while to import
 
     if certificate is None and key is None:
-        names = () if address in ("0.0.0.0", "::") or is_loopback(address) else (address,)  # noqa: S104
-        return development_certificate.ensure(repository, names)
+        return development_certificate.ensure_for(repository, address)
     if certificate is None or key is None:
         raise UsageError(
             "a certificate and its key go together",

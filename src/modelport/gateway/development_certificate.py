@@ -24,6 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from modelport.errors import UsageError
 from modelport.gateway import private
 from modelport.gateway.certificates import Certificate, Moment, names_of, public_bytes
+from modelport.gateway.settings import is_loopback
 
 AREA = "tls"
 CA_FILE, CA_KEY_FILE, CERTIFICATE_FILE, KEY_FILE = "ca.pem", "ca.key", "certificate.pem", "key.pem"
@@ -34,6 +35,12 @@ ALWAYS = ("localhost", "127.0.0.1", "::1")
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _BACKDATED = datetime.timedelta(hours=1)  # a caller's clock may be behind
 Key = ec.EllipticCurvePrivateKey
+
+
+def ensure_for(repository: Path, address: str) -> Certificate:
+    """The development certificate for a gateway that listens on an address. Raises as `ensure`."""
+    everywhere = address in ("0.0.0.0", "::")  # noqa: S104
+    return ensure(repository, () if everywhere or is_loopback(address) else (address,))
 
 
 def ensure(repository: Path, names: Sequence[str] = (), *, now: Moment | None = None) -> Certificate:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from modelport import _process
 from modelport.errors import ModelportError, PortTakenError, ServerDiedError
-from modelport.gateway import gate_data, golden, quota, single
+from modelport.gateway import development_certificate, gate_data, golden, quota, single
 from modelport.gateway.envoy import program
 from modelport.gateway.envoy.admin import Admin
 from modelport.gateway.envoy.bootstrap import ADMIN_SOCKET, Facts
@@ -131,6 +131,8 @@ class Gateway:
         """
         if upstreams is not None:
             self.settings = replace(self.settings, upstreams=tuple(upstreams))
+        if self.settings.ca is not None:  # our own: it is renewed in time, for there is a refresh each day
+            development_certificate.ensure_for(self.repository, self.settings.address)
         try:
             return self._files.write(self._facts())
         except ModelportError:

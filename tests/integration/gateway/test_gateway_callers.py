@@ -242,6 +242,16 @@ def test_a_client_is_told_that_a_certificate_has_expired(setup, front, scheme, t
         assert client.spec("double").name == "double"
 
 
+def test_a_renewed_certificate_is_shown_without_a_restart(setup, front):
+    """Its file is replaced where it lies; nobody tells the gateway."""
+    certificate = setup.gateway.settings.certificate
+    before = certificate.read_bytes()
+    certificate.unlink()
+    development_certificate.ensure(setup.gateway.repository)
+    assert certificate.read_bytes() != before
+    wait_for(front, certificate)
+
+
 def wait_for(place, certificate: Path) -> None:
     wanted = ssl.PEM_cert_to_DER_cert(
         certificate.read_text().partition("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----"

@@ -92,9 +92,12 @@ def _extension(name: str, config: Config) -> Config:
 
 
 def _certificate(settings: Settings) -> Config:
+    """Read anew whenever a file is moved into its folder: that is how certificates are renewed."""
+    assert settings.certificate is not None
     content = {
         "certificate_chain": {"filename": str(settings.certificate)},
         "private_key": {"filename": str(settings.key)},
+        "watched_directory": {"path": str(settings.certificate.parent)},
     }
     return {
         "@type": f"{TYPE}envoy.extensions.transport_sockets.tls.v3.Secret",
