@@ -44,6 +44,20 @@ def locked(repository: Path, area: str) -> Iterator[Path]:
             yield found
 
 
+@contextlib.contextmanager
+def socket_name(path: Path) -> Iterator[str]:
+    """A name under which a Unix socket can be made or reached, however long its path is: names have 107 bytes at most.
+
+    Raises:
+        OSError: Its folder cannot be opened.
+    """
+    folder = os.open(path.parent, os.O_PATH | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
 def write(path: Path, content: bytes) -> None:
     """Replace a file in one step, or make it. Only its owner may read it, whatever held before.
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import selectors
 import socket
 import threading
@@ -106,7 +105,8 @@ class Receiver:
             self._path.unlink(missing_ok=True)
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
-                listener.bind(str(self._path))
+                with private.socket_name(self._path) as name:
+                    listener.bind(name)
                 self._path.chmod(0o600)
                 listener.listen(CONNECTIONS)
                 listener.setblocking(False)
@@ -114,8 +114,8 @@ class Receiver:
                 listener.close()
                 raise EnvironmentUnfitError(
                     "nothing can be captured: the socket for it cannot be made",
-                    why=f"{exc}, for {self._path} ({len(os.fsencode(self._path))} bytes; a socket's name may have 107)",
-                    fix="move the repository to a folder with a shorter path",
+                    why=f"{exc}, for {self._path}",
+                    fix="see that the folder is on a file system that can hold sockets, and can be written",
                 ) from exc
         self._selector.register(listener, selectors.EVENT_READ)
         self._thread.start()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import http.client
-import os
 import socket
 from pathlib import Path
 
 from modelport import _process
+from modelport.gateway import private
 
 _ENDED_S = 5.0
 
@@ -83,8 +83,5 @@ class _Unix(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        folder = os.open(self._path.parent, os.O_PATH)  # by way of it, for a socket's name has 107 bytes at most
-        try:
-            self.sock.connect(f"/proc/self/fd/{folder}/{self._path.name}")
-        finally:
-            os.close(folder)
+        with private.socket_name(self._path) as name:
+            self.sock.connect(name)

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from modelport.errors import EnvironmentUnfitError
+from modelport.errors import EnvironmentUnfitError, RepositoryError
 from modelport.gateway import private
 from modelport.gateway.capture import keeper, patterns, receiver, secret, stored
 from modelport.gateway.capture.decoding import decode
@@ -25,12 +25,13 @@ class Gate(http.client.HTTPConnection):
 
     def __init__(self, repository):
         super().__init__("capture", timeout=5)
-        self._at = str(private.folder(repository, receiver.SOCKET))
+        self._at = private.folder(repository, receiver.SOCKET)
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(5)
-        self.sock.connect(self._at)
+        with private.socket_name(self._at) as name:
+            self.sock.connect(name)
 
     def send_pair(self, pair):
         self.request("POST", "/", pair.body, dict(pair.headers))
@@ -190,9 +191,15 @@ def test_it_deletes_what_has_come_to_its_age(ruled, key, now, pair, x):
         wait(lambda: keeper.models(ruled) == [])
 
 
-def test_a_path_that_is_too_long_for_a_socket_is_told(tmp_path):
+def test_a_path_longer_than_a_sockets_name_may_be_is_no_hindrance(tmp_path, pair, x):
     repository = tmp_path / ("long" * 30)
-    with pytest.raises(EnvironmentUnfitError, match="socket"):
+    with receiving(repository):
+        assert Gate(repository).send_pair(pair({"x": x}, None)) == 200
+
+
+def test_a_socket_that_cannot_be_made_is_told(repository):
+    private.folder(repository, receiver.SOCKET, "something is here").mkdir(parents=True)
+    with pytest.raises((EnvironmentUnfitError, RepositoryError), match="capture"):
         Receiver(repository).start()
 
 
