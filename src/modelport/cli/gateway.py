@@ -75,7 +75,7 @@ def gateway_command(
         plain=plain,
         body_bytes=round(body_mb * 1_000_000),
         concurrency=gateway_concurrency,
-        upstreams=upstream,
+        urls=upstream,
     )
 
     def started(url: str) -> None:

@@ -21,7 +21,7 @@ from modelport.cli.gateway import (
     TlsCert,
     TlsKey,
 )
-from modelport.errors import ServerError
+from modelport.errors import ServerError, UsageError
 from modelport.repository.events import as_text
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
@@ -101,6 +101,12 @@ def serve_command(
     from modelport.commands.gateway import settings
     from modelport.commands.serve import curl_line, supervise, unwatched
 
+    if not gateway and (plain or tls_cert or tls_key):
+        raise UsageError(
+            "--plain, --tls-cert and --tls-key are options of the gateway",
+            why="none is run: --gateway is missing; the server itself speaks plain HTTP on loopback",
+            fix="add --gateway, or leave them out (also as MODELPORT_TLS_CERT and MODELPORT_TLS_KEY)",
+        )
     front = (
         settings(
             repository,

@@ -25,7 +25,7 @@ def settings(
     plain: bool,
     body_bytes: int,
     concurrency: int,
-    upstreams: Sequence[str] = (),
+    urls: Sequence[str] = (),
 ) -> Settings:
     """How a gateway is run; without a certificate and without `plain`, a development certificate is made.
 
@@ -37,9 +37,9 @@ def settings(
         raise UsageError(
             "--plain and --tls-cert exclude each other", why="plain HTTP has no certificate", fix="leave one out"
         )
-    servers = _servers(upstreams)
+    servers = upstreams(urls)
     ca = None
-    if not plain:
+    if not plain and (certificate is None) == (key is None):  # one alone is refused below
         pair = _certificate(repository, certificate, key, address)
         certificate, key, ca = pair.certificate, pair.key, pair.ca
     return Settings(
@@ -54,21 +54,12 @@ def settings(
     )
 
 
-_servers = upstreams
-
-
 def _certificate(repository: Path, certificate: Path | None, key: Path | None, address: str) -> Certificate:
     """The given one, checked; where none is given, the development certificate."""
     from modelport.gateway import certificates, development_certificate  # cryptography takes a while to import
 
-    if certificate is None and key is None:
-        return development_certificate.ensure_for(repository, address)
     if certificate is None or key is None:
-        raise UsageError(
-            "a certificate and its key go together",
-            why="only one of them is given",
-            fix="give both, --tls-cert and --tls-key, or none",
-        )
+        return development_certificate.ensure_for(repository, address)
     return certificates.check(certificate, key)
 
 

@@ -42,7 +42,7 @@ class GateData:
     depth: int
 
     def lua(self) -> str:
-        """The table for the gate, with a secret that no caller knows: its routes want it."""
+        """The table for the gate."""
         table = {
             "models": self.models,
             "revoked": dict.fromkeys(sorted(self.revoked), True),
