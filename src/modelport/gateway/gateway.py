@@ -16,6 +16,7 @@ from modelport.gateway import development_certificate, gate_data, golden, quota,
 from modelport.gateway.envoy import program
 from modelport.gateway.envoy.admin import Admin
 from modelport.gateway.envoy.bootstrap import ADMIN_SOCKET, Facts
+from modelport.gateway.envoy.filters import NAMES
 from modelport.gateway.envoy.folder import Folder
 from modelport.gateway.envoy.listener import ACCESS_LOG
 from modelport.gateway.golden import Golden
@@ -27,6 +28,7 @@ from modelport.repository.layout import state_folder
 FOLDER = "gateway"
 LOG = "envoy.log"
 START_S = 15.0
+TAKEN_S = 1.0  # until Envoy has taken in what was replaced
 DRAIN_S = 10.0
 QUIET_S = 0.3  # without a request, until a gateway that drains ends
 FLUSH_MS = 100  # after which the access log is with the kernel: what a killed Envoy forgets
@@ -133,11 +135,28 @@ class Gateway:
             self.settings = replace(self.settings, upstreams=tuple(upstreams))
         if self.settings.ca is not None:  # our own: it is renewed in time, for there is a refresh each day
             development_certificate.ensure_for(self.repository, self.settings.address)
+        before = self._reloads()
         try:
-            return self._files.write(self._facts())
+            replaced = self._files.write(self._facts())
         except ModelportError:
             self._quota_of = None  # what is left has to be counted anew
             raise
+        _process.wait_until(lambda: self._follows(replaced, before), timeout_s=TAKEN_S)
+        return replaced
+
+    def _reloads(self) -> dict[str, int]:
+        """How often Envoy took each filter's configuration anew; nothing where it does not answer."""
+        try:
+            return {
+                name: self.admin.stat(f"extension_config_discovery.http_filter.{name}.config_reload") for name in NAMES
+            }
+        except OSError:
+            return {}
+
+    def _follows(self, replaced: Sequence[str], before: dict[str, int]) -> bool:
+        """Whether Envoy has taken in the filters that were replaced, or is not there to do so."""
+        now = self._reloads()
+        return not now or all(now[name] > before.get(name, 0) for name in NAMES if name in replaced)
 
     def tend(self) -> None:
         """Put an access log aside that has grown large; the one that was put aside before is removed."""
