@@ -50,6 +50,7 @@ BARE, ONE, ALL = "no model", "one model", "all models"
 GOALS_S = {("command", ONE): 3.0, ("command", ALL): 10.0}
 LIMIT_S = 180.0
 LOOK_S = 0.02
+CPU_CLOCK = 2  # of its kinds, the one that counts user and system time
 PORTS = ("http_port", "grpc_port", "metrics_port", "health_port")
 
 
@@ -113,10 +114,14 @@ def inside(repository: Path, models: Sequence[str]) -> dict[str, float]:
 
 
 def processor_time(pid: int) -> float:
-    """Seconds of processor time that a process and those below it have taken."""
+    """Seconds of processor time that a process and those below it have taken.
+
+    By the processes' own clocks, whose number is what clock_getcpuclockid(3) makes of a process number: the counts in
+    /proc are of 10 ms, and a server without a model may take less.
+    """
     root = psutil.Process(pid)
-    times = [process.cpu_times() for process in (root, *root.children(recursive=True))]
-    return float(sum(each.user + each.system for each in times))
+    pids = [process.pid for process in (root, *root.children(recursive=True))]
+    return sum(time.clock_gettime((~each << 3) | CPU_CLOCK) for each in pids)
 
 
 def ready(port: int) -> bool:
