@@ -15,10 +15,11 @@ from modelport.errors import ModelportError, PortTakenError, ServerDiedError
 from modelport.gateway import development_certificate, gate_data, golden, quota, single
 from modelport.gateway.envoy import program
 from modelport.gateway.envoy.admin import Admin
-from modelport.gateway.envoy.bootstrap import ADMIN_SOCKET, Facts
+from modelport.gateway.envoy.bootstrap import Facts
 from modelport.gateway.envoy.filters import NAMES
 from modelport.gateway.envoy.folder import Folder
 from modelport.gateway.envoy.listener import ACCESS_LOG
+from modelport.gateway.envoy.metrics import ADMIN_SOCKET
 from modelport.gateway.golden import Golden
 from modelport.gateway.keys import keyring, signing
 from modelport.gateway.keys.keyring import Limits
@@ -100,7 +101,7 @@ class Gateway:
         try:
             self.admin.end_leftover()
             servers = self.settings.upstreams if upstreams is None else tuple(upstreams)
-            self.settings = replace(self.settings, port=_free(self.settings), upstreams=servers)
+            self.settings = replace(_listening(self.settings), upstreams=servers)
             self._turnstiles = {}
             self._write_or_keep()
             self._child = _process.Child(self._command(), log=self.log, cwd=self.folder)
@@ -267,21 +268,29 @@ class Gateway:
         return self._child is not None and self._child.returncode() is None
 
 
-def _free(settings: Settings) -> int:
-    """The port, or a free one for 0.
+def _listening(settings: Settings) -> Settings:
+    """The same with free ports where they say 0.
 
     Raises:
-        PortTakenError: Something listens on it.
+        PortTakenError: Something listens on one.
     """
-    family = socket.AF_INET6 if ":" in settings.address else socket.AF_INET
+    port = _free(settings.address, settings.port, "gateway", "--gateway-port")
+    if settings.metrics_port is None:
+        return replace(settings, port=port)
+    metrics = _free(settings.metrics_address, settings.metrics_port, "gateway's metrics", "--gateway-metrics-port")
+    return replace(settings, port=port, metrics_port=metrics)
+
+
+def _free(address: str, port: int, what: str, option: str) -> int:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((settings.address, settings.port))
+            probe.bind((address, port))
         except OSError as exc:
             raise PortTakenError(
-                f"the gateway cannot listen on {settings.address}:{settings.port}",
+                f"the {what} cannot listen on {address}:{port}",
                 why=exc.strerror or str(exc),
-                fix="choose another one with --gateway-port",
+                fix=f"choose another one with {option}",
             ) from exc
         return int(probe.getsockname()[1])

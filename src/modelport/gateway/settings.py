@@ -50,6 +50,8 @@ class Settings:
         timeout_s: Until a call is given up.
         body_s: Until a request has arrived as a whole.
         workers: Envoy's threads; half the cores when left out, for the models need the others.
+        metrics_address: Where Prometheus asks. There are names of tenants and models: it is no page for callers.
+        metrics_port: On which port; 0 takes a free one, None leaves it out.
     """
 
     address: str = LOOPBACK
@@ -66,6 +68,8 @@ class Settings:
     timeout_s: float = 60.0
     body_s: float = 30.0
     workers: int = field(default_factory=lambda: max(1, _cores.usable() // 2))
+    metrics_address: str = LOOPBACK
+    metrics_port: int | None = None
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -100,6 +104,14 @@ class Settings:
         """For callers on this machine."""
         host = LOOPBACK if self.address in ("0.0.0.0", "::") else self.address  # noqa: S104
         return f"{'https' if self.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """For Prometheus on this machine; empty where there is none."""
+        if self.metrics_port is None:
+            return ""
+        host = LOOPBACK if self.metrics_address in ("0.0.0.0", "::") else self.metrics_address  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.metrics_port}/metrics"
 
 
 def is_loopback(address: str) -> bool:

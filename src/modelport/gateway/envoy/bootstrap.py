@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modelport.gateway.envoy import clusters as behind
-from modelport.gateway.envoy import filters
+from modelport.gateway.envoy import filters, metrics
 from modelport.gateway.envoy import listener as front
 from modelport.gateway.envoy.filters import TYPE, Config
 from modelport.gateway.gate_data import GateData
@@ -17,7 +17,6 @@ from modelport.gateway.keys.keyring import Limits
 from modelport.gateway.quota import Left
 from modelport.gateway.settings import Settings
 
-ADMIN_SOCKET = "admin.sock"
 CLUSTERS = "clusters"
 
 
@@ -110,16 +109,18 @@ def _whole(facts: Facts, folder: Path, entries: list[Config], clusters: list[Con
     internal = f"{TYPE}envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
     return {
         "node": {"id": "modelport", "cluster": "modelport"},
-        "admin": {"address": {"pipe": {"path": ADMIN_SOCKET, "mode": 0o600}}},
+        "admin": {"address": {"pipe": {"path": metrics.ADMIN_SOCKET, "mode": 0o600}}},
         "bootstrap_extensions": [{"name": "envoy.bootstrap.internal_listener", "typed_config": {"@type": internal}}],
         "dynamic_resources": dynamic,
         "overload_manager": _overload(facts.settings),
+        **metrics.whole(),
         "static_resources": {
             "listeners": [
                 front.listener(facts.settings, folder, entries, facts.secret),
                 front.turnstiles(facts.settings),
+                *([metrics.listener(facts.settings)] if facts.settings.metrics_port is not None else []),
             ],
-            "clusters": [*behind.fixed(), *clusters],
+            "clusters": [*behind.fixed(), metrics.cluster(), *clusters],
         },
     }
 

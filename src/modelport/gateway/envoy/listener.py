@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from modelport.gateway.envoy import metrics
 from modelport.gateway.envoy.filters import CLAIMS, NAMES, PASS, TYPE, TYPES, Config
 from modelport.gateway.settings import Settings
 
@@ -153,7 +154,7 @@ def _http(settings: Settings, folder: Path, filters: list[Config], secret: str) 
             "virtual_hosts": [{"name": "all", "domains": ["*"], **_routes(settings, secret)}],
         },
         "local_reply_config": _refusals(),
-        "access_log": [_access_log(folder)],
+        "access_log": [_access_log(folder), *(metrics.logs() if settings.metrics_port is not None else [])],
     }
 
 
