@@ -77,7 +77,7 @@ def cluster() -> Config:
 
 
 def whole() -> Config:
-    """For the configuration as a whole. What nobody looks at is not kept, such as each turnstile's hundreds of figures."""
+    """For the configuration as a whole. What nobody looks at is left out, such as all of each turnstile."""
     left_out = [{name: text} for name, texts in _LEFT_OUT.items() for text in texts]
     return {
         "stats_flush_interval": "1s",  # how old a histogram may be when it is read
