@@ -145,7 +145,7 @@ def auto(
         world = Live(repository=root, rollout=one, report=report)
         state.write(root, one)
         try:
-            begin.load(root, one, report, follows_s=world.follows_s)
+            begin.load(root, one, report)
         except ModelportError:
             state.remove(root, model)
             raise

@@ -45,6 +45,7 @@ _LOGGED = {
     "received_bytes": "%BYTES_RECEIVED%",
     "sent_bytes": "%BYTES_SENT%",
     "ms": "%DURATION%",
+    "server_us": "%COMMON_DURATION(US_TX_BEG:US_RX_BEG:us)%",
     "upstream": "%UPSTREAM_HOST%",
     "flags": "%RESPONSE_FLAGS%",
 }

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from modelport.errors import UsageError, VersionNotFoundError
+from modelport.errors import ServerTimeoutError, UsageError, VersionNotFoundError
 from modelport.gateway.routes import change, state
 from modelport.gateway.routes.judge import Limits
 from modelport.gateway.routes.state import Rollout
 from modelport.lifecycle import change as lifecycle
 from modelport.lifecycle.plan import Present, newest_candidate, plan, present
-from modelport.repository import events
+from modelport.repository import events, followed
 from modelport.repository.layout import version_folder
 from modelport.repository.route import Route, Share, resolved
 
+FOLLOWS_S = 15.0  # until a gateway has taken in another route
 Report = Callable[[str], None]
 
 
@@ -55,17 +55,17 @@ def begin(repository: Path, model: str, canary: str | None, limits: Limits, repo
     )
 
 
-def load(repository: Path, rollout: Rollout, report: Report, *, follows_s: float) -> None:
+def load(repository: Path, rollout: Rollout, report: Report) -> None:
     """Load the canary beside stable, where it is not loaded. Calls keep to stable through the gateway meanwhile.
 
     Args:
         repository: The model repository.
         rollout: The canary.
         report: Called with one line at each step.
-        follows_s: Seconds in which a gateway takes in a route.
 
     Raises:
         UsageError: They cannot be loaded beside each other.
+        ServerTimeoutError: The gateway does not take in the route that would keep calls from the canary.
         ModelportError: As `modelport.lifecycle.change.promote`; the route is then as it was.
     """
     now = present(repository, rollout.model)
@@ -82,14 +82,23 @@ def load(repository: Path, rollout: Rollout, report: Report, *, follows_s: float
         )
     before = now.record.route
     cover = before if before.shares else Route(shares=(Share(target=rollout.stable_target, percent=100.0),))
-    if cover != before:
-        change.put(repository, rollout.model, cover)
-        time.sleep(follows_s)
     try:
+        if cover != before:
+            change.put(repository, rollout.model, cover)
+            _require_followed(repository, rollout.model)
         lifecycle.promote(rollout.model, rollout.canary, repository=repository, report=report)
     except BaseException:
         change.put(repository, rollout.model, before)
         raise
+
+
+def _require_followed(repository: Path, model: str) -> None:
+    if not followed.wait(repository, model, timeout_s=FOLLOWS_S):
+        raise ServerTimeoutError(
+            f"the gateway has not taken in the route of {model!r} in {FOLLOWS_S:g} s",
+            why="it refuses what it finds in the repository, or has too much to do",
+            fix="'modelport status' and the event gateway_refused say why; the route is as it was",
+        )
 
 
 def _goes_on(now: Present, left: Rollout, canary: str | None) -> bool:

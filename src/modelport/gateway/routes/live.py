@@ -1,4 +1,4 @@
-"""The running service, as a rollout works on it: routes in the record, Triton's counters, promotion and rollback."""
+"""The running service, as a rollout works on it: routes in the record, the access log, promotion and rollback."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import Any
 from modelport.errors import ModelportError, ServerError, UnreachableError
 from modelport.gateway import private
 from modelport.gateway.routes import change, replay, state
+from modelport.gateway.routes.calls import Calls
 from modelport.gateway.routes.replay import Pair
 from modelport.gateway.routes.rollout import Replay
 from modelport.gateway.routes.state import Rollout
 from modelport.gateway.routes.watch import NOTHING, Counts
 from modelport.lifecycle import change as lifecycle
 from modelport.lifecycle import served
-from modelport.repository import events, record
+from modelport.repository import events, followed, record
 from modelport.repository.layout import config_path, version_folder
 from modelport.repository.route import WHOLE, Route, Share, resolved
 from modelport.repository.versions import serving_version
-from modelport.server import connection, counters
+from modelport.server import connection
 from modelport.server.handle import ServerHandle
 
-ADMIN_SOCKET = "admin.sock"
-FOLLOWS_S = 3.0  # until a gateway has taken in another route, and requests under way are answered
+ADMIN_SOCKET, ACCESS_LOG = "admin.sock", "access.log"
 LOST_S = 30.0  # the server may be away so long before it counts as ended
 Report = Callable[[str], None]
 
@@ -39,29 +39,30 @@ class Live:
         repository: The model repository.
         rollout: The canary.
         report: Called with one line at each step.
-        follows_s: Seconds in which a gateway takes in a route.
         lost_s: Seconds for which the server may be away.
         set: The route that this set last.
         server: The server with which the step began.
+        calls: What became of the model's calls since the first step.
     """
 
     repository: Path
     rollout: Rollout
     report: Report
-    follows_s: float = FOLLOWS_S
     lost_s: float = LOST_S
     set: Route | None = None
     server: ServerHandle | None = None
+    calls: Calls | None = None
 
     def share(self, percent: float) -> None:
         """Give the canary this share of the calls."""
         self.server = None
         self._route(percent)
         self.report(f"{percent:g} % to version {self.rollout.canary}")
-        time.sleep(self.follows_s)
 
     def counts(self) -> Counts:
-        """Triton's counters; why the canary or this rollout cannot go on, where that is so."""
+        """What both versions did; why the canary or this rollout cannot go on, where that is so."""
+        if self.calls is None:
+            self.calls = Calls(private.folder(self.repository, ACCESS_LOG), self.rollout.model)
         found, passing = Counts(changed=self._changed()), False
         until = time.monotonic() + self.lost_s
         while not found.changed or passing:
@@ -69,7 +70,10 @@ class Live:
             if not passing or time.monotonic() > until:
                 break
             time.sleep(min(1.0, self.lost_s / 10))
-        return found
+        did = self.calls.read()
+        return replace(
+            found, canary=did.get(self.rollout.canary, NOTHING), stable=did.get(self.rollout.stable, NOTHING)
+        )
 
     def replay(self) -> Replay:
         """The golden inputs of both versions, and what was captured, asked of both; nothing where nobody answers."""
@@ -81,7 +85,7 @@ class Live:
         pair = Pair(model=rollout.model, canary=canary, stable=rollout.stable)
         try:
             return replay.replay(self.repository, handle.http_url, pair, self.report)
-        except UnreachableError:  # why, the next look at the counters tells
+        except UnreachableError:  # why, the next look tells
             return Replay()
 
     def seconds(self) -> float:
@@ -95,13 +99,12 @@ class Live:
     def promote(self) -> None:
         """Let the canary serve, proved once more; the route is then gone."""
         lifecycle.promote(self.rollout.model, self.rollout.canary, repository=self.repository, report=self.report)
-        change.put(self.repository, self.rollout.model, Route())
+        self._put(Route())
 
     def take_back(self) -> None:
         """Give all calls to stable; then take the canary out, where it is what calls without a route would get."""
         self._route(0.0)
         rollout = self.rollout
-        time.sleep(self.follows_s)
         serving = serving_version(self.repository, rollout.model)
         try:
             if serving == rollout.canary:
@@ -111,7 +114,7 @@ class Live:
             self.report(f"version {rollout.canary} stays loaded: {exc.what}; the route keeps calls from it")
             return
         if serving == rollout.stable:
-            change.put(self.repository, rollout.model, Route())
+            self._put(Route())
 
     def keep(self, rollout: Rollout | None) -> None:
         """Remember how far this is."""
@@ -138,7 +141,12 @@ class Live:
         before = self._record().route
         shadow = "" if before.shadow in (self.rollout.canary_target, self.rollout.stable_target) else before.shadow
         route = replace(before, shares=shares, shadow=shadow)
+        self._put(route)
+
+    def _put(self, route: Route) -> None:
+        """Set the route; done when the gateway follows."""
         self.set = change.put(self.repository, self.rollout.model, route)
+        followed.wait(self.repository, self.rollout.model)
 
     def _changed(self) -> str:
         """What somebody else changed since this set the route."""
@@ -150,7 +158,7 @@ class Live:
         return f"alias {', '.join(other)} points at another version" if other else ""
 
     def _look(self) -> tuple[Counts, bool]:
-        """The counters, or what is wrong; and whether it may be right again in a moment."""
+        """What is wrong, if anything; and whether it may be right again in a moment."""
         model, canary, stable = self.rollout.model, self.rollout.canary, self.rollout.stable
         try:
             handle = connection.find(self.repository)
@@ -159,14 +167,14 @@ class Live:
             if self.server is not None and self.server.server != handle.server:
                 return Counts(broken=f"the server ended while version {canary} took calls"), False
             self.server = handle
-            ready, found = handle.ready_versions(model), counters.sample(handle).counters
+            ready = handle.ready_versions(model)
         except ServerError as exc:
             return Counts(broken=f"{exc.what} while version {canary} took calls"), True
         if canary not in ready:
             return Counts(broken=f"version {canary} does not answer any more"), False
         if stable not in ready:
             return Counts(changed=f"version {stable} is not loaded any more"), True
-        return Counts(canary=found.get((model, canary), NOTHING), stable=found.get((model, stable), NOTHING)), False
+        return Counts(), False
 
     def _record(self) -> record.Record:
         return record.read(config_path(self.repository, self.rollout.model))
@@ -176,18 +184,18 @@ def require_gateway(repository: Path) -> None:
     """Check that a gateway runs, and a server.
 
     Raises:
-        ServerError: There is none, so that nobody would follow the route, or nothing would be counted.
+        ServerError: There is none, so that nobody would follow the route.
     """
     path = private.folder(repository, ADMIN_SOCKET)
     try:
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.connect(str(path))
+        with socket.socket(socket.AF_UNIX) as sock, private.socket_name(path) as name:
+            sock.connect(name)
         running = connection.find(repository) is not None
     except OSError:
         running = False
     if not running:
         raise ServerError(
             f"no gateway runs for {repository}, or no server beside it",
-            why="calls follow a route only where a gateway leads them, and a canary is judged by the server's counters",
+            why="calls follow a route only where a gateway leads them, and a canary is judged by what it logs of them",
             fix="start it with 'modelport serve --gateway', and try again",
         )

@@ -1,6 +1,7 @@
 """A rollout that is under way, and the history of all of them: `<state>/gateway/routes/<model>.json` and `.jsonl`.
 
-The first is replaced at each step, so that a rollout whose process ended is taken up again; the second only grows.
+The first is replaced at each step, so that a rollout whose process ended is taken up again. Of the second, what is
+oldest goes when it has become large.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from modelport.repository import disk, lock
 from modelport.spec import check_model_name
 
 AREA = "routes"
+HISTORY_BYTES = 1 << 20  # of one model: some hundred rollouts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,14 +101,17 @@ def remove(repository: Path, model: str) -> None:
 
 
 def tell(repository: Path, model: str, entry: Mapping[str, Any]) -> None:
-    """Add a line to the history.
+    """Add a line to the history; the older half of one that has become large goes.
 
     Raises:
         RepositoryError: The disk refused.
     """
-    line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
+    path, line = _path(repository, model, "jsonl"), (json.dumps(entry, ensure_ascii=False) + "\n").encode()
     with private.locked(repository, AREA), disk.errors(repository):
-        descriptor = os.open(_path(repository, model, "jsonl"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        if path.exists() and path.stat().st_size + len(line) > HISTORY_BYTES:
+            newer = path.read_bytes()[-HISTORY_BYTES // 2 :]
+            private.write(path, newer[newer.find(b"\n") + 1 :])
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(descriptor, line)
             os.fsync(descriptor)

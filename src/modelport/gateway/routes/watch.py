@@ -1,4 +1,4 @@
-"""What a canary and the stable version did since a step began, from counters that only grow, or begin anew."""
+"""What a canary and the stable version did since a step began, from counts that only grow."""
 
 from __future__ import annotations
 
@@ -6,25 +6,41 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelport.gateway.routes.evidence import Tally
-from modelport.server.counters import Counters
 
 WINDOW = 5  # answers of each version, before their times are compared
-NOTHING = Counters(answered=0, answered_ns=0, failed=0, rows=0, runs=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Did:
+    """What a version did.
+
+    Attributes:
+        answered: Requests that were answered.
+        answered_us: Microseconds that these took in the server, all together.
+        failed: Requests that failed.
+    """
+
+    answered: int
+    answered_us: int
+    failed: int
+
+
+NOTHING = Did(answered=0, answered_us=0, failed=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """The counters of both versions at one moment.
+    """What both versions did until one moment.
 
     Attributes:
-        canary: The canary's.
-        stable: Stable's.
+        canary: The canary.
+        stable: Stable.
         broken: Why the canary cannot go on, whatever the figures are; or empty.
         changed: What somebody else did meanwhile, so that this rollout is not to touch anything; or empty.
     """
 
-    canary: Counters = NOTHING
-    stable: Counters = NOTHING
+    canary: Did = NOTHING
+    stable: Did = NOTHING
     broken: str = ""
     changed: str = ""
 
@@ -33,7 +49,7 @@ class Watch:
     """Adds up what happens in a step.
 
     Args:
-        first: The counters when it began.
+        first: The counts when it began.
     """
 
     def __init__(self, first: Counts) -> None:
@@ -43,13 +59,13 @@ class Watch:
         self._ratios: list[float] = []
 
     def add(self, now: Counts) -> None:
-        """Take in the counters of a later moment. Windows with too few answers become one with the next."""
+        """Take in the counts of a later moment. Windows with too few answers become one with the next."""
         canary, stable = _since(self._last.canary, now.canary), _since(self._last.stable, now.stable)
         self._last = now
         self._canary, self._stable = _sum(self._canary, canary), _sum(self._stable, stable)
         one, other = self._window = _sum(self._window[0], canary), _sum(self._window[1], stable)
-        if min(one.answered, other.answered) >= WINDOW and other.answered_ns > 0:
-            self._ratios.append((one.answered_ns / one.answered) / (other.answered_ns / other.answered))
+        if min(one.answered, other.answered) >= WINDOW and other.answered_us > 0:
+            self._ratios.append((one.answered_us / one.answered) / (other.answered_us / other.answered))
             self._window = (NOTHING, NOTHING)
 
     @property
@@ -68,28 +84,22 @@ class Watch:
         return tuple(self._ratios)
 
 
-def _since(before: Counters, now: Counters) -> Counters:
-    """What happened between two moments; a version that was loaded anew meanwhile has done all it did since."""
-    if now.answered < before.answered or now.failed < before.failed or now.answered_ns < before.answered_ns:
-        before = NOTHING
-    return Counters(
+def _since(before: Did, now: Did) -> Did:
+    """What happened between two moments."""
+    return Did(
         answered=now.answered - before.answered,
-        answered_ns=now.answered_ns - before.answered_ns,
+        answered_us=now.answered_us - before.answered_us,
         failed=now.failed - before.failed,
-        rows=0,
-        runs=0,
     )
 
 
-def _sum(one: Counters, other: Counters) -> Counters:
-    return Counters(
+def _sum(one: Did, other: Did) -> Did:
+    return Did(
         answered=one.answered + other.answered,
-        answered_ns=one.answered_ns + other.answered_ns,
+        answered_us=one.answered_us + other.answered_us,
         failed=one.failed + other.failed,
-        rows=0,
-        runs=0,
     )
 
 
-def _tally(counters: Counters) -> Tally:
-    return Tally(requests=counters.answered + counters.failed, failed=counters.failed)
+def _tally(did: Did) -> Tally:
+    return Tally(requests=did.answered + did.failed, failed=did.failed)

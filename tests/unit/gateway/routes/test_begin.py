@@ -67,7 +67,7 @@ def test_a_version_that_is_not_the_highest_is_not_loaded_by_this(shelf, stand, c
     stand([3])
     one = begin.begin(shelf, "net", "1", Limits(), lambda _: None)
     with pytest.raises(UsageError, match="cannot be loaded beside version 3"):
-        begin.load(shelf, one, lambda _: None, follows_s=0.0)
+        begin.load(shelf, one, lambda _: None)
 
 
 def test_a_rollout_that_was_stopped_is_taken_up_where_the_route_still_fits(shelf):
@@ -115,3 +115,12 @@ def test_a_canary_is_brought_in_by_one_process_at_a_time(shelf):
         thread.start()
         thread.join()
     assert "is being brought in" in caught[0].what
+
+
+def test_a_history_does_not_grow_for_ever_and_loses_what_is_oldest(shelf):
+    for number in range(700):
+        state.tell(shelf, "net", {"event": "step", "number": number, "why": "x" * 2000})
+    path = state_folder(shelf) / "gateway/routes/net.jsonl"
+    found = [one["number"] for one in state.history(shelf, "net")]
+    assert path.stat().st_size <= state.HISTORY_BYTES and path.stat().st_mode & 0o777 == 0o600
+    assert found == list(range(found[0], 700)) and 200 < len(found) < 600

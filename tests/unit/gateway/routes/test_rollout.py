@@ -10,8 +10,7 @@ from modelport.gateway.routes import rollout as rollouts
 from modelport.gateway.routes.judge import FALSE_ALARM, Limits
 from modelport.gateway.routes.rollout import LEFT, PROMOTED, TAKEN_BACK, UNDECIDED, Replay
 from modelport.gateway.routes.state import Rollout
-from modelport.gateway.routes.watch import Counts, Watch
-from modelport.server.counters import Counters
+from modelport.gateway.routes.watch import Counts, Did, Watch
 
 RUNS = 200
 
@@ -35,10 +34,7 @@ class Simulated:
         self.shares.append(percent)
 
     def counts(self):
-        found = {
-            name: Counters(answered=a, answered_ns=ns, failed=f, rows=0, runs=0)
-            for name, (a, ns, f) in self.done.items()
-        }
+        found = {name: Did(answered=a, answered_us=us, failed=f) for name, (a, us, f) in self.done.items()}
         return Counts(**found, **self.at.get(len(self.kept), {}))
 
     def replay(self):
@@ -55,9 +51,9 @@ class Simulated:
         for name, count in (("canary", of_canary), ("stable", calls - of_canary)):
             failed = int(self.random.binomial(count, self.failing[name]))
             slower = self.slower if name == "canary" else 1.0
-            took_ns = self.random.gamma(max(count - failed, 1e-9)) * 1e6 * stall * slower
-            answered, ns, before = self.done[name]
-            self.done[name] = (answered + count - failed, ns + int(took_ns), before + failed)
+            took_us = self.random.gamma(max(count - failed, 1e-9)) * 1e3 * stall * slower
+            answered, us, before = self.done[name]
+            self.done[name] = (answered + count - failed, us + int(took_us), before + failed)
 
     def promote(self):
         self.ends.append(PROMOTED)
@@ -157,14 +153,14 @@ def test_without_a_decision_the_route_stays_and_the_rollout_can_be_taken_up_agai
     assert again.history[-1]["looks"] >= 50 + 19  # those of the first part count: they spent of the same budget
 
 
-def test_counters_that_begin_anew_and_windows_without_answers_are_understood():
-    def at(answered, ns, failed=0):
-        return Counters(answered=answered, answered_ns=ns, failed=failed, rows=0, runs=0)
+def test_windows_without_answers_become_one_with_the_next():
+    def at(answered, us, failed=0):
+        return Did(answered=answered, answered_us=us, failed=failed)
 
     watch = Watch(Counts(canary=at(10, 100), stable=at(100, 1000, 5)))
     watch.add(Counts(canary=at(13, 190), stable=at(110, 1100, 5)))
     assert watch.ratios == () and (watch.canary.requests, watch.stable.requests) == (3, 10)
-    watch.add(Counts(canary=at(2, 60, 1), stable=at(120, 1200, 6)))  # the canary was loaded anew
+    watch.add(Counts(canary=at(15, 250, 1), stable=at(120, 1200, 6)))
     assert (watch.canary.requests, watch.canary.failed, watch.stable.failed) == (6, 1, 1)
     assert watch.ratios == (3.0,)
 

@@ -1,0 +1,87 @@
+"""What became of a model's calls, as its callers saw it: from the gateway's access log."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from modelport.gateway.quota import aside
+from modelport.gateway.routes.watch import NOTHING, Did
+
+CALLERS_FAULT = (3, 5, 7, 12, 16)  # statuses of gRPC that say what is wrong with the request
+OK, FAILED_FROM = 200, 500
+_READ_BYTES = 8 << 20
+
+
+class Calls:
+    """Counts the inferences of one model by version, from now on.
+
+    A call failed where its answer says that a server did (5xx, and what means the same over gRPC), and where none came
+    before the gateway or the caller gave it up. Calls that reached no server count for nobody.
+
+    Args:
+        log: The access log.
+        model: Model name.
+    """
+
+    def __init__(self, log: Path, model: str) -> None:
+        self._log, self._model = log, model
+        self._word = json.dumps(model).encode()
+        self._did: dict[int, Did] = {}
+        self._inode = self._offset = 0
+        self.read()
+        self._did.clear()
+
+    def read(self) -> Mapping[int, Did]:
+        """What each version did since the beginning."""
+        self._take_in(aside(self._log), known=True)  # the rest of a log that was put aside since
+        self._take_in(self._log)
+        return dict(self._did)
+
+    def _take_in(self, path: Path, *, known: bool = False) -> None:
+        """Read on in a file; with `known`, only if it is the one that was read last."""
+        try:
+            file = path.open("rb")
+        except OSError:
+            return
+        with file:
+            status = os.fstat(file.fileno())
+            if status.st_ino != self._inode:
+                if known:
+                    return
+                self._inode, self._offset = status.st_ino, 0
+            while True:
+                file.seek(self._offset)
+                chunk = file.read(_READ_BYTES)
+                whole = chunk.rfind(b"\n") + 1
+                if not whole:
+                    return
+                self._offset += whole
+                for line in chunk[:whole].splitlines():
+                    if self._word in line:
+                        self._add(line)
+
+    def _add(self, line: bytes) -> None:
+        try:
+            found = json.loads(line)
+            if found["kind"] != "infer" or found["model"] != self._model or not found["upstream"]:
+                return
+            version = int(found["version"] or 0)
+            failed, took_us = _failed(found), int(found["server_us"] or 0)
+        except (ValueError, KeyError, TypeError):
+            return
+        before = self._did.get(version, NOTHING)
+        self._did[version] = Did(
+            answered=before.answered + (not failed),
+            answered_us=before.answered_us + (0 if failed else took_us),
+            failed=before.failed + failed,
+        )
+
+
+def _failed(found: Mapping[str, object]) -> bool:
+    status, grpc = int(str(found["status"] or 0)), found.get("grpc_status")
+    if status == OK and grpc is not None:
+        return int(str(grpc)) != 0 and int(str(grpc)) not in CALLERS_FAULT
+    return status < OK or status >= FAILED_FROM
