@@ -10,6 +10,7 @@ from pathlib import Path
 
 from modelport import _cores
 from modelport.errors import UsageError
+from modelport.gateway.otlp import Otlp
 
 LOOPBACK = "127.0.0.1"
 _URL = re.compile(r"(?:(?P<scheme>\w+)://)?(?P<host>\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})/?")
@@ -49,6 +50,7 @@ class Settings:
         memory_bytes: What Envoy's heap may take before it refuses requests.
         timeout_s: Until a call is given up.
         body_s: Until a request has arrived as a whole.
+        otlp: Where traces go; None for none.
         workers: Envoy's threads; half the cores when left out, for the models need the others.
         metrics_address: Where Prometheus asks. There are names of tenants and models: it is no page for callers.
         metrics_port: On which port; 0 takes a free one, None leaves it out.
@@ -67,6 +69,7 @@ class Settings:
     memory_bytes: int = 1 << 30
     timeout_s: float = 60.0
     body_s: float = 30.0
+    otlp: Otlp | None = None
     workers: int = field(default_factory=lambda: max(1, _cores.usable() // 2))
     metrics_address: str = LOOPBACK
     metrics_port: int | None = None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modelport.gateway.envoy import clusters as behind
-from modelport.gateway.envoy import filters, metrics
+from modelport.gateway.envoy import filters, metrics, tracing
 from modelport.gateway.envoy import listener as front
 from modelport.gateway.envoy.filters import TYPE, Config
 from modelport.gateway.gate_data import GateData
@@ -120,7 +120,7 @@ def _whole(facts: Facts, folder: Path, entries: list[Config], clusters: list[Con
                 front.turnstiles(facts.settings),
                 *([metrics.listener(facts.settings)] if facts.settings.metrics_port is not None else []),
             ],
-            "clusters": [*behind.fixed(), metrics.cluster(), *clusters],
+            "clusters": [*behind.fixed(), metrics.cluster(), *tracing.clusters(facts.settings.otlp), *clusters],
         },
     }
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 
+from modelport.gateway.envoy import tracing
 from modelport.gateway.envoy.filters import TYPE, Config
 from modelport.gateway.envoy.listener import GRPC, HTTP, TURNSTILES
 from modelport.gateway.gate_data import turnstile
@@ -81,7 +82,13 @@ def _servers(name: str, settings: Settings, most: int) -> Config:
         "lb_policy": "LEAST_REQUEST",
         "circuit_breakers": {"thresholds": [limits]},
         "per_connection_buffer_limit_bytes": settings.body_bytes,
-        **_spoken({"explicit_http_config": protocol, "common_http_protocol_options": {"idle_timeout": "60s"}}),
+        **_spoken(
+            {
+                "explicit_http_config": protocol,
+                "common_http_protocol_options": {"idle_timeout": "60s"},
+                **tracing.upstream(settings.otlp),
+            }
+        ),
         **_places(name, settings.upstreams),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from modelport.gateway.envoy import metrics
+from modelport.gateway.envoy import metrics, tracing
 from modelport.gateway.envoy.filters import CLAIMS, NAMES, PASS, TYPE, TYPES, Config
 from modelport.gateway.settings import Settings
 
@@ -155,7 +155,11 @@ def _http(settings: Settings, folder: Path, filters: list[Config], secret: str) 
             "virtual_hosts": [{"name": "all", "domains": ["*"], **_routes(settings, secret)}],
         },
         "local_reply_config": _refusals(),
-        "access_log": [_access_log(folder), *(metrics.logs() if settings.metrics_port is not None else [])],
+        "access_log": [
+            _access_log(folder, {"trace": tracing.TRACE} if settings.otlp else {}),
+            *(metrics.logs() if settings.metrics_port is not None else []),
+        ],
+        **tracing.connection(settings.otlp),
     }
 
 
@@ -249,10 +253,10 @@ def _status(op: str, status: int) -> Config:
     return {"status_code_filter": {"comparison": {"op": op, "value": value}}}
 
 
-def _access_log(folder: Path) -> Config:
+def _access_log(folder: Path, more: Config) -> Config:
     typed: dict[str, Any] = {
         "@type": f"{TYPE}envoy.extensions.access_loggers.file.v3.FileAccessLog",
         "path": str(folder.parent / ACCESS_LOG),
-        "log_format": {"json_format": _LOGGED},
+        "log_format": {"json_format": {**_LOGGED, **more}},
     }
     return {"name": "access", "typed_config": typed}
