@@ -59,7 +59,10 @@ def trial(
     clear(handle, model)
     try:
         place.mkdir(parents=True)
-        (place / folder.name).symlink_to(folder.resolve())
+        if handle.remote:  # its path may be another one there
+            shutil.copytree(folder, place / folder.name)
+        else:
+            (place / folder.name).symlink_to(folder.resolve())
         for name in {tensor.label_filename for tensor in config.output if tensor.label_filename}:
             own = folder / name
             (place / name).write_bytes((own if own.is_file() else folder.parent / name).read_bytes())

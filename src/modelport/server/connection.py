@@ -94,8 +94,9 @@ def find(repository: Path, *, state: Path | None = None, timeout_s: float = 10.0
         return handle
     if not handle.running():
         return None
+    who = handle.http_url if handle.remote else f"process {handle.server_pid}"
     raise ServerTimeoutError(
-        f"the server of {repository} (process {handle.server_pid}) did not answer within {timeout_s:g} s",
+        f"the server of {repository} ({who}) did not answer within {timeout_s:g} s",
         why="it is starting, busy, or it hangs",
         fix="wait and try again; if it stays so, stop 'modelport serve' and start it again",
         timeout_s=timeout_s,

@@ -31,18 +31,19 @@ class ServerHandle:
 
     Attributes:
         repository: Full path of its model repository.
-        host: Loopback address of all listeners.
+        host: Loopback address of all listeners; a remote server's name or address.
         http_port: Port for HTTP.
         grpc_port: Port for gRPC.
         metrics_port: Port for Prometheus metrics.
         secret: What opens the restricted APIs of this start. Never shown or logged.
-        server: The process of `tritonserver`.
+        server: The process of `tritonserver`; for a remote one, one of its starts.
         shm_prefix: What the names of its shared-memory regions begin with.
         trial: A second model repository of the same server, for models named `<model>.trial`; None where it has none.
         log: The server's log file.
         supervisor: The process that watches over it; None for a server that nobody restarts.
         health_url: Where the supervisor answers `/healthz` and `/readyz`; empty where it does not.
         inside: The backends whose models run in the server's own process, without stubs.
+        remote: Whether somebody else starts and ends it, perhaps on another machine; see `remote`.
     """
 
     repository: Path
@@ -58,10 +59,11 @@ class ServerHandle:
     supervisor: ProcessId | None = None
     health_url: str = ""
     inside: tuple[str, ...] = ()
+    remote: bool = False
 
     @property
     def server_pid(self) -> int:
-        """Process number of `tritonserver`."""
+        """Process number of `tritonserver`; 0 for a remote one."""
         return self.server.pid
 
     @property
@@ -99,7 +101,12 @@ class ServerHandle:
         return self._control().problems({m: model_folder.named_versions(self.repository_of(m) / m) for m in models})
 
     def running(self) -> bool:
-        """Whether the server's process is still the one that this handle was made for."""
+        """Whether the server's process is still the one that this handle was made for.
+
+        A remote one counts as running while somebody watches over it, and else while it answers.
+        """
+        if self.remote:
+            return (self.supervisor is not None and self.supervisor.lives()) or self.live()
         return self.server.lives()
 
     def live(self, *, timeout_s: float = 2.0) -> bool:
@@ -123,8 +130,8 @@ class ServerHandle:
         return 0 if self.runs_inside(model) else self._control().instances(model)
 
     def runs_inside(self, model: str) -> bool:
-        """Whether a loaded model runs in the server's own process."""
-        return bool(self.inside) and self._control().backend(model) in self.inside
+        """Whether a loaded model runs in the server's own process; of a remote one we see no other."""
+        return self.remote or (bool(self.inside) and self._control().backend(model) in self.inside)
 
     def statistics(self, model: str = "") -> list[dict[str, Any]]:
         """Triton's counters for each loaded version of one model, or of all, as its statistics extension tells them."""

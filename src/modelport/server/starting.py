@@ -57,7 +57,7 @@ def await_answer(child: Child, handle: ServerHandle, timeout_s: float) -> None:
 
 
 def load_models(
-    child: Child, handle: ServerHandle, models: Iterable[str], timeout_s: float, *, at_once: int = AT_ONCE
+    child: Child | None, handle: ServerHandle, models: Iterable[str], timeout_s: float, *, at_once: int = AT_ONCE
 ) -> dict[str, str]:
     """Have the server load its models, some at a time; one that takes too long goes on loading while others serve.
 
@@ -66,7 +66,7 @@ def load_models(
     Versions that keep the serving version of their model from being loaded are taken out of its policy.
 
     Args:
-        child: The server's process.
+        child: The server's process; None for one that is not ours.
         handle: The server.
         models: The models.
         timeout_s: Seconds to wait for each.
@@ -87,13 +87,13 @@ def load_models(
     try:
         problems = handle.problems(wanted)
     except ServerError:
-        if child.wait(ENDING_S) is None:
+        if child is None or child.wait(ENDING_S) is None:
             raise
         raise died(child) from None
     return {model: why or said[model] or failures.SILENT for model, why in problems.items()}
 
 
-def _load(child: Child, handle: ServerHandle, model: str, timeout_s: float) -> str:
+def _load(child: Child | None, handle: ServerHandle, model: str, timeout_s: float) -> str:
     """Load a model; what the server says where it does not load."""
     address = f"{handle.host}:{handle.grpc_port}"
     try:
@@ -102,7 +102,7 @@ def _load(child: Child, handle: ServerHandle, model: str, timeout_s: float) -> s
     except ServerError as error:
         failed = error.why
     try:
-        if child.returncode() is None and handle.shed(model):
+        if (child is None or child.returncode() is None) and handle.shed(model):
             loading.load(address, handle.grpc_metadata, model, timeout_s=timeout_s)
             return ""
     except ModelportError as error:

@@ -23,7 +23,7 @@ class Backoff:
         self.failures += 1
         if self.failures >= self._limit:
             return None
-        wait_s: float = min(self._most_s, self._first_s * 2.0 ** (self.failures - 1))
+        wait_s: float = min(self._most_s, self._first_s * 2.0 ** min(self.failures - 1, 60))  # some never give up
         return wait_s
 
     def reset(self) -> None:

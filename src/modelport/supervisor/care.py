@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,7 +131,7 @@ class Care:
         self._prober.turn()
         self._mend(wishes, loaded)
         self._restore(handle, wishes, loaded, now)
-        self._see(wishes, loaded, handle.inside)
+        self._see(wishes, loaded, handle)
         self._tell(now)
 
     def ready(self) -> Readiness:
@@ -220,7 +220,7 @@ class Care:
         except ServerError:  # the server is asked again at the next look
             return ""
 
-    def _see(self, wishes: Mapping[str, Wish], loaded: Mapping[str, tuple[int, ...]], inside: Collection[str]) -> None:
+    def _see(self, wishes: Mapping[str, Wish], loaded: Mapping[str, tuple[int, ...]], handle: ServerHandle) -> None:
         """Keep what was seen of each model."""
         results, now = self._prober.results(), self._clock()
         views: dict[str, ModelView] = {}
@@ -237,7 +237,7 @@ class Care:
                 fault=self.restorer.fault(model),
                 known=before.known or before.before or not self._seen,
                 before=before.before,
-                inside=wish is not None and wish.backend in inside,
+                inside=handle.remote or (wish is not None and wish.backend in handle.inside),
             )
             result = None if view.serving is None else results.get((model, view.serving))
             views[model] = replace(view, before=readiness.not_ready(view, result, now) == "")

@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from modelport.errors import EnvironmentUnfitError, ModelportError, ServerDiedError, ServerError
 from modelport.repository import events, journal
@@ -14,6 +13,7 @@ from modelport.repository.events import Event
 from modelport.server import EmbeddedServer, connection
 from modelport.server.handle import ServerHandle
 from modelport.server.process_id import ProcessId
+from modelport.server.remote import RemoteServer
 from modelport.supervisor.backoff import Deaths
 from modelport.supervisor.care import Care
 from modelport.supervisor.link import Link
@@ -41,7 +41,7 @@ class Keeper:
 
     def __init__(
         self,
-        server: EmbeddedServer,
+        server: EmbeddedServer | RemoteServer,
         link: Link,
         care: Care,
         emit: Callable[[Event], None],
@@ -55,7 +55,7 @@ class Keeper:
         self._care = care
         self._emit = emit
         self._health_url = health_url
-        self._deaths = Deaths() if deaths is None else deaths
+        self._deaths = _deaths(server) if deaths is None else deaths
         self._clock = clock
         self._known: ServerHandle | None = None
         self._since = self._tell_at = 0.0
@@ -90,7 +90,8 @@ class Keeper:
         self._since = self._clock()  # loading many models takes minutes, and is no time that it lived well
         seconds = round(self._since - started, 3)
         kind = "server_restarted" if self._link.restarts else "server_started"
-        text = f"process {handle.server_pid} answers at {handle.http_url} and {handle.grpc_url}"
+        who = "the server, which somebody else started," if handle.remote else f"process {handle.server_pid}"
+        text = f"{who} answers at {handle.http_url} and {handle.grpc_url}"
         self._emit(events.event(kind, text, seconds=seconds, pid=handle.server_pid))
         for model in sorted(loading):
             self._emit(events.event("still_loading", "the service goes on without it", model=model, level="warning"))
@@ -153,7 +154,8 @@ class Keeper:
         self._link.handle = None
         self._care.ended()
         text = f"{reason.what}, {lived_s:.0f} s after its start"
-        self._emit(events.event("server_died", text, level="error", lived_s=round(lived_s, 1)))
+        kind = "server_unreachable" if isinstance(self._server, RemoteServer) else "server_died"
+        self._emit(events.event(kind, text, level="error", lived_s=round(lived_s, 1)))
         while True:
             wait_s = self._deaths.died(lived_s)
             if wait_s is None:
@@ -193,7 +195,7 @@ class Keeper:
         times = self._deaths.in_a_row
         text = f"the server died {times} times, each time soon after its start: it is not started again"
         self._emit(events.event("server_given_up", text, level="error", deaths=times))
-        log: Path = self._server.log
+        log = self._server.log
         return ServerDiedError(
             text,
             why=f"the last time: {reason.what}" + _last_words(getattr(reason, "log_tail", "") or reason.why),
@@ -201,6 +203,11 @@ class Keeper:
             returncode=getattr(reason, "returncode", 0),
             log_tail=getattr(reason, "log_tail", ""),
         )
+
+
+def _deaths(server: EmbeddedServer | RemoteServer) -> Deaths:
+    """One that somebody else starts is waited for, however often it goes away."""
+    return Deaths(most_s=2.0, limit=1 << 30) if isinstance(server, RemoteServer) else Deaths()
 
 
 def _last_words(text: str) -> str:

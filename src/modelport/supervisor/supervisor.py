@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from modelport.gateway.settings import Settings
 from modelport.repository import drops, events
 from modelport.server import EmbeddedServer, checks
+from modelport.server.remote import RemoteServer
 from modelport.supervisor import health
 from modelport.supervisor.announce import Announcer
 from modelport.supervisor.care import Care
@@ -87,7 +88,7 @@ class Supervisor:
 
     def __init__(
         self,
-        server: EmbeddedServer,
+        server: EmbeddedServer | RemoteServer,
         options: Options,
         *,
         only: Collection[str] | None = None,
