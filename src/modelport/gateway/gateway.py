@@ -13,6 +13,7 @@ from pathlib import Path
 from modelport import _process
 from modelport.errors import ModelportError, PortTakenError, ServerDiedError
 from modelport.gateway import development_certificate, gate_data, golden, quota, single
+from modelport.gateway.documents import Documents
 from modelport.gateway.envoy import program
 from modelport.gateway.envoy.admin import Admin
 from modelport.gateway.envoy.bootstrap import Facts
@@ -74,6 +75,7 @@ class Gateway:
         self._held = contextlib.ExitStack()
         self._child: _process.Child | None = None
         self._files = Folder(self.folder, program.find())
+        self._documents = Documents(repository, self.folder)
         self._secret = gate_data.secret()
         self._used = quota.Used(self.folder, self.folder / ACCESS_LOG)
         self._log_bytes = log_bytes
@@ -138,7 +140,7 @@ class Gateway:
             development_certificate.ensure_for(self.repository, self.settings.address)
         before = self._reloads()
         try:
-            replaced = self._files.write(self._facts())
+            replaced = self._write()
         except ModelportError:
             self._quota_of = None  # what is left has to be counted anew
             raise
@@ -213,9 +215,14 @@ class Gateway:
             *("--file-flush-interval-msec", str(FLUSH_MS), "-l", "warning", "--disable-hot-restart"),
         ]
 
+    def _write(self) -> tuple[str, ...]:
+        facts = self._facts()
+        self._documents.write(facts.gate.models)
+        return self._files.write(facts)
+
     def _write_or_keep(self) -> None:
         try:
-            self._files.write(self._facts())
+            self._write()
         except ModelportError:
             self._quota_of = None
             if not self._files.usable:

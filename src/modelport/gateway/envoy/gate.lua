@@ -51,6 +51,7 @@ local function asked_by_path(method, path)
     if method == "GET" then return { kind = "server", path = path } end
     return nil
   end
+  if path == "/v2/openapi.json" and method == "GET" then return { kind = "openapi" } end
   local model, rest = path:match("^/v2/models/([%w][%w._-]*)(.*)$")
   if not model or model:find("..", 1, true) then return nil end
   local version, tail = rest:match("^/versions/([%w][%w._-]*)(.*)$")
@@ -58,6 +59,7 @@ local function asked_by_path(method, path)
   if tail == "/infer" and method == "POST" then return { kind = "infer", model = model, version = version } end
   if tail == "/ready" and method == "GET" then return { kind = "ready", model = model, version = version } end
   if tail == "" and method == "GET" then return { kind = "metadata", model = model, version = version } end
+  if rest == "/openapi.json" and method == "GET" then return { kind = "openapi", model = model } end
   return nil
 end
 
@@ -512,6 +514,37 @@ local function encoded(headers)
   return false
 end
 
+-- An OpenAPI document whose paths are those of the documents of the models that a key allows.
+local function index_of(claims)
+  local names, paths = {}, {}
+  for name in pairs(DATA.models) do
+    if allowed(claims, name) then names[#names + 1] = name end
+  end
+  table.sort(names)
+  for index, name in ipairs(names) do
+    paths[index] = ('"/v2/models/%s/infer":{"$ref":"models/%s/openapi.json#/paths/~1v2~1models~1%s~1infer"}')
+      :format(name, name, name)
+  end
+  return '{"openapi":"3.1.0","info":{"title":"Models","version":"1","description":"What this key allows; each path '
+    .. 'leads to the document of its model."},"paths":{' .. table.concat(paths, ",") .. "}}"
+end
+
+-- What a model says of itself: a small file that the gateway has written (documents.py), in Envoy's working folder.
+local function describe(handle, claims, name)
+  local text
+  if name then
+    if not allowed(claims, name) then return refuse(handle, "forbidden") end
+    local file = DATA.models[name] and io.open("openapi/" .. name .. ".json", "rb")
+    if not file then return refuse(handle, "not_found", "there is no model '" .. name:sub(1, 63) .. "'") end
+    text = file:read("*a")
+    file:close()
+    note(handle, "model", name)
+  else
+    text = index_of(claims)
+  end
+  handle:respond({ [":status"] = "200", ["content-type"] = "application/json" }, text)
+end
+
 -- What Envoy hands out (headers, metadata) holds only until the next wait, which `body` is: it is asked for anew after it.
 function envoy_on_request(handle)
   local headers = handle:headers()
@@ -533,6 +566,7 @@ function envoy_on_request(handle)
     headers:replace(PASS, DATA.secret)
     return
   end
+  if asked.kind == "openapi" then return describe(handle, claims, asked.model) end
   if not allowed(claims, asked.model) then return refuse(handle, "forbidden") end
   local model = DATA.models[asked.model]
   if not model then return refuse(handle, "not_found", "there is no model '" .. asked.model:sub(1, 63) .. "'") end
