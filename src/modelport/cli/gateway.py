@@ -40,6 +40,25 @@ GatewayConcurrency = Annotated[
     int,
     typer.Option("--gateway-concurrency", min=1, help="Requests on their way at a time; further ones get 503 at once."),
 ]
+OtlpUrl = Annotated[
+    str,
+    typer.Option(
+        "--otlp",
+        envvar="MODELPORT_OTLP",
+        metavar="URL",
+        help="Send traces to this OpenTelemetry receiver, over OTLP/HTTP: `http://HOST:4318`.",
+    ),
+]
+OtlpSample = Annotated[
+    str,
+    typer.Option("--otlp-sample", envvar="MODELPORT_OTLP_SAMPLE", help="Share of the requests that get a trace."),
+]
+OtlpTrust = Annotated[
+    bool,
+    typer.Option(
+        "--otlp-trust", envvar="MODELPORT_OTLP_TRUST", help="Go on with a caller's own trace (traceparent): it decides."
+    ),
+]
 
 
 @app.command("gateway")
@@ -55,6 +74,9 @@ def gateway_command(
     plain: Plain = False,
     body_mb: BodyMb = 16.0,
     gateway_concurrency: GatewayConcurrency = 256,
+    otlp: OtlpUrl = "",
+    otlp_sample: OtlpSample = "1%",
+    otlp_trust: OtlpTrust = False,
     repository: Repository = DEFAULT_REPOSITORY,
 ) -> None:
     """Run the gateway before Triton servers that run already, until Ctrl-C.
@@ -64,7 +86,7 @@ def gateway_command(
 
     Example: `modelport gateway --upstream http://10.0.0.5:8000 --upstream http://10.0.0.6:8000`
     """
-    from modelport.commands.gateway import run, settings
+    from modelport.commands.gateway import receiver, run, settings
 
     front = settings(
         repository,
@@ -75,6 +97,7 @@ def gateway_command(
         plain=plain,
         body_bytes=round(body_mb * 1_000_000),
         concurrency=gateway_concurrency,
+        otlp=receiver(otlp, otlp_sample, trusted=otlp_trust),
         urls=upstream,
     )
 

@@ -17,6 +17,9 @@ from modelport.cli.gateway import (
     GatewayAddress,
     GatewayConcurrency,
     GatewayPort,
+    OtlpSample,
+    OtlpTrust,
+    OtlpUrl,
     Plain,
     TlsCert,
     TlsKey,
@@ -88,6 +91,17 @@ def serve_command(
     plain: Plain = False,
     body_mb: BodyMb = 16.0,
     gateway_concurrency: GatewayConcurrency = 256,
+    otlp: OtlpUrl = "",
+    otlp_sample: OtlpSample = "1%",
+    otlp_trust: OtlpTrust = False,
+    otlp_triton: Annotated[
+        bool,
+        typer.Option(
+            "--otlp-triton",
+            envvar="MODELPORT_OTLP_TRITON",
+            help="The embedded Triton sends its part of a trace too. Its tracing can end it after long runs.",
+        ),
+    ] = False,
     repository: Repository = DEFAULT_REPOSITORY,
 ) -> None:
     """Serve a repository with the embedded Triton on this machine's loopback address, until Ctrl-C.
@@ -98,7 +112,7 @@ def serve_command(
 
     Example: `modelport serve --model digits_cnn`
     """
-    from modelport.commands.gateway import settings
+    from modelport.commands.gateway import receiver, settings
     from modelport.commands.serve import curl_line, supervise, unwatched
 
     if not gateway and (plain or tls_cert or tls_key):
@@ -107,6 +121,7 @@ def serve_command(
             why="none is run: --gateway is missing; the server itself speaks plain HTTP on loopback",
             fix="add --gateway, or leave them out (also as MODELPORT_TLS_CERT and MODELPORT_TLS_KEY)",
         )
+    traces = receiver(otlp, otlp_sample, trusted=otlp_trust, triton=otlp_triton, gateway=gateway)
     front = (
         settings(
             repository,
@@ -117,13 +132,15 @@ def serve_command(
             plain=plain,
             body_bytes=round(body_mb * 1_000_000),
             concurrency=gateway_concurrency,
+            otlp=traces,
         )
         if gateway
         else None
     )
 
     ports = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
-    server = unwatched(repository, models=models, isolated=isolated, **ports)
+    traced = traces.url if traces and otlp_triton else None
+    server = unwatched(repository, models=models, isolated=isolated, traces=traced, **ports)
     health = health_port if health_port is not None else 8003 if metrics_port else 0
 
     def started(supervisor: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelport.errors import UsageError
+from modelport.gateway.otlp import Otlp, read
 from modelport.gateway.settings import Settings, upstreams
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def settings(
     body_bytes: int,
     concurrency: int,
     urls: Sequence[str] = (),
+    otlp: Otlp | None = None,
 ) -> Settings:
     """How a gateway is run; without a certificate and without `plain`, a development certificate is made.
 
@@ -51,7 +53,33 @@ def settings(
         upstreams=servers,
         body_bytes=body_bytes,
         concurrency=concurrency,
+        otlp=otlp,
     )
+
+
+def receiver(
+    url: str, sample: str, *, trusted: bool = False, triton: bool = False, gateway: bool = True
+) -> Otlp | None:
+    """Where traces go; None where there are to be none.
+
+    Args:
+        url: Of `--otlp`; empty without it.
+        sample: Of `--otlp-sample`.
+        trusted: Whether a caller's own trace is gone on with.
+        triton: Whether the embedded server is to send its part.
+        gateway: Whether a gateway is run, in which traces begin.
+
+    Raises:
+        UsageError: One of them cannot be read, or they do not go together.
+    """
+    if url and gateway:
+        return read(url, sample, trusted=trusted)
+    if url or triton or trusted:
+        missing = "--gateway" if url else "--otlp"
+        raise UsageError(
+            "traces begin in the gateway and end in a receiver", why=f"{missing} is missing", fix=f"add {missing}"
+        )
+    return None
 
 
 def _certificate(repository: Path, certificate: Path | None, key: Path | None, address: str) -> Certificate:
