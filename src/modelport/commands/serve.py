@@ -8,15 +8,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelport.errors import VersionNotFoundError
+from modelport.errors import UsageError, VersionNotFoundError
 from modelport.gateway import golden
+from modelport.gateway.settings import upstreams
 from modelport.repository.layout import DEFAULT_REPOSITORY, model_names
 from modelport.repository.versions import serving_version
 from modelport.server import EmbeddedServer, connection, tracing
 
 if TYPE_CHECKING:
+    from modelport.server.remote import RemoteServer
     from modelport.supervisor.supervisor import Supervisor
 
+SECRET_VARIABLE = "MODELPORT_TRITON_SECRET"  # noqa: S105
 MAX_CURL_ELEMENTS = 64
 LOADING_S = 30.0  # until the service goes on without a model that still loads
 
@@ -69,13 +72,66 @@ def unwatched(
     return EmbeddedServer(**arguments, load_timeout_s=LOADING_S, isolated=isolated, extra_args=sent)
 
 
+def remote(
+    repository: str | os.PathLike[str],
+    url: str,
+    secret: str,
+    *,
+    models: Sequence[str] | None = None,
+    metrics_port: int = 8002,
+) -> RemoteServer:
+    """A Triton that somebody else starts, for `supervise`.
+
+    Args:
+        repository: Folder of the model repository; the server sees the same.
+        url: `http://HOST:PORT[,grpc://HOST:PORT]`; without the second, the gRPC port is the next one.
+        secret: What opens its restricted APIs.
+        models: Models to load; left out, all that have a version to serve.
+        metrics_port: Of its Prometheus metrics.
+
+    Raises:
+        UsageError: The URL cannot be read.
+    """
+    from modelport.server.remote import RemoteServer
+
+    root, [place] = Path(repository), upstreams([url])
+    return RemoteServer(
+        root,
+        host=place.host,
+        http_port=place.http_port,
+        grpc_port=place.grpc_port,
+        metrics_port=metrics_port,
+        secret=secret,
+        models=list(models) if models is not None else lambda: servable(root),
+        load_timeout_s=LOADING_S,
+    )
+
+
+def control_secret(file: Path | None) -> str:
+    """The secret of a server that somebody else starts: in a file, or in `MODELPORT_TRITON_SECRET`.
+
+    Raises:
+        UsageError: There is none.
+    """
+    from modelport.server.remote import check_secret
+
+    if file is None:
+        return check_secret(os.environ.get(SECRET_VARIABLE, ""), f"the variable {SECRET_VARIABLE}")
+    try:
+        return check_secret(file.read_text(encoding="utf-8", errors="replace"), str(file))
+    except OSError as exc:
+        raise UsageError(
+            f"the secret in {file} cannot be read", why=str(exc), fix="name a file that this user may read"
+        ) from exc
+
+
 def servable(repository: Path) -> list[str]:
     """The models for which a version that `config.pbtxt` names is there."""
     return [name for name in model_names(repository) if serving_version(repository, name)]
 
 
 def supervise(
-    server: EmbeddedServer,
+    server: EmbeddedServer | RemoteServer,
     started: Callable[[Supervisor], None],
     *,
     only: Sequence[str] | None = None,
@@ -85,7 +141,7 @@ def supervise(
     """Start the server and watch over it, until Ctrl-C or SIGTERM; then let it answer what it accepted, and stop it.
 
     Args:
-        server: What `unwatched` gave.
+        server: What `unwatched` or `remote` gave.
         started: Called once when the server answers.
         only: The models that are served; None for all, also those that come later.
         write: Called with one line for each event.
