@@ -43,6 +43,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     if len(rows) > LONG:
         print("\n".join(_plain_table(title, columns, rows)))  # noqa: T201 - rich takes a millisecond for each row
         return
+    OUT.print(made_table(title, columns, rows, narrow=narrow))
+
+
+def made_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, narrow: bool = False) -> Table:
+    """The same, for something that shows it later."""
     made = Table(title=title or None, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
     made.show_edge, made.pad_edge, made.collapse_padding = not narrow, not narrow, narrow
     for index, column in enumerate(columns):
@@ -51,18 +56,18 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
         made.add_column(heading, justify="right" if right else "left", overflow="fold")
     for row in rows:
         made.add_row(*(escape(_cell(value)) for value in row))
-    OUT.print(made)
+    return made
 
 
 def lines(*texts: str) -> None:
     """Print lines as they are, never wrapped; letters that steer a terminal are shown as `?`."""
     for text in texts:
-        OUT.print(escape(_harmless(text)), soft_wrap=True)
+        OUT.print(escape(harmless(text)), soft_wrap=True)
 
 
 def error(text: str) -> None:
     """The same on standard error."""
-    ERR.print(escape(_harmless(text)), soft_wrap=True)
+    ERR.print(escape(harmless(text)), soft_wrap=True)
 
 
 def clear() -> None:
@@ -105,7 +110,7 @@ def _numbers(rows: Sequence[Sequence[object]], index: int) -> bool:
     return all(isinstance(row[index], (int, float)) for row in rows)
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
     """Files and servers that are not ours have a say in what is printed; what they say moves no cursor."""
     return "".join(c if c.isprintable() or c in _SPACES else "?" for c in text)
 

@@ -135,7 +135,7 @@ def watch(
     handle, before, seen = None, None, False
     while True:
         try:
-            found = _find(root)
+            found = running(root)
             if handle is None or before is None or found.server != handle.server:
                 handle, before = found, counters.sample(found)
             else:
@@ -150,7 +150,16 @@ def watch(
         time.sleep(sample_s)
 
 
-def _find(root: Path) -> ServerHandle:
+def running(root: Path) -> ServerHandle:
+    """The running server of a repository.
+
+    Args:
+        root: Folder of the model repository.
+
+    Raises:
+        ServerError: None runs for it, or it is down at this moment.
+        ServerTimeoutError: It does not answer.
+    """
     handle = connection.find(root, timeout_s=ANSWER_S)
     if handle is not None:
         return handle

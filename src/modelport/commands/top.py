@@ -1,0 +1,46 @@
+"""The verb `top`: what a running service does now, again and again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from modelport.commands.status import running
+from modelport.errors import ServerError
+from modelport.repository.layout import DEFAULT_REPOSITORY
+from modelport.watching import pages
+from modelport.watching.values import View
+from modelport.watching.view import view
+
+
+def top(
+    repository: str | os.PathLike[str] = DEFAULT_REPOSITORY,
+    *,
+    urls: Sequence[str] = (),
+    wait: Callable[[], bool],
+) -> Iterator[View | ServerError]:
+    """What happened between each two readings of a service's metrics; the reason in its place while it is away.
+
+    Args:
+        repository: Folder of the model repository, whose running service is meant.
+        urls: Pages of metrics instead: Triton's, and if there are such, the gateway's and the supervisor's.
+        wait: Called between two readings; says whether to go on.
+
+    Raises:
+        ServerError: At the first reading, nothing runs there.
+    """
+    root, before, seen = Path(repository), None, False
+    while True:
+        try:
+            now = pages.read(pages.of_urls(urls) if urls else pages.of_service(root, running(root)))
+            if before is not None:
+                yield view(before.series, now.series, now.at_s - before.at_s, away=now.away)
+            before, seen = now, True
+        except ServerError as exc:
+            if not seen:
+                raise
+            before = None
+            yield exc
+        if not wait():
+            return

@@ -1,0 +1,188 @@
+"""What a service does, as `modelport top` shows it: differences between two readings of its metrics.
+
+Requests, errors, queue and batches are Triton's, golden requests included. What callers see - quantiles, and all that
+is told by tenant - is the gateway's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+
+from modelport.spec import TRIAL_SUFFIX
+from modelport.watching.series import Series, quantile
+from modelport.watching.values import GATEWAY, SERVER, Gpu, Model, Seen, Tenant, Version, View, Work
+
+MODEL_US, TENANT_US = "envoy_modelport_model_us_bucket", "envoy_modelport_tenant_us_bucket"
+ANSWERS = "envoy_modelport_requests"
+_TRITON = "nv_inference_"
+_COUNTERS = {
+    "answered": "request_success",
+    "failed": "request_failure",
+    "rows": "count",
+    "runs": "exec_count",
+    "request_us": "request_duration_us",
+    "queue_us": "queue_duration_us",
+    "input_us": "compute_input_duration_us",
+    "infer_us": "compute_infer_duration_us",
+    "output_us": "compute_output_duration_us",
+}
+_SERVERS_FAULT = ("2", "4", "13", "14", "15")  # statuses of gRPC
+_NO_GRPC = ("", "-", "0")
+
+
+def view(before: Series, after: Series, seconds: float, away: Mapping[str, str] | None = None) -> View:
+    """What a service did between two readings.
+
+    Args:
+        before: The earlier one.
+        after: The later one.
+        seconds: Time between them.
+        away: Pages that did not answer at the later one, each with the reason.
+    """
+    work = _Counted(before, after, seconds)
+    gateway = _Gateway(before, after, seconds) if after.has(ANSWERS) or after.has("envoy_server_live") else None
+    models = tuple(_model(name, after, work, gateway) for name in work.names())
+    ready, restarts = after.one("modelport_ready"), after.one("modelport_server_restarts_total")
+    return View(
+        seconds=seconds,
+        away=away or {},
+        quantiles=GATEWAY if gateway else SERVER,
+        ready=None if ready is None else bool(ready),
+        restarts=None if restarts is None else int(restarts),
+        requests_per_s=sum(one.work.requests_per_s for one in models),
+        errors_per_s=sum(one.work.errors_per_s for one in models),
+        cpu=after.one("nv_cpu_utilization"),
+        memory_bytes=after.one("nv_cpu_memory_used_bytes"),
+        memory_total_bytes=after.one("nv_cpu_memory_total_bytes"),
+        models=models,
+        tenants=tuple(Tenant(tenant=name, seen=gateway.of("tenant", name)) for name in gateway.tenants())
+        if gateway
+        else (),
+        gpus=tuple(_gpus(after)),
+    )
+
+
+def _model(name: str, after: Series, work: _Counted, gateway: _Gateway | None) -> Model:
+    serving = after.by("modelport_serving_version", "model").get((name,))
+    ready = after.by("modelport_model_ready", "model").get((name,))
+    versions = work.versions(name)
+    return Model(
+        model=name,
+        serving=None if serving is None else int(serving),
+        ready=None if ready is None else bool(ready),
+        work=work.of(name, versions),
+        seen=gateway.of("model", name) if gateway else None,
+        versions=tuple(Version(version=int(one), work=work.of(name, [one])) for one in versions),
+    )
+
+
+def _gpus(after: Series) -> list[Gpu]:
+    names = ("utilization", "memory_used_bytes", "memory_total_bytes", "power_usage")
+    told = [after.by(f"nv_gpu_{name}", "gpu_uuid") for name in names]
+    return [
+        Gpu(
+            uuid=key[0],
+            used=told[0].get(key),
+            memory_bytes=told[1].get(key),
+            memory_total_bytes=told[2].get(key),
+            power_w=told[3].get(key),
+        )
+        for key in sorted({key for one in told for key in one})
+    ]
+
+
+def _grown(before: Series, after: Series, name: str, *keys: str) -> dict[tuple[str, ...], float]:
+    """By how much counters grew. One that fell has begun again, and grew from nothing."""
+    then = before.by(name, *keys)
+    return {
+        key: value - then.get(key, 0.0) if value >= then.get(key, 0.0) else value
+        for key, value in after.by(name, *keys).items()
+    }
+
+
+class _Counted:
+    """What Triton counted."""
+
+    def __init__(self, before: Series, after: Series, seconds: float) -> None:
+        self._grew = {
+            word: _grown(before, after, _TRITON + name, "model", "version") for word, name in _COUNTERS.items()
+        }
+        self._pending = after.by(f"{_TRITON}pending_request_count", "model", "version")
+        self._seconds = max(seconds, 1e-9)
+
+    def names(self) -> list[str]:
+        return sorted({model for model, _ in self._grew["answered"] if not model.endswith(TRIAL_SUFFIX)})
+
+    def versions(self, model: str) -> list[str]:
+        return sorted((version for name, version in self._grew["answered"] if name == model), key=int)
+
+    def of(self, model: str, versions: list[str]) -> Work:
+        keys = [(model, version) for version in versions]
+        grew = {word: sum(by.get(key, 0.0) for key in keys) for word, by in self._grew.items()}
+        answered, runs = grew["answered"], grew["runs"]
+
+        def mean_ms(*words: str) -> float | None:
+            return sum(grew[word] for word in words) / answered / 1000 if answered else None
+
+        return Work(
+            requests_per_s=answered / self._seconds,
+            errors_per_s=grew["failed"] / self._seconds,
+            pending=int(sum(self._pending.get(key, 0.0) for key in keys)),
+            mean_batch=grew["rows"] / runs if runs else None,
+            mean_ms=mean_ms("request_us"),
+            queue_ms=mean_ms("queue_us"),
+            compute_ms=mean_ms("infer_us"),
+            copy_ms=mean_ms("input_us", "output_us"),
+        )
+
+
+class _Gateway:
+    """What Envoy counted, of requests with a valid key."""
+
+    def __init__(self, before: Series, after: Series, seconds: float) -> None:
+        self._answers = _grown(before, after, ANSWERS, "tenant", "model", "code", "grpc_status")
+        self._times: dict[str, dict[str, dict[float, float]]] = {
+            "model": _times(before, after, MODEL_US, "model"),
+            "tenant": _times(before, after, TENANT_US, "tenant"),
+        }
+        self._seconds = max(seconds, 1e-9)
+
+    def tenants(self) -> list[str]:
+        return sorted({tenant for tenant, *_ in self._answers})
+
+    def of(self, what: str, name: str) -> Seen:
+        place = 0 if what == "tenant" else 1
+        counts: dict[str, float] = defaultdict(float)
+        for key, grew in self._answers.items():
+            if key[place] == name:
+                counts[_kind(key[2], key[3])] += grew
+        times = self._times[what].get(name, {})
+        return Seen(
+            requests_per_s=sum(counts.values()) / self._seconds,
+            refused_per_s=counts["refused"] / self._seconds,
+            failed_per_s=counts["failed"] / self._seconds,
+            p50_ms=_ms(quantile(times, 0.5)),
+            p99_ms=_ms(quantile(times, 0.99)),
+        )
+
+
+def _kind(code: str, grpc_status: str) -> str:
+    """What an answer says: over gRPC the status of HTTP is 200 for a failure, too."""
+    if code == "200":
+        if grpc_status in _NO_GRPC:
+            return "answered"
+        return "failed" if grpc_status in _SERVERS_FAULT else "refused"
+    return "failed" if code.startswith("5") else "refused"
+
+
+def _times(before: Series, after: Series, name: str, label: str) -> dict[str, dict[float, float]]:
+    times: dict[str, dict[float, float]] = defaultdict(dict)
+    for (word, bound), count in _grown(before, after, name, label, "le").items():
+        times[word][math.inf if bound == "+Inf" else float(bound)] = count
+    return times
+
+
+def _ms(us: float | None) -> float | None:
+    return None if us is None else us / 1000
