@@ -171,23 +171,31 @@ def policy_command(
         Optional[str],  # noqa: UP045
         typer.Option(help="`candidate`: it waits for `modelport promote`. `promote`: it is promoted at once."),
     ] = None,
+    latency_budget_ms: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="An alert tells when the slowest call of 100 takes longer at the gateway; 0: no alert."),
+    ] = None,
     repository: Repository = DEFAULT_REPOSITORY,
     json: Json = False,
 ) -> None:
-    """Say what becomes of a version that is copied into the model's folder while `modelport serve` runs.
+    """Say what becomes of a version that is copied into the model's folder while `modelport serve` runs, and how fast
+    the model has to be.
 
-    It is always checked first; one that is found broken is reported and never served.
+    What is copied in is always checked first; a version that is found broken is reported and never served.
 
     Example: `modelport policy digits_cnn --on-drop promote`
     """
-    from modelport.commands.policy import policy
+    from modelport.commands.policy import latency_budget, policy
 
     now = policy(model, on_drop=on_drop, repository=repository)
+    budget_ms = latency_budget(model, ms=latency_budget_ms, repository=repository)
     if json:
-        _render.as_json({"on_drop": now})
+        _render.as_json({"on_drop": now, "latency_budget_ms": budget_ms})
         return
     meaning = "is promoted at once" if now == "promote" else "waits for 'modelport promote'"
     _render.lines(f"{model}: a version that is copied in and found good {meaning} (--on-drop {now})")
+    if budget_ms is not None:
+        _render.lines(f"{model}: 99 of 100 calls are to take at most {budget_ms:g} ms (--latency-budget-ms)")
 
 
 @app.command("prune")

@@ -56,6 +56,7 @@ class Record:
         kept: Settings of the model that the serving version replaced.
         tuned: Why the model's instances, threads and batches are as they are; empty where they were not tuned.
         route: Where the gateway sends unversioned calls; empty where they go to the serving version.
+        latency_budget_ms: What 99 of 100 calls may take, before somebody is told; None where nothing was said.
     """
 
     on_drop: str = CANDIDATE
@@ -67,6 +68,7 @@ class Record:
     kept: Kept = field(default_factory=Kept)
     tuned: str = ""
     route: Route = field(default_factory=Route)
+    latency_budget_ms: float | None = None
 
     def served(self, version: int) -> bool:
         """Whether the version served before."""
@@ -143,6 +145,7 @@ def parse(text: str, *, where: Path) -> Record:
             kept=_kept(content.get("kept", {})),
             tuned=str(content.get("tuned", "")),
             route=routes.parse(content.get("route", {})),
+            latency_budget_ms=_positive(content.get("latency_budget_ms")),
         )
         if record.on_drop not in ON_DROP:
             raise ValueError(f"on_drop is {record.on_drop!r}")
@@ -186,6 +189,12 @@ def _list(value: Any) -> list[Any]:
     if isinstance(value, list):
         return value
     raise ValueError(f"{value!r} is no list")
+
+
+def _positive(value: Any) -> float | None:
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")):
+        return value
+    raise ValueError(f"{value!r} is no latency")
 
 
 def _number(value: Any) -> int:

@@ -117,7 +117,8 @@ def test_aliases_are_set_shown_and_taken_away(run):
 def test_the_policy_is_set_and_shown(run):
     assert "waits for 'modelport promote' (--on-drop candidate)" in run("policy", "net")[1]
     assert "is promoted at once" in run("policy", "net", "--on-drop", "promote")[1]
-    assert json.loads(run("policy", "net", "--json")[1]) == {"on_drop": "promote"}
+    assert "at most 20 ms" in run("policy", "net", "--latency-budget-ms", "20")[1]
+    assert json.loads(run("policy", "net", "--json")[1]) == {"on_drop": "promote", "latency_budget_ms": 20.0}
     assert run("policy", "net", "--on-drop", "delete")[0] == 2
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelport.commands.policy import policy
+from modelport.commands.policy import latency_budget, policy
 from modelport.errors import InvalidNameError, ModelNotFoundError, UsageError
 from modelport.repository import events, switch
 
@@ -33,3 +33,17 @@ def test_another_word_is_one_clear_error(shelf):
 def test_a_model_that_is_missing_is_one_clear_error(shelf, model, error, on_drop):
     with pytest.raises(error):
         policy(model, on_drop=on_drop, repository=shelf)
+
+
+def test_a_latency_budget_is_set_told_and_taken_away(shelf):
+    assert latency_budget("net", repository=shelf) is None
+    assert latency_budget("net", ms=20, repository=shelf) == 20 == latency_budget("net", repository=shelf)
+    assert policy("net", on_drop="promote", repository=shelf) == "promote"
+    assert switch.read(shelf, "net")[1].latency_budget_ms == 20
+    assert latency_budget("net", ms=0, repository=shelf) is None is latency_budget("net", repository=shelf)
+
+
+@pytest.mark.parametrize("ms", [-1, float("nan"), float("inf")])
+def test_what_is_no_time_is_one_clear_error(shelf, ms):
+    with pytest.raises(UsageError, match="no latency budget"):
+        latency_budget("net", ms=ms, repository=shelf)
