@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import random
 import struct
+import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2
+
+from modelport._process import wait_until
 
 ROW = (1.0, 2.0, 3.0, 4.0)
 HTTP_OF = {grpc.StatusCode.INVALID_ARGUMENT: 400, grpc.StatusCode.NOT_FOUND: 404}
@@ -283,3 +287,35 @@ def test_json_100000_deep_is_refused_within_a_second(setup, everything):
         assert everything.infer("pair", body).status == 400
     assert time.monotonic() - started < 1.0
     assert np.isfinite(setup.server.pid)
+
+
+@pytest.mark.parametrize("form", ["json", "binary", "grpc"])
+def test_the_access_log_says_how_many_rows_a_request_had(setup, everything, form):
+    """Of a model without a batch axis each request is one inference."""
+    log = setup.gateway.folder / "access.log"
+    before = settled(log)
+    for model, shape in (("double", (3, 4)), ("free", (3, 4))):
+        assert ask(everything, form, model, [replace(X, shape=shape, data=ROW * 3)], [])[0] == 200
+    wait_until(lambda: len(answered(log)) >= before + 2, timeout_s=5)
+    assert [(line["model"], line["inferences"]) for line in answered(log)[before:]] == [("double", 3), ("free", 1)]
+
+
+def settled(log: Path) -> int:
+    """How many lines there are, once those of the tests before have been written (Envoy writes each 100 ms)."""
+    time.sleep(0.25)
+    return len(answered(log))
+
+
+def answered(log: Path) -> list[Any]:
+    return [line for line in map(json.loads, log.read_text().splitlines()) if line["status"] == 200]
+
+
+def test_what_was_right_once_is_compared_with_each_body_anew(everything):
+    """What is kept of a request's JSON is the shapes, which the next body of the same JSON may be too short for."""
+    right, size = as_binary([replace(X, shape=(8, 4), data=ROW * 8)], [])
+    for _ in range(2):
+        assert everything.infer("double", right, inference_header_content_length=size).status == 200
+    short = everything.infer("double", right[:size], inference_header_content_length=size)
+    assert short.status == 400, short.body
+    other = everything.infer("pair", right, inference_header_content_length=size)
+    assert (other.status, "input 'x' is none of the model's" in other.error) == (400, True)

@@ -369,35 +369,52 @@ local function elements_of(shape, spec, model)
   return elements
 end
 
--- Why the inputs are not the model's; nil where they are. An element takes at least a byte: shapes for more than the body
--- holds would make Triton take the memory for them before it sees that.
-local function wrong_inputs(inputs, model, body_bytes)
-  local seen, all = {}, 0
+-- How many rows and elements the inputs have; or nil and why they are not the model's.
+local function checked(inputs, model)
+  local seen, rows, all = {}, 1, 0
   for _, tensor in ipairs(inputs) do
     local name = tensor.name
-    if not name then return "an input has no name" end
+    if not name then return nil, "an input has no name" end
     local spec = model.inputs[name]
-    if not spec then return "input '" .. name:sub(1, 63) .. "' is none of the model's: " .. model.names end
-    if seen[name] then return "input '" .. name .. "' is given twice" end
+    if not spec then return nil, "input '" .. name:sub(1, 63) .. "' is none of the model's: " .. model.names end
+    if seen[name] then return nil, "input '" .. name .. "' is given twice" end
     seen[name] = true
     if tensor.datatype ~= spec.datatype then
-      return "input '" .. name .. "' is " .. spec.datatype .. ", not " .. tostring(tensor.datatype):sub(1, 20)
+      return nil, "input '" .. name .. "' is " .. spec.datatype .. ", not " .. tostring(tensor.datatype):sub(1, 20)
     end
-    if not tensor.shape then return "input '" .. name .. "' has no shape" end
+    if not tensor.shape then return nil, "input '" .. name .. "' has no shape" end
     local elements = elements_of(tensor.shape, spec, model)
     if not elements then
-      return "input '" .. name .. "' has the shape " .. expected(spec, model) .. ", not " .. words(tensor.shape):sub(1, 80)
+      return nil, "input '" .. name .. "' has the shape " .. expected(spec, model) .. ", not " .. words(tensor.shape):sub(1, 80)
     end
     all = all + elements
-    if all > body_bytes then
-      return "input '" .. name .. "' of the shape " .. words(tensor.shape) .. " has more elements than the request has bytes"
-    end
+    if model.batch > 0 then rows = tensor.shape[1] end
   end
   for name, spec in pairs(model.inputs) do
-    if not seen[name] and not spec.optional then return "input '" .. name .. "' is missing" end
+    if not seen[name] and not spec.optional then return nil, "input '" .. name .. "' is missing" end
   end
-  return nil
+  return { rows = rows, elements = all, model = model }
 end
+
+-- The same of a request's JSON. Where the data is binary the JSON only describes it, in the same few words each time: what
+-- was found about those is kept.
+local KNOWN_MOST, KNOWN_BYTES = 256, 1024
+local known, known_count = {}, 0
+local function checked_json(text, model, is_header)
+  local found = known[text]
+  if found and found.model == model then return found end
+  local inputs, why = scan(text, DATA.depth)
+  if not inputs then return nil, why end
+  found, why = checked(inputs, model)
+  if found and is_header and #text <= KNOWN_BYTES then
+    if known_count >= KNOWN_MOST then known, known_count = {}, 0 end
+    known[text], known_count = found, known_count + 1
+  end
+  return found, why
+end
+
+-- An element takes at least a byte: shapes for more than the body holds would make Triton take the memory before it sees that.
+local TOO_FEW = "what is described has more elements than the request has bytes: %.0f"
 
 -- ------------------------------------------------------------------------------------------------------ the answer
 
@@ -456,11 +473,16 @@ local function shadow(handle, asked, body, version, grpc)
 end
 
 local function strip(headers)
-  local gone = {}
+  local gone
   for name in pairs(headers) do
-    if name:byte() ~= COLON and not KEPT[name] then gone[#gone + 1] = name end
+    if not KEPT[name] and name:byte() ~= COLON then
+      gone = gone or {}
+      gone[#gone + 1] = name
+    end
   end
-  for _, name in ipairs(gone) do headers:remove(name) end
+  if gone then
+    for _, name in ipairs(gone) do headers:remove(name) end
+  end
 end
 
 -- Remember a request whose answer is captured too; of those that never got one, only a few are kept.
@@ -506,12 +528,9 @@ local function asked_by_http(handle, headers)
   return asked, body
 end
 
-local function encoded(headers)
-  for _, name in ipairs({ "content-encoding", "grpc-encoding" }) do
-    local value = headers:get(name)
-    if value and value ~= "identity" then return true end
-  end
-  return false
+local function encoded(headers, grpc)
+  local by = headers:get(grpc and "grpc-encoding" or "content-encoding")
+  return by ~= nil and by ~= "identity"
 end
 
 -- An OpenAPI document whose paths are those of the documents of the models that a key allows.
@@ -551,9 +570,9 @@ function envoy_on_request(handle)
   local found = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.jwt_authn")
   local claims = found and found["claims"]
   if not claims or not claims.jti or DATA.revoked[claims.jti] then return refuse(handle, "forbidden") end
-  if encoded(headers) then return refuse(handle, "unsupported", "compressed requests are not taken") end
   local content_type = headers:get("content-type") or ""
   local grpc = content_type:find("^application/grpc") ~= nil
+  if encoded(headers, grpc) then return refuse(handle, "unsupported", "compressed requests are not taken") end
   local asked, body, words_of_it
   if grpc then asked, body, words_of_it = asked_by_grpc(handle, headers, content_type)
   else asked, body, words_of_it = asked_by_http(handle, headers) end
@@ -583,15 +602,18 @@ function envoy_on_request(handle)
   if asked.kind == "infer" then
     local most = DATA.bodies[claims.sub]
     if most and body:length() > most then return refuse(handle, "too_large", "the request is larger than " .. most .. " bytes") end
-    local inputs, why = asked.inputs, nil
-    if not grpc then
+    local described, why
+    if grpc then
+      described, why = checked(asked.inputs, model)
+    else
       local text
       text, header = json_part(handle, body)
       if not text then return refuse(handle, "bad_request", header) end
-      inputs, why = scan(text, DATA.depth)
+      described, why = checked_json(text, model, header > 0)
     end
-    why = why or wrong_inputs(inputs, model, body:length())
+    if described and described.elements > body:length() then why = TOO_FEW:format(described.elements) end
     if why then return refuse(handle, "bad_request", why) end
+    note(handle, "inferences", described.rows)
     if model.shadow and model.shadow ~= version then shadow(handle, asked, body, model.shadow, grpc) end
     if model.capture and math.random() < model.capture then remember(handle, asked, body, version, header or 0) end
   end

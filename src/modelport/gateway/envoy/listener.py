@@ -39,6 +39,7 @@ _LOGGED = {
     "model": _META.format("modelport:model"),
     "version": _META.format("modelport:version"),
     "passed": _META.format("modelport:passed"),
+    "inferences": _META.format("modelport:inferences"),
     "protocol": "%PROTOCOL%",
     "status": "%RESPONSE_CODE%",
     "grpc_status": "%GRPC_STATUS_NUMBER%",
