@@ -20,7 +20,7 @@ MODELS = ("model", "ver", "req/s", "err/s", "p50 ms", "p99 ms", "server ms", "qu
 TENANTS = ("tenant", "req/s", "refused /s", "failed /s", "p50 ms", "p99 ms")
 _TABLE = 4  # lines of a table beside its rows
 _SOURCES = {
-    "gateway": "p50 and p99: what callers see, from the gateway's histograms",
+    "gateway": "p50 and p99: what callers saw in the last {:.0f} s, from the gateway's histograms",
     "server": "no p50 and p99: they are the gateway's, and none is watched; 'server ms' is the mean in Triton",
 }
 
@@ -94,7 +94,7 @@ def _head(found: View) -> list[str]:
         power = "" if gpu.power_w is None else f", {gpu.power_w:.0f} W"
         lines.append(f"GPU      {used}memory {_of(gpu.memory_bytes, gpu.memory_total_bytes)}{power}  {gpu.uuid}")
     lines += [f"away     {name}: {reason}" for name, reason in found.away.items()]
-    return [*lines, _SOURCES[found.quantiles]]
+    return [*lines, _SOURCES[found.quantiles].format(found.quantiles_seconds)]
 
 
 def _of(used: float | None, total: float | None) -> str:

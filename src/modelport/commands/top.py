@@ -10,8 +10,11 @@ from modelport.commands.status import running
 from modelport.errors import ServerError
 from modelport.repository.layout import DEFAULT_REPOSITORY
 from modelport.watching import pages
+from modelport.watching.pages import Reading
 from modelport.watching.values import View
 from modelport.watching.view import view
+
+QUANTILES_S = 10.5  # of so many seconds at most
 
 
 def top(
@@ -30,17 +33,20 @@ def top(
     Raises:
         ServerError: At the first reading, nothing runs there.
     """
-    root, before, seen = Path(repository), None, False
+    root, seen = Path(repository), False
+    readings: list[Reading] = []
     while True:
         try:
-            now = pages.read(pages.of_urls(urls) if urls else pages.of_service(root, running(root)))
-            if before is not None:
-                yield view(before.series, now.series, now.at_s - before.at_s, away=now.away)
-            before, seen = now, True
+            readings.append(pages.read(pages.of_urls(urls) if urls else pages.of_service(root, running(root))))
+            while readings[-1].at_s - readings[0].at_s > QUANTILES_S and len(readings) > 2:
+                del readings[0]
+            if len(readings) > 1:
+                yield view(readings)
+            seen = True
         except ServerError as exc:
             if not seen:
                 raise
-            before = None
+            readings.clear()
             yield exc
         if not wait():
             return

@@ -115,6 +115,7 @@ class View:
     Attributes:
         seconds: Time between the two readings.
         away: Pages of metrics that did not answer, each with the reason.
+        quantiles_seconds: Time over which p50 and p99 are taken.
         quantiles: Where p50 and p99 come from: `gateway`, or `server` where there are none and means are all there is.
         ready: What the supervisor says; None where there is none.
         restarts: How often it started the server again; None where there is none.
@@ -130,6 +131,7 @@ class View:
 
     seconds: float
     away: Mapping[str, str]
+    quantiles_seconds: float
     quantiles: str
     ready: bool | None
     restarts: int | None

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from modelport.spec import TRIAL_SUFFIX
+from modelport.watching.pages import Reading
 from modelport.watching.series import Series, quantile
 from modelport.watching.values import GATEWAY, SERVER, Gpu, Model, Seen, Tenant, Version, View, Work
 
 MODEL_US, TENANT_US = "envoy_modelport_model_us_bucket", "envoy_modelport_tenant_us_bucket"
 ANSWERS = "envoy_modelport_requests"
 _TRITON = "nv_inference_"
+_VERSION = ("model", "version")
 _COUNTERS = {
     "answered": "request_success",
     "failed": "request_failure",
@@ -32,22 +34,23 @@ _SERVERS_FAULT = ("2", "4", "13", "14", "15")  # statuses of gRPC
 _NO_GRPC = ("", "-", "0")
 
 
-def view(before: Series, after: Series, seconds: float, away: Mapping[str, str] | None = None) -> View:
-    """What a service did between two readings.
+def view(readings: Sequence[Reading]) -> View:
+    """What a service did between the last two readings; quantiles are those of the time since the first.
 
     Args:
-        before: The earlier one.
-        after: The later one.
-        seconds: Time between them.
-        away: Pages that did not answer at the later one, each with the reason.
+        readings: Two or more, the earliest first.
     """
+    before, after, now = readings[-2].series, readings[-1].series, readings[-1]
+    seconds = max(now.at_s - readings[-2].at_s, 1e-9)
     work = _Counted(before, after, seconds)
-    gateway = _Gateway(before, after, seconds) if after.has(ANSWERS) or after.has("envoy_server_live") else None
+    watched = after.has(ANSWERS) or after.has("envoy_server_live")
+    gateway = _Gateway(readings[0].series, before, after, seconds) if watched else None
     models = tuple(_model(name, after, work, gateway) for name in work.names())
     ready, restarts = after.one("modelport_ready"), after.one("modelport_server_restarts_total")
     return View(
         seconds=seconds,
-        away=away or {},
+        quantiles_seconds=now.at_s - readings[0].at_s,
+        away=now.away,
         quantiles=GATEWAY if gateway else SERVER,
         ready=None if ready is None else bool(ready),
         restarts=None if restarts is None else int(restarts),
@@ -103,14 +106,19 @@ def _grown(before: Series, after: Series, name: str, *keys: str) -> dict[tuple[s
 
 
 class _Counted:
-    """What Triton counted."""
+    """What Triton counted. A version of which a counter fell was loaded anew, and did all that it did since then."""
 
     def __init__(self, before: Series, after: Series, seconds: float) -> None:
+        then, now = (
+            {word: page.by(_TRITON + name, *_VERSION) for word, name in _COUNTERS.items()} for page in (before, after)
+        )
+        anew = {key for word, by in now.items() for key, value in by.items() if value < then[word].get(key, 0.0)}
         self._grew = {
-            word: _grown(before, after, _TRITON + name, "model", "version") for word, name in _COUNTERS.items()
+            word: {key: value - (0.0 if key in anew else then[word].get(key, 0.0)) for key, value in by.items()}
+            for word, by in now.items()
         }
-        self._pending = after.by(f"{_TRITON}pending_request_count", "model", "version")
-        self._seconds = max(seconds, 1e-9)
+        self._pending = after.by(f"{_TRITON}pending_request_count", *_VERSION)
+        self._seconds = seconds
 
     def names(self) -> list[str]:
         return sorted({model for model, _ in self._grew["answered"] if not model.endswith(TRIAL_SUFFIX)})
@@ -141,13 +149,13 @@ class _Counted:
 class _Gateway:
     """What Envoy counted, of requests with a valid key."""
 
-    def __init__(self, before: Series, after: Series, seconds: float) -> None:
+    def __init__(self, first: Series, before: Series, after: Series, seconds: float) -> None:
         self._answers = _grown(before, after, ANSWERS, "tenant", "model", "code", "grpc_status")
         self._times: dict[str, dict[str, dict[float, float]]] = {
-            "model": _times(before, after, MODEL_US, "model"),
-            "tenant": _times(before, after, TENANT_US, "tenant"),
+            "model": _times(first, after, MODEL_US, "model"),
+            "tenant": _times(first, after, TENANT_US, "tenant"),
         }
-        self._seconds = max(seconds, 1e-9)
+        self._seconds = seconds
 
     def tenants(self) -> list[str]:
         return sorted({tenant for tenant, *_ in self._answers})
