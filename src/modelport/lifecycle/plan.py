@@ -56,6 +56,9 @@ class Plan:
         moved: Aliases that pointed at a version that is taken out; they point at the target now.
         unfit: Versions that would stay loaded, and cannot: with the target's labels, parameters or steps they would
             give other answers than they were published with.
+        beside: The configuration as it is now with the target loaded as well, which goes first where calls may be led to
+            the target by its number: it has to answer before anything else changes. None where that is not needed, or
+            cannot be.
     """
 
     target: int
@@ -65,6 +68,7 @@ class Plan:
     labels: dict[str, str]
     moved: tuple[str, ...]
     unfit: tuple[int, ...] = ()
+    beside: configs.ModelConfig | None = None
 
 
 def present(repository: Path, model: str) -> Present:
@@ -164,7 +168,18 @@ def plan(now: Present, target: int, *, back: bool, unload_old: bool, ready: Coll
         labels=labels,
         moved=moved,
         unfit=tuple(sorted(unfit)),
+        beside=_beside(now, target, ready),
     )
+
+
+def _beside(now: Present, target: int, ready: Collection[int]) -> configs.ModelConfig | None:
+    """A lower version takes no calls that name none; all that are loaded have to answer, for all load or none."""
+    cold = target not in ready and now.serving is not None and target < now.serving
+    if not cold or not {*now.loaded} <= {*ready} or not _fits(now, target, now.config, {}):
+        return None
+    config = merge.copy(now.config)
+    configs.set_versions(config, [*now.loaded, target])
+    return config
 
 
 def require_checked(now: Present, version: int) -> None:

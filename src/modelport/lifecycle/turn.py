@@ -236,8 +236,6 @@ def _try(now: Present, todo: Plan, proven: Proven, handle: ServerHandle, op: Ope
 def _switch(now: Present, todo: Plan, proven: Proven, server: Server, op: Operation) -> float:
     """Change the configuration, load, and prove it; else everything is put back. Gives the seconds."""
     names = [*todo.labels, configs.CONFIG_FILE]
-    op.report(f"switching to version {todo.target}")
-    started = time.monotonic()
     try:
         note = Note(
             operation=op.name,
@@ -247,8 +245,12 @@ def _switch(now: Present, todo: Plan, proven: Proven, server: Server, op: Operat
             loads=True,
         )
         with journal.noted(now.repository, note):
+            if todo.beside is not None:
+                _load_beside(now, todo.beside, todo.target, server.handle, op)
+            op.report(f"switching to version {todo.target}")
+            started = time.monotonic()
             _write(now, todo)
-            if {*todo.loaded} < {*now.loaded}:  # a gateway is to send nothing more to what is taken out
+            if todo.beside or {*todo.loaded} < {*now.loaded}:  # a gateway is to send nothing more to what is taken out
                 followed.wait(now.repository, now.model)
             server.handle.end_loads(now.model, keep=todo.loaded)  # what serves now may hang in its loading
             server.handle.load(now.model, timeout_s=op.timeout_s)
@@ -260,6 +262,15 @@ def _switch(now: Present, todo: Plan, proven: Proven, server: Server, op: Operat
         _take_back(now, op, exc)
         raise
     return switch_s
+
+
+def _load_beside(now: Present, config: configs.ModelConfig, target: int, handle: ServerHandle, op: Operation) -> None:
+    """Load the target beside what is loaded: a gateway leads calls to it as soon as the record says so."""
+    with op.step(f"loading version {target} beside version {now.serving}"):
+        with lock.writer(now.repository):
+            switch.write(now.repository, now.model, config, now.record)
+        handle.load(now.model, timeout_s=op.timeout_s)
+        settle.require_ready(now.model, sorted([*now.loaded, target]), handle)
 
 
 def _write(now: Present, todo: Plan) -> None:

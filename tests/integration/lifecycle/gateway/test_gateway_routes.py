@@ -362,3 +362,25 @@ def test_a_rollback_of_a_loaded_version_is_immediate_and_loses_no_request(shelf,
     for load, versions in ((routed, {1, 2}), (named, {1, 2})):
         assert {who for _, who in load.answers} == versions
         assert {who for sent, who in load.answers if sent >= ended} == {1}
+
+
+def test_a_rollback_to_a_version_that_is_not_loaded_loses_no_request(shelf, server, watched, token):
+    """It is loaded first; then the route and the alias lead to it; then the one before is taken out."""
+    for _ in range(2):
+        shelf.publish("cold", python={"initialize": "time.sleep(0.2)"})
+    server.load("cold")
+    modelport.promote("cold", 2, repository=shelf.root, unload_old=True)
+    assert server.ready_versions("cold") == (2,)
+    alias("cold", {"next": 2}, repository=shelf.root)
+    change.put(shelf.root, "cold", Route(shares=share(next=100)))
+    assert followed.wait(shelf.root, "cold")
+    url = watched.settings.url
+    with Load(url, token, model="cold") as routed, Load(url, token, model="cold", version="next") as named:
+        rollback("cold", repository=shelf.root)
+        ended = time.monotonic()
+        time.sleep(0.3)
+    assert routed.failed == named.failed == []
+    for load in (routed, named):
+        assert {who for _, who in load.answers} == {1, 2}
+        assert {who for sent, who in load.answers if sent >= ended} == {1}
+    assert server.ready_versions("cold") == (1,)
