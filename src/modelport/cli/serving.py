@@ -24,6 +24,8 @@ from modelport.cli.gateway import (
     TlsCert,
     TlsKey,
 )
+from modelport.cli.remote import GatewayElsewhere, HealthAddress, Server, ServerSecret
+from modelport.cli.remote import check as check_remote
 from modelport.errors import ServerError, UsageError
 from modelport.repository.events import as_text
 from modelport.repository.layout import DEFAULT_REPOSITORY
@@ -58,6 +60,9 @@ def serve_command(
             help="Port of /healthz, /readyz, /metrics; 8003, or a free one where the metrics port is 0.",
         ),
     ] = None,
+    health_address: HealthAddress = LOOPBACK,
+    server_url: Server = "",
+    server_secret: ServerSecret = None,
     probe_interval_s: Annotated[
         float, typer.Option("--probe-interval", min=0.1, help="Seconds between two golden requests to a version.")
     ] = 5.0,
@@ -84,6 +89,7 @@ def serve_command(
     gateway: Annotated[
         bool, typer.Option("--gateway", help="Run the gateway beside the server: TLS, keys, limits, routes.")
     ] = False,
+    gateway_elsewhere: GatewayElsewhere = False,
     gateway_address: GatewayAddress = LOOPBACK,
     gateway_port: GatewayPort = 8443,
     tls_cert: TlsCert = None,
@@ -108,12 +114,13 @@ def serve_command(
 
     The server is watched over: it is started again when it dies, a model whose process is lost is loaded anew, and
     `/readyz` tells whether every serving version answers as its source did. With `--gateway`, others reach it through
-    Envoy, with keys that `modelport keys create` makes.
+    Envoy, with keys that `modelport keys create` makes. With `--server`, a Triton that somebody else starts, such as
+    the official container, is driven in its place; it sees the same repository.
 
     Example: `modelport serve --model digits_cnn`
     """
     from modelport.commands.gateway import receiver, settings
-    from modelport.commands.serve import curl_line, supervise, unwatched
+    from modelport.commands.serve import control_secret, curl_line, remote, supervise, unwatched
 
     if not gateway and (plain or tls_cert or tls_key):
         raise UsageError(
@@ -140,7 +147,13 @@ def serve_command(
 
     ports = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
     traced = traces.url if traces and otlp_triton else None
-    server = unwatched(repository, models=models, isolated=isolated, traces=traced, **ports)
+    own = {"--isolated": isolated, "--otlp-triton": otlp_triton, "--http-port": http_port != 8000}
+    check_remote(server_url, embedded=own, gateway=gateway, elsewhere=gateway_elsewhere)
+    server = (
+        remote(repository, server_url, control_secret(server_secret), models=models, metrics_port=metrics_port)
+        if server_url
+        else unwatched(repository, models=models, isolated=isolated, traces=traced, **ports)
+    )
     health = health_port if health_port is not None else 8003 if metrics_port else 0
 
     def started(supervisor: Any) -> None:
@@ -152,7 +165,7 @@ def serve_command(
             f"  health   {supervisor.health_url}/readyz",
             *([f"  gateway  {supervisor.gateway_url}"] if supervisor.gateway_url else []),
             *([f"  trust    {front.trust}"] if front and front.trust else []),
-            f"  log      {server.log}",
+            *([f"  log      {server.log}"] if server.log else []),
         )
         line = curl_line(repository, server.http_url)
         if line:
@@ -166,12 +179,14 @@ def serve_command(
         only=models,
         write=_render.event,
         health_port=health,
+        health_address=health_address,
         probe_interval_s=probe_interval_s,
         probe_deadline_s=probe_deadline_s,
         watch=not no_watch,
         settle_s=settle_s,
         as_json=log_format is LogFormat.json,
         gateway=front,
+        gateway_elsewhere=gateway_elsewhere,
     )
 
 

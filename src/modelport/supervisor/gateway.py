@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 from modelport.errors import ModelportError
 from modelport.gateway.capture.receiver import Receiver
+from modelport.gateway.elsewhere import GatewayElsewhere
+from modelport.gateway.envoy.folder import BOOTSTRAP
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.settings import Upstream
 from modelport.repository import events
@@ -51,6 +53,8 @@ class Front:
         self._since = self._again_at = 0.0
         self._refused_until = math.inf
         self._died = False
+        self._told: object = None
+        self._began: object = None
         self.restarts = 0
         self._receiver = Receiver(gateway.repository)
         self._follower = Follower(gateway.repository)
@@ -93,7 +97,9 @@ class Front:
                 self._tell(f"{type(exc).__name__}: {exc}")
 
     def _look(self) -> None:
-        if not self.gateway.running:
+        if isinstance(self.gateway, GatewayElsewhere):
+            self._tell_of(self.gateway)
+        elif not self.gateway.running:
             self._start_again()
             return
         self.gateway.tend()
@@ -135,7 +141,27 @@ class Front:
             return SLOWLY_S
         return 0.0 if self._deaths.in_a_row == 1 else wait_s
 
+    def _tell_of(self, gateway: GatewayElsewhere) -> None:
+        """Of an Envoy that somebody else starts: whether it is there, and whether it has to be started anew."""
+        found = (gateway.running, gateway.outdated, gateway.began())
+        if found == self._told:
+            return
+        self._told = found
+        if not gateway.running:
+            text = "Envoy, which somebody else starts, does not answer; its files are kept up to date"
+            self._emit(events.event("gateway_unreachable", text, level="warning"))
+        elif gateway.outdated:
+            text = f"{gateway.folder / BOOTSTRAP} is another one than Envoy was started with: start it anew"
+            self._emit(events.event("gateway_outdated", text, level="warning"))
+        else:
+            self.restarts += self._began not in (None, gateway.began())
+            self._began = gateway.began()
+            text = f"Envoy, which somebody else started, serves {gateway.settings.url}"
+            self._emit(events.event("gateway_started", text))
+
     def _tell_start(self) -> None:
+        if isinstance(self.gateway, GatewayElsewhere):
+            return
         text = f"process {self.gateway.pid} answers at {self.gateway.settings.url}"
         self._emit(events.event("gateway_started", text))
 
@@ -152,7 +178,8 @@ class Front:
         own = _times(sorted(path for name in WATCHED for path in (folder / name).glob("*.json")))
         versions = _times(sorted(path for path in repository.iterdir() if path.is_dir()))
         expires = self.gateway.changes_at
-        return today, configs, own, versions, self._servers(), expires is not None and time.time() >= expires
+        began = self.gateway.began() if isinstance(self.gateway, GatewayElsewhere) else None
+        return today, configs, own, versions, self._servers(), expires is not None and time.time() >= expires, began
 
 
 def of(handle: ServerHandle | None) -> tuple[Upstream, ...] | None:

@@ -1,4 +1,4 @@
-"""The supervisor's own HTTP, on loopback: is it alive, is the service ready, and figures for Prometheus."""
+"""The supervisor's own HTTP, on loopback unless told else: does it live, is the service ready; Prometheus's figures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Health:
     """Answers `GET` on a port of its own, in threads of its own, as a context manager.
 
     Args:
-        host: Loopback address.
+        host: The address to listen on.
         port: 0 takes a free one.
         pages: Path to what answers it, given what follows the path (`/readyz/<model>`).
 
@@ -44,7 +44,8 @@ class Health:
             raise PortTakenError(
                 f"port {port} for health is taken", why=str(exc), fix="choose another one (0 takes any)", port=port
             ) from exc
-        self.url = f"http://{host}:{self._server.server_address[1]}"
+        place = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104
+        self.url = f"http://{place}:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="modelport-health", daemon=True)
 
     def __enter__(self) -> Health:

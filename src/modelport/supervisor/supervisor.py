@@ -60,6 +60,8 @@ class Options:
         settle_s: Seconds without a change, until such a folder counts as complete.
         as_json: Events as JSON lines.
         gateway: How the gateway beside the server is run; None for none.
+        gateway_elsewhere: Whether somebody else starts its Envoy, from the files that are written here.
+        health_address: Where `/healthz`, `/readyz`, `/metrics` are answered. No key is asked for there.
     """
 
     health_port: int = 8003
@@ -69,6 +71,8 @@ class Options:
     settle_s: float = 10.0
     as_json: bool = False
     gateway: Settings | None = None
+    gateway_elsewhere: bool = False
+    health_address: str = HOST
 
 
 class Supervisor:
@@ -145,7 +149,7 @@ class Supervisor:
         with (
             self._announce.server_log(),
             only_one(self.server.repository, self.server.state_dir),
-            Health(HOST, self._options.health_port, pages) as own,
+            Health(self._options.health_address, self._options.health_port, pages) as own,
             Signals() as signals,
         ):
             self.health_url = own.url
@@ -166,10 +170,12 @@ class Supervisor:
         if self._options.gateway is None:
             yield
             return
+        from modelport.gateway.elsewhere import GatewayElsewhere
         from modelport.gateway.gateway import Gateway
         from modelport.supervisor import gateway
 
-        running = Gateway(self.server.repository, self._options.gateway)
+        kind = GatewayElsewhere if self._options.gateway_elsewhere else Gateway
+        running = kind(self.server.repository, self._options.gateway)
         front = gateway.Front(running, self._announce, lambda: gateway.of(self._link.handle))
         try:
             with signals.interrupting():
