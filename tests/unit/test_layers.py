@@ -22,6 +22,7 @@ LAYERS = (
     ("client", "server"),
     ("lifecycle", "describe"),
     ("bench", "gateway", "recipes"),
+    ("usage",),
     ("supervisor", "watching"),
     ("_render", "_progress"),
     ("_guard", "_live"),

@@ -1,0 +1,76 @@
+"""The access log on the disk, read on from where it was read before: for whoever counts what it says.
+
+A log is known by its first line, in which stands a request's own number: so it stays the same one when it is put aside,
+or copied to another disk, and a new one is never taken for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+READ_BYTES = 1 << 20  # at a time; a line is far shorter
+_FIRST_MOST = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Whole lines of a log that were not read before.
+
+    Attributes:
+        name: Of the log.
+        known: Up to where it had been read, in bytes.
+        end: Up to where it is read now; less than `known` where a crash of the machine took the end of the log.
+        lines: What stands there.
+    """
+
+    name: str
+    known: int
+    end: int
+    lines: bytes
+
+
+def pieces(log: Path, offset_of: Callable[[str], int]) -> Iterator[Piece]:
+    """What was not read before: first of the log that was put aside, then of the log itself.
+
+    Args:
+        log: The access log.
+        offset_of: Gives up to where a log was read; 0 for one that is not known.
+
+    Raises:
+        OSError: A file is there and cannot be read.
+    """
+    for path in (aside(log), log):
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            continue
+        with file:
+            first = file.readline(_FIRST_MOST)
+            if first.endswith(b"\n"):
+                name = hashlib.blake2b(first, digest_size=16).hexdigest()
+                yield from _rest(file, name, offset_of(name))
+
+
+def aside(log: Path) -> Path:
+    """Where an access log is put that has grown large; it is read to its end from there."""
+    return log.with_name(f"{log.name}.1")
+
+
+def _rest(file: BinaryIO, name: str, known: int) -> Iterator[Piece]:
+    size = os.fstat(file.fileno()).st_size
+    if size < known:
+        yield Piece(name=name, known=known, end=size, lines=b"")
+        known = size
+    while True:
+        file.seek(known)
+        chunk = file.read(READ_BYTES)
+        whole = chunk.rfind(b"\n") + 1
+        if not whole:
+            return
+        yield Piece(name=name, known=known, end=known + whole, lines=chunk[:whole])
+        known += whole

@@ -1,0 +1,165 @@
+"""What one line of the access log counts for."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from modelport.errors import ModelportError
+from modelport.repository.layout import version_numbers
+from modelport.repository.versions import serving_version
+
+ANSWERED, REFUSED, LIMITED, FAILED, UNANSWERED = "answered", "refused", "limited", "failed", "unanswered"
+NO_FLAG = "-"
+INFER = "infer"
+_GRPC = {1: UNANSWERED, 8: LIMITED, **dict.fromkeys((3, 5, 6, 7, 9, 11, 12, 16), REFUSED)}
+
+
+class Key(NamedTuple):
+    """Who asked what, and when.
+
+    Attributes:
+        hour: Such as `2026-03-04T05`, in UTC.
+        tenant: Empty for callers without a valid key.
+        model: Empty where the request was refused before a model was asked.
+        version: 0 where none was.
+    """
+
+    hour: str
+    tenant: str
+    model: str
+    version: int
+
+
+@dataclass
+class Counts:
+    """What was used.
+
+    Attributes:
+        answered: Inference requests that were answered: 2xx, and 0 over gRPC.
+        inferences: Their rows.
+        received_bytes: Their bodies.
+        sent_bytes: The bodies of their answers.
+        compute_ns: What the model's instances worked on them, in nanoseconds.
+        refused: Requests with something wrong: 4xx, without the next.
+        limited: Requests beyond a rate, a quota or a concurrency: 429.
+        failed: Requests that the server could not answer: 5xx.
+        unanswered: Requests whose caller, or whose answer, was gone before the end.
+    """
+
+    answered: int = 0
+    inferences: int = 0
+    received_bytes: int = 0
+    sent_bytes: int = 0
+    compute_ns: int = 0
+    refused: int = 0
+    limited: int = 0
+    failed: int = 0
+    unanswered: int = 0
+
+
+@dataclass
+class Versions:
+    """Which versions there are. Asked once for each model, and forgotten with this object.
+
+    Attributes:
+        repository: The model repository.
+    """
+
+    repository: Path
+    _there: dict[str, Sequence[int]] = field(default_factory=dict)
+    _serving: dict[str, int] = field(default_factory=dict)
+
+    def of(self, model: str, named: str, *, answered: bool) -> int:
+        """The version that a request went to; 0 where that is not known.
+
+        Args:
+            model: Model name.
+            named: What the log says; empty where Triton chose: then it is the one that serves now.
+            answered: Whether it was answered: so there was such a version.
+        """
+        if not named:
+            return self._serving_one(model)
+        number = int(named) if named.isdecimal() else 0
+        return number if answered or number in self._all(model) else 0
+
+    def _serving_one(self, model: str) -> int:
+        if model not in self._serving:
+            self._serving[model] = 0
+            with contextlib.suppress(ModelportError):  # the model was removed since
+                self._serving[model] = serving_version(self.repository, model) or 0
+        return self._serving[model]
+
+    def _all(self, model: str) -> Sequence[int]:
+        if model not in self._there:
+            self._there[model] = ()
+            with contextlib.suppress(ModelportError):
+                self._there[model] = version_numbers(self.repository, model)
+        return self._there[model]
+
+
+def count(lines: bytes, versions: Versions) -> tuple[dict[Key, Counts], int]:
+    """Count lines of the access log. Gives also how many could not be read.
+
+    Args:
+        lines: Whole lines.
+        versions: What versions there are.
+    """
+    counts: dict[Key, Counts] = {}
+    damaged = 0
+    for line in lines.splitlines():
+        try:
+            found = _parsed(line)
+            if found["kind"] == INFER or found["kind"] is None:
+                _add(counts, found, versions)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            damaged += 1
+    return counts, damaged
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """A line; of one that a killed Envoy did not end, and the next one wrote on, that next one."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = json.loads(
+            line[line.rfind(b'{"') :]
+        )  # in JSON this stands at the beginning of an object, and nowhere else
+    return dict(found)
+
+
+def _add(counts: dict[Key, Counts], found: dict[str, Any], versions: Versions) -> None:
+    what = outcome(found)
+    model = found["model"] if found["passed"] else ""  # before that it may be anything that a caller writes
+    version = versions.of(model, found["version"] or "", answered=what == ANSWERED) if model else 0
+    key = Key(str(found["time"])[:13], found["tenant"] or "", model, version)
+    sums = counts.get(key)
+    if sums is None:
+        sums = counts[key] = Counts()
+    setattr(sums, what, getattr(sums, what) + 1)
+    if what == ANSWERED:
+        sums.inferences += int(found.get("inferences") or 1)
+        sums.received_bytes += int(found["received_bytes"])
+        sums.sent_bytes += int(found["sent_bytes"])
+
+
+def outcome(found: dict[str, Any]) -> str:
+    """What became of a request: the name of the field of `Counts` that it belongs to.
+
+    Args:
+        found: A line of the access log.
+    """
+    status, grpc = int(found["status"] or 0), found["grpc_status"]
+    if status == 0:
+        return UNANSWERED
+    if 200 <= status < 300:
+        if grpc is None or int(grpc) == 0:
+            return ANSWERED if found["flags"] == NO_FLAG else UNANSWERED
+        return _GRPC.get(int(grpc), FAILED)
+    if status == 429:
+        return LIMITED
+    return REFUSED if status < 500 else FAILED
