@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
@@ -318,8 +319,9 @@ def test_a_refusal_that_comes_before_the_whole_body_was_taken_is_understood(ask)
                     reaction(sock)
                     sock.shutdown(socket.SHUT_WR)
                     sock.settimeout(5)
-                    while sock.recv(1 << 20):
-                        pass
+                    with contextlib.suppress(TimeoutError):  # a client that keeps its end open
+                        while sock.recv(1 << 20):
+                            pass
 
         thread = threading.Thread(target=refuse, daemon=True)
         thread.start()
