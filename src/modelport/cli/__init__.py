@@ -20,6 +20,7 @@ import modelport.cli.routes
 import modelport.cli.doctoring
 import modelport.cli.serving
 import modelport.cli.watching
+import modelport.cli.scraping
 import modelport.cli.gateway
 import modelport.cli.asking
 import modelport.cli.keys

@@ -40,6 +40,16 @@ GatewayConcurrency = Annotated[
     int,
     typer.Option("--gateway-concurrency", min=1, help="Requests on their way at a time; further ones get 503 at once."),
 ]
+GatewayMetricsAddress = Annotated[
+    str, typer.Option(envvar="MODELPORT_GATEWAY_METRICS_ADDRESS", help="Where Prometheus asks the gateway for metrics.")
+]
+GatewayMetricsPort = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        envvar="MODELPORT_GATEWAY_METRICS_PORT",
+        help="On which port; 8004, or a free one where the gateway's port is 0.",
+    ),
+]
 OtlpUrl = Annotated[
     str,
     typer.Option(
@@ -74,6 +84,8 @@ def gateway_command(
     plain: Plain = False,
     body_mb: BodyMb = 16.0,
     gateway_concurrency: GatewayConcurrency = 256,
+    gateway_metrics_address: GatewayMetricsAddress = LOOPBACK,
+    gateway_metrics_port: GatewayMetricsPort = None,
     otlp: OtlpUrl = "",
     otlp_sample: OtlpSample = "1%",
     otlp_trust: OtlpTrust = False,
@@ -97,6 +109,8 @@ def gateway_command(
         plain=plain,
         body_bytes=round(body_mb * 1_000_000),
         concurrency=gateway_concurrency,
+        metrics_address=gateway_metrics_address,
+        metrics_port=gateway_metrics_port,
         otlp=receiver(otlp, otlp_sample, trusted=otlp_trust),
         urls=upstream,
     )

@@ -16,6 +16,8 @@ from modelport.cli.gateway import (
     BodyMb,
     GatewayAddress,
     GatewayConcurrency,
+    GatewayMetricsAddress,
+    GatewayMetricsPort,
     GatewayPort,
     OtlpSample,
     OtlpTrust,
@@ -97,6 +99,8 @@ def serve_command(
     plain: Plain = False,
     body_mb: BodyMb = 16.0,
     gateway_concurrency: GatewayConcurrency = 256,
+    gateway_metrics_address: GatewayMetricsAddress = LOOPBACK,
+    gateway_metrics_port: GatewayMetricsPort = None,
     otlp: OtlpUrl = "",
     otlp_sample: OtlpSample = "1%",
     otlp_trust: OtlpTrust = False,
@@ -139,6 +143,8 @@ def serve_command(
             plain=plain,
             body_bytes=round(body_mb * 1_000_000),
             concurrency=gateway_concurrency,
+            metrics_address=gateway_metrics_address,
+            metrics_port=gateway_metrics_port,
             otlp=traces,
         )
         if gateway

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from modelport.errors import UsageError
 from modelport.gateway.otlp import Otlp, read
-from modelport.gateway.settings import Settings, upstreams
+from modelport.gateway.settings import LOOPBACK, Settings, upstreams
 
 if TYPE_CHECKING:
     from modelport.gateway.certificates import Certificate
 
 POLL_S = 0.2
+METRICS_PORT = 8004
 
 
 def settings(
@@ -28,8 +29,12 @@ def settings(
     concurrency: int,
     urls: Sequence[str] = (),
     otlp: Otlp | None = None,
+    metrics_address: str = LOOPBACK,
+    metrics_port: int | None = None,
 ) -> Settings:
     """How a gateway is run; without a certificate and without `plain`, a development certificate is made.
+
+    Its metrics are on 8004 when no port is given, and on a free one where its own is to be a free one.
 
     Raises:
         UsageError: The options do not go together, or plain HTTP is wanted on more than loopback.
@@ -54,6 +59,8 @@ def settings(
         body_bytes=body_bytes,
         concurrency=concurrency,
         otlp=otlp,
+        metrics_address=metrics_address,
+        metrics_port=(METRICS_PORT if port else 0) if metrics_port is None else metrics_port,
     )
 
 

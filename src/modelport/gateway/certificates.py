@@ -151,6 +151,15 @@ def _check_mode(path: Path) -> None:
         )
 
 
+def expires_at(certificate: Path) -> Moment:
+    """From when on callers refuse a certificate.
+
+    Raises:
+        UsageError: The file is missing or damaged.
+    """
+    return _read_chain(certificate)[0].not_valid_after_utc
+
+
 def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
     """The host names and addresses for which a certificate holds."""
     try:

@@ -161,6 +161,12 @@ class Gateway:
         now = self._reloads()
         return not now or all(now[name] > before.get(name, 0) for name in NAMES if name in replaced)
 
+    def quotas(self) -> dict[str, tuple[int, int]]:
+        """Tenant to its quota of today, and what is left of it, in inferences; only tenants that have one."""
+        daily = quota.daily(keyring.read(self.repository).tenants)
+        left = quota.left(daily, self._used.look(self.today())) if daily else {}
+        return {name: (most, left[name]) for name, most in daily.items()}
+
     def tend(self) -> None:
         """Put an access log aside that has grown large; the one that was put aside before is removed."""
         log = self.folder / ACCESS_LOG
@@ -253,7 +259,7 @@ class Gateway:
 
     def _what_is_left(self, tenants: Mapping[str, Limits]) -> quota.Left:
         """Counted anew only when the day or a quota changes: Envoy's own count is exact in between."""
-        today, daily = self.today(), {name: one.daily for name, one in tenants.items() if one.daily is not None}
+        today, daily = self.today(), quota.daily(tenants)
         if self._quota_of == (today, daily) and self._lives():
             return self._left
         if self._lives() and daily:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from modelport.gateway import private
+from modelport.gateway.keys.values import Limits
 
 STATE_FILE = "quota.json"
 _READ_BYTES = 8 << 20
@@ -31,6 +33,7 @@ class Used:
         self._log = log
         self._day, self._inode, self._offset = "", 0, 0
         self._count: Counter[str] = Counter()
+        self._lock = threading.Lock()
         self._read_state()
 
     def look(self, today: str) -> Mapping[str, int]:
@@ -39,14 +42,15 @@ class Used:
         Args:
             today: The day as `YYYY-MM-DD`, in UTC.
         """
-        if today != self._day:
-            self._day = today
-            self._count.clear()
-        before = (self._inode, self._offset)
-        self._take_in()
-        if (self._inode, self._offset) != before or not self._path.exists():
-            self._write_state()
-        return dict(self._count)
+        with self._lock:  # Prometheus asks, and the gateway when a quota changes
+            if today != self._day:
+                self._day = today
+                self._count.clear()
+            before = (self._inode, self._offset)
+            self._take_in()
+            if (self._inode, self._offset) != before or not self._path.exists():
+                self._write_state()
+            return dict(self._count)
 
     def _take_in(self) -> None:
         """First the rest of a log that was put aside since, then the log."""
@@ -110,6 +114,11 @@ class Left:
 
     round: int
     tenants: Mapping[str, int]
+
+
+def daily(tenants: Mapping[str, Limits]) -> dict[str, int]:
+    """The tenants that have a quota, with it."""
+    return {name: one.daily for name, one in tenants.items() if one.daily is not None}
 
 
 def left(daily: Mapping[str, int], used: Mapping[str, int]) -> dict[str, int]:

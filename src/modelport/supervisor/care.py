@@ -238,6 +238,7 @@ class Care:
                 known=before.known or before.before or not self._seen,
                 before=before.before,
                 inside=handle.remote or (wish is not None and wish.backend in handle.inside),
+                budget_ms=None if wish is None else wish.budget_ms,
             )
             result = None if view.serving is None else results.get((model, view.serving))
             views[model] = replace(view, before=readiness.not_ready(view, result, now) == "")

@@ -6,12 +6,14 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from modelport.errors import ModelportError
-from modelport.gateway.capture.receiver import Receiver
+from modelport.gateway import certificates
+from modelport.gateway.capture.receiver import Counts, Receiver
 from modelport.gateway.elsewhere import GatewayElsewhere
 from modelport.gateway.envoy.folder import BOOTSTRAP
 from modelport.gateway.gateway import Gateway
@@ -29,6 +31,25 @@ AGAIN_S = 30.0  # until what was refused is tried again, if nothing changes befo
 WATCHED = ("keys", "capture")  # folders of the gateway's own state that others write into
 END_S = 20.0
 SLOWLY_S = 30.0  # between two starts of a gateway that does not start, or dies again and again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What there is to tell of a gateway beside Envoy's own figures.
+
+    Attributes:
+        up: Whether its process lives.
+        restarts: How often it was started again.
+        quotas: Tenant to its quota of today, and what is left of it.
+        captures: What became of the requests that were to be captured.
+        expires_at: From when on callers refuse its certificate, seconds since 1970; None without TLS.
+    """
+
+    up: bool
+    restarts: int = 0
+    quotas: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    captures: Counts = field(default_factory=Counts)
+    expires_at: float | None = None
 
 
 class Front:
@@ -83,9 +104,22 @@ class Front:
         self.gateway.stop()
         self._receiver.stop()
 
-    def state(self) -> dict[str, object]:
-        """For `modelport status`."""
-        return {"pid": self.gateway.pid, "up": self.gateway.running, "restarts": self.restarts}
+    def figures(self) -> Figures:
+        """For Prometheus. What cannot be read now is left out."""
+        certificate = self.gateway.settings.certificate
+        quotas: Mapping[str, tuple[int, int]] = {}
+        expires_at = None
+        with contextlib.suppress(ModelportError, OSError):
+            quotas = self.gateway.quotas()
+        with contextlib.suppress(ModelportError):
+            expires_at = certificates.expires_at(certificate).timestamp() if certificate else None
+        return Figures(
+            up=self.gateway.running,
+            restarts=self.restarts,
+            quotas=quotas,
+            captures=self._receiver.counts,
+            expires_at=expires_at,
+        )
 
     def _watch(self) -> None:
         while not self._ended.wait(LOOK_S):

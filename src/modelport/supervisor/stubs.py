@@ -100,7 +100,7 @@ class Stubs:
     def lost(self) -> dict[str, list[Stub]]:
         """Model to its stubs that will not answer again, where there are any."""
         found: dict[str, list[Stub]] = {}
-        for stub in self._known.values():
+        for stub in list(self._known.values()):
             if stub.pid not in self._written_off and stub.lost(self._clock()):
                 found.setdefault(stub.model, []).append(stub)
         return found

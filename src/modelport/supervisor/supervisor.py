@@ -38,7 +38,7 @@ from modelport.supervisor.single import only_one
 from modelport.supervisor.wishes import Wishes
 
 if TYPE_CHECKING:
-    from modelport.supervisor.gateway import Front
+    from modelport.supervisor.gateway import Figures, Front
 
 HOST = "127.0.0.1"
 POLL_S = 0.2  # between two looks at the server's process
@@ -122,6 +122,7 @@ class Supervisor:
             prober=self._prober,
             events=self._announce.counts,
             drops=lambda: drops.everything(repository),
+            ready=self._ready,
             gateway=self._gateway_known,
             clock=self._clock,
         )
@@ -185,9 +186,8 @@ class Supervisor:
         finally:
             front.stop()
 
-    def _gateway_known(self) -> tuple[bool, int] | None:
-        front = self._front
-        return (front.gateway.running, front.restarts) if front else None
+    def _gateway_known(self) -> Figures | None:
+        return self._front.figures() if self._front else None
 
     @contextlib.contextmanager
     def _watching(self) -> Any:
@@ -309,7 +309,12 @@ class Supervisor:
             "ready": found.ready,
             "missing": found.missing,
             "models": models,
-            "gateway": {"url": self.gateway_url, "pid": front.gateway.pid, "up": front.gateway.running}
+            "gateway": {
+                "url": self.gateway_url,
+                "pid": front.gateway.pid,
+                "up": front.gateway.running,
+                "metrics_url": front.gateway.settings.metrics_url,
+            }
             if front
             else None,
         }

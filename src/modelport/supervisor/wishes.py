@@ -12,7 +12,7 @@ from pathlib import Path
 
 from modelport.errors import ManifestError, ModelportError
 from modelport.repository import config as configs
-from modelport.repository import placed
+from modelport.repository import placed, record
 from modelport.repository.layout import config_path, model_names, version_numbers
 
 
@@ -25,12 +25,14 @@ class Wish:
         mark: Another one when a file that matters changed.
         problem: Why the configuration cannot be read; empty when it can.
         backend: The backend that it names; empty where it names none.
+        budget_ms: Its latency budget; None where it has none.
     """
 
     versions: tuple[int, ...]
     mark: tuple[object, ...]
     problem: str = ""
     backend: str = ""
+    budget_ms: float | None = None
 
     @property
     def serving(self) -> int | None:
@@ -91,7 +93,7 @@ class Wishes:
                 return Wish(versions=(), mark=mark)
             config = configs.read(path)
             versions = configs.selected(config, self._checked(name, numbers))
-            return Wish(versions=versions, mark=mark, backend=config.backend)
+            return Wish(versions=versions, mark=mark, backend=config.backend, budget_ms=_budget_ms(path))
         except ManifestError as error:
             return Wish(versions=(), mark=mark, problem=f"{error.what}: {error.why}")
         except ModelportError:  # the folder went away while it was read
@@ -103,3 +105,10 @@ class Wishes:
         first = (self._first or {}).get(name, set())
         first &= {*numbers}  # what is removed and comes again was copied in
         return [v for v in numbers if v in first or placed.ours(self._repository, name, v)]
+
+
+def _budget_ms(config: Path) -> float | None:
+    try:
+        return record.read(config).latency_budget_ms
+    except ManifestError:  # what is wrong with the line is told where it is needed
+        return None

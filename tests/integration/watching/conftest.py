@@ -1,10 +1,14 @@
-"""Prometheus itself, over a service that really runs."""
+"""`modelport serve --gateway` over a small model in two versions, and Prometheus itself to watch it."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import socket
 import subprocess
+import sys
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -12,11 +16,19 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
+import modelport
 from modelport._process import wait_until
+from modelport.client import Client
+from modelport.errors import ModelportError
 
 START_S = 20.0
+PORTS = [word for name in ("http", "grpc", "metrics", "gateway") for word in (f"--{name}-port", "0")]
+X = np.array([[0.5, 0.25]], np.float32)
 Sample = tuple[Mapping[str, str], float]
 
 
@@ -101,6 +113,70 @@ def prometheus(
     yield start
     for one in running:
         one.stop()
+
+
+class Service:
+    """`modelport serve --gateway` without TLS, as a process of its own, on free ports.
+
+    Args:
+        root: The repository.
+        words: Further options.
+    """
+
+    def __init__(self, root: Path, *words: str) -> None:
+        self.root = root
+        command = [sys.executable, "-m", "modelport", "serve", "--repository", str(root), "--gateway", "--plain"]
+        self._lines: list[str] = []
+        self.process = subprocess.Popen(
+            [*command, *PORTS, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        )
+        threading.Thread(target=lambda: self._lines.extend(self.process.stdout), daemon=True).start()
+        assert wait_until(lambda: any("Ctrl-C" in line for line in self._lines), timeout_s=60), self._lines
+
+    def url(self, name: str) -> str:
+        """Of `HTTP`, `gRPC`, `metrics`, `gateway`; `health` with the page."""
+        found = [re.search(rf"^ +{name} +(\S+)", line) for line in self._lines]
+        return next(match[1] for match in found if match)
+
+    def page(self, name: str) -> str:
+        """A page of the supervisor."""
+        with urllib.request.urlopen(self.url("health").replace("readyz", name), timeout=5) as answer:
+            return str(answer.read().decode())
+
+    def ask(self, token: str, *, model: str = "net", version: int | None = None, grpc: bool = False, n: int = 1) -> int:
+        """So many inferences through the gateway; how many were answered."""
+        url = self.url("gateway")
+        answered = 0
+        with Client(url.replace("http", "grpc", 1) if grpc else url, token=token, retries=0) as client:
+            for _ in range(n):
+                with contextlib.suppress(ModelportError):
+                    client.infer(model, version=version, inputs={"x": X})
+                    answered += 1
+        return answered
+
+    def until(self, token: str) -> None:
+        """Until the gateway knows a key."""
+        assert wait_until(lambda: self.ask(token) == 1, timeout_s=10, interval_s=0.1)
+
+    def stop(self) -> None:
+        """End it, as Ctrl-C does."""
+        self.process.terminate()
+        self.process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, make_graph: Callable[..., onnx.GraphProto]) -> Iterator[Service]:
+    """A service with `net`, of which version 2 serves and version 1 is loaded; see `Service`."""
+    scratch = tmp_path_factory.mktemp("watching")
+    root, file = scratch / "model_repository", scratch / "net.onnx"
+    graph = make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "x:FLOAT[n,2]", "y:FLOAT[n,2]")
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
+    for _ in range(2):
+        modelport.export(file, name="net", repository=root, example_inputs={"x": np.repeat(X, 4, axis=0)})
+    modelport.promote("net", 2, repository=root)
+    running = Service(root, "--probe-interval", "0.5")
+    yield running
+    running.stop()
 
 
 def _free_port() -> int:

@@ -16,8 +16,7 @@ PAGE = "/metrics"
 SCOPE = "modelport"
 MOST_COUNTERS = 10_000  # each for one tenant, model and kind of answer
 MOST_HISTOGRAMS = 1_000
-BUCKETS_US = (250, 500, 1000, 2000, 3000, 5000, 7500, 10_000, 15_000, 25_000, 50_000, 100_000, 250_000, 500_000)
-BUCKETS_US += (1_000_000, 2_500_000, 5_000_000, 10_000_000, 30_000_000)
+BUCKETS_MS = (0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000)
 _LEFT_OUT = {
     "prefix": ("cluster.tenant_", f"cluster.{CLUSTER}.", "listener.admin."),
     "suffix": ("_length_ms", "_connect_ms", "_per_cx", "_per_socket_event", "update_duration"),
@@ -78,12 +77,13 @@ def cluster() -> Config:
 
 def whole() -> Config:
     """For the configuration as a whole. What nobody looks at is left out, such as all of each turnstile."""
+    buckets_us = [1000 * each for each in BUCKETS_MS]
     left_out = [{name: text} for name, texts in _LEFT_OUT.items() for text in texts]
     return {
         "stats_flush_interval": "1s",  # how old a histogram may be when it is read
         "stats_config": {
             "stats_matcher": {"exclusion_list": {"patterns": left_out}},
-            "histogram_bucket_settings": [{"match": {"prefix": f"{SCOPE}."}, "buckets": list(BUCKETS_US)}],
+            "histogram_bucket_settings": [{"match": {"prefix": f"{SCOPE}."}, "buckets": buckets_us}],
         },
     }
 
