@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from modelport.errors import ModelportError
@@ -24,6 +25,8 @@ from modelport.repository.followed import Follower
 from modelport.repository.layout import CONFIG_FILE
 from modelport.server.handle import ServerHandle
 from modelport.supervisor.backoff import Deaths
+from modelport.supervisor.usage import Counting
+from modelport.usage.counter import Statistics
 
 TAKEN_S = 0.1  # until Envoy has taken files that were replaced
 LOOK_S = 0.5  # between two looks at what may have changed
@@ -59,10 +62,15 @@ class Front:
         gateway: The gateway, not started.
         emit: Takes events.
         servers: Gives the servers that it is for now; None while there are none.
+        statistics: Gives Triton's statistics, for the tenants' compute time; None where nobody tells them.
     """
 
     def __init__(
-        self, gateway: Gateway, emit: Callable[[Event], None], servers: Callable[[], tuple[Upstream, ...] | None]
+        self,
+        gateway: Gateway,
+        emit: Callable[[Event], None],
+        servers: Callable[[], tuple[Upstream, ...] | None],
+        statistics: Statistics | None = None,
     ) -> None:
         self.gateway = gateway
         self._emit = emit
@@ -78,6 +86,7 @@ class Front:
         self._began: object = None
         self.restarts = 0
         self._receiver = Receiver(gateway.repository)
+        self._counting = Counting(gateway.repository, emit, statistics)
         self._follower = Follower(gateway.repository)
         self._thread = threading.Thread(target=self._watch, name="modelport-gateway", daemon=True)
 
@@ -93,6 +102,7 @@ class Front:
         self._follower.note(looked)
         self._since = time.monotonic()
         self._tell_start()
+        self._counting.start()
         self._thread.start()
 
     def stop(self) -> None:
@@ -102,6 +112,7 @@ class Front:
             self._thread.join(END_S)  # it may be starting Envoy, or asking it about a configuration
         self._follower.close()
         self.gateway.stop()
+        self._counting.stop()
         self._receiver.stop()
 
     def figures(self) -> Figures:
@@ -136,7 +147,8 @@ class Front:
         elif not self.gateway.running:
             self._start_again()
             return
-        self.gateway.tend()
+        if self._counting.may_put_aside():
+            self.gateway.tend()
         seen = self._sees()
         if seen == self._seen and time.monotonic() < self._refused_until:
             return
@@ -222,6 +234,15 @@ def of(handle: ServerHandle | None) -> tuple[Upstream, ...] | None:
         return None
     http, grpc = urlsplit(handle.http_url), urlsplit(handle.grpc_url)
     return (Upstream(host=http.hostname or "", http_port=http.port or 0, grpc_port=grpc.port or 0),)
+
+
+def statistics(handle: ServerHandle | None) -> list[dict[str, Any]]:
+    """Triton's statistics for each loaded version; none while there is no server.
+
+    Raises:
+        ServerError: It does not tell them.
+    """
+    return [] if handle is None else handle.statistics()
 
 
 def _times(paths: list[Path]) -> tuple[tuple[str, int, int], ...]:

@@ -177,7 +177,9 @@ class Supervisor:
 
         kind = GatewayElsewhere if self._options.gateway_elsewhere else Gateway
         running = kind(self.server.repository, self._options.gateway)
-        front = gateway.Front(running, self._announce, lambda: gateway.of(self._link.handle))
+        front = gateway.Front(
+            running, self._announce, lambda: gateway.of(self._link.handle), lambda: gateway.statistics(self._link.handle)
+        )
         try:
             with signals.interrupting():
                 front.start()

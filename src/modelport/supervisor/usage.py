@@ -1,0 +1,80 @@
+"""Counts usage beside the gateway: a thread of low priority that reads what was logged, and what Triton computed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from modelport.repository import events
+from modelport.repository.events import Event
+from modelport.usage.counter import Counter, Statistics
+from modelport.usage.store import Store
+
+EVERY_S = 1.0
+NICE = 10  # who answers requests comes first
+END_S = 20.0
+
+
+class Counting:
+    """The thread that counts.
+
+    Args:
+        repository: The model repository.
+        emit: Takes events.
+        statistics: Gives Triton's statistics; None where nobody tells them.
+    """
+
+    def __init__(self, repository: Path, emit: Callable[[Event], None], statistics: Statistics | None = None) -> None:
+        self._repository = repository
+        self._statistics = statistics
+        self._emit = emit
+        self._store: Store | None = None
+        self._counter: Counter | None = None
+        self._trouble = ""
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._count, name="modelport-usage", daemon=True)
+
+    def start(self) -> None:
+        """Count from now on, and what was logged before."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Count what is left, and end."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(END_S)
+        self._take_in()
+        if self._store is not None:
+            self._store.close()
+
+    def may_put_aside(self) -> bool:
+        """Whether the log that was put aside before has been counted, so that another one may take its place."""
+        return self._counter is not None and self._counter.may_put_aside()
+
+    def _count(self) -> None:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        while not self._ended.wait(EVERY_S):
+            self._take_in()
+
+    def _take_in(self) -> None:
+        """Count once. What fails is told, and tried again: the log stays until it has been counted."""
+        try:
+            self._opened().take_in()
+        except Exception as exc:
+            trouble = f"{type(exc).__name__}: {exc}"
+            if trouble != self._trouble:
+                self._emit(events.event("usage_failed", trouble, level="error"))
+            self._trouble = trouble
+        else:
+            self._trouble = ""
+
+    def _opened(self) -> Counter:
+        """Opened when it is needed: counts that are damaged are no reason to turn callers away."""
+        if self._counter is None:
+            self._store = self._store or Store(self._repository)
+            self._counter = Counter(self._repository, self._store, self._statistics)
+        return self._counter
