@@ -24,6 +24,7 @@ import modelport.cli.scraping
 import modelport.cli.gateway
 import modelport.cli.asking
 import modelport.cli.keys
+import modelport.cli.usage
 import modelport.cli.capturing
 import modelport.cli.benching
 import modelport.cli.tuning

@@ -33,7 +33,7 @@ START_S = 15.0
 TAKEN_S = 1.0  # until Envoy has taken in what was replaced
 DRAIN_S = 10.0
 QUIET_S = 0.3  # without a request, until a gateway that drains ends
-FLUSH_MS = 100  # after which the access log is with the kernel: what a killed Envoy forgets
+FLUSH_MS = 10  # after which the access log is with the kernel: what a killed Envoy forgets
 LOG_BYTES = 64 << 20  # of the access log, until it is put aside
 GOLDEN_ELEMENTS = 4096  # of what health checks send
 

@@ -177,8 +177,9 @@ class Supervisor:
 
         kind = GatewayElsewhere if self._options.gateway_elsewhere else Gateway
         running = kind(self.server.repository, self._options.gateway)
+        link = self._link
         front = gateway.Front(
-            running, self._announce, lambda: gateway.of(self._link.handle), lambda: gateway.statistics(self._link.handle)
+            running, self._announce, lambda: gateway.of(link.handle), lambda: gateway.statistics(link.handle)
         )
         try:
             with signals.interrupting():
