@@ -34,6 +34,7 @@ TAKEN_S = 1.0  # until Envoy has taken in what was replaced
 DRAIN_S = 10.0
 QUIET_S = 0.3  # without a request, until a gateway that drains ends
 FLUSH_MS = 10  # after which the access log is with the kernel: what a killed Envoy forgets
+LOGGED_S = 0.2  # until that has happened for certain, on a busy machine too
 LOG_BYTES = 64 << 20  # of the access log, until it is put aside
 GOLDEN_ELEMENTS = 4096  # of what health checks send
 
@@ -263,7 +264,7 @@ class Gateway:
         if self._quota_of == (today, daily) and self._lives():
             return self._left
         if self._lives() and daily:
-            time.sleep(2 * FLUSH_MS / 1000)
+            time.sleep(LOGGED_S)
         used = self._used.look(today)
         self._left = quota.Left(round=self._left.round + 1, tenants=quota.left(daily, used))
         self._quota_of = (today, daily)

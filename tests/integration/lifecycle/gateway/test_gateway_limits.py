@@ -8,7 +8,7 @@ import pytest
 
 from modelport._process import wait_until
 from modelport.gateway import quota
-from modelport.gateway.gateway import FLUSH_MS
+from modelport.gateway.gateway import LOGGED_S
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_a_quota_outlives_the_gateway_and_a_killed_envoy(counted, kill):
     counted.gateway.stop()
     counted.gateway.start()
     assert [counted.ask(token).status for _ in range(2)] == [200, 200]
-    time.sleep(2 * FLUSH_MS / 1000)
+    time.sleep(LOGGED_S)
     kill(counted.gateway.pid)
     assert wait_until(lambda: not counted.gateway.running, timeout_s=5)
     counted.gateway.start()
