@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,24 +74,28 @@ def _paths(facts: Facts) -> Document:
     tensors = _json("Its tensors.", {"$ref": "#/components/schemas/Metadata"})
     ready = {"description": "It is ready.", "headers": _ID}
     itself = _json("This document.", {"type": "object"})
+    word = re.sub(r"\W", "_", facts.name)  # no two operations have one name, whichever documents are read together
+
+    def get(operation: str, summary: str, answered: Document, **more: Any) -> Document:
+        refusals = [refusal for refusal in REFUSALS if not refusal.infer_only]
+        responses = _responses(answered, refusals)
+        return {**more, "get": {"operationId": f"{operation}_{word}", "summary": summary, "responses": responses}}
+
+    def post(operation: str, summary: str, **more: Any) -> Document:
+        return {**more, "post": {"operationId": f"{operation}_{word}", "summary": summary, **_infer(facts)}}
+
     return {
-        f"{name}/infer": {"post": _infer(facts, "infer", "Run the model.")},
-        f"{version}/infer": {
-            "parameters": pinned,
-            "post": _infer(facts, "infer_version", "Run one version of the model."),
-        },
-        name: {"get": _asked("metadata", "The model's tensors.", tensors)},
-        version: {"parameters": pinned, "get": _asked("metadata_version", "The tensors of one version.", tensors)},
-        f"{name}/ready": {"get": _asked("ready", "Whether the model is ready.", ready)},
-        f"{version}/ready": {
-            "parameters": pinned,
-            "get": _asked("ready_version", "Whether one version is ready.", ready),
-        },
-        f"{name}/openapi.json": {"get": _asked("openapi", "This document.", itself)},
+        f"{name}/infer": post("infer", "Run the model."),
+        f"{version}/infer": post("infer_version_of", "Run one version of the model.", parameters=pinned),
+        name: get("metadata_of", "The model's tensors.", tensors),
+        version: get("metadata_of_version_of", "The tensors of one version.", tensors, parameters=pinned),
+        f"{name}/ready": get("ready", "Whether the model is ready.", ready),
+        f"{version}/ready": get("ready_version_of", "Whether one version is ready.", ready, parameters=pinned),
+        f"{name}/openapi.json": get("openapi_of", "This document.", itself),
     }
 
 
-def _infer(facts: Facts, operation: str, summary: str) -> Document:
+def _infer(facts: Facts) -> Document:
     example = facts.example
     content: Document = {"schema": {"$ref": "#/components/schemas/InferRequest"}}
     description = ""
@@ -102,18 +107,14 @@ def _infer(facts: Facts, operation: str, summary: str) -> Document:
     answered = _json("The outputs.", {"$ref": "#/components/schemas/InferResponse"})
     if example and example.response is not None:
         answered["content"]["application/json"]["example"] = example.response
+    if any(not schemas.value(tensor.datatype) for tensor in facts.outputs):
+        answered["content"] = {"application/octet-stream": {}}
+        answered["description"] = "JSON as InferResponse, and the bytes of the outputs that JSON has no form for."
     return {
-        "operationId": operation,
-        "summary": summary,
         **({"description": description} if description else {}),
         "requestBody": {"required": True, "content": {"application/json": content}},
         "responses": _responses(answered, REFUSALS),
     }
-
-
-def _asked(operation: str, summary: str, answered: Document) -> Document:
-    refusals = [refusal for refusal in REFUSALS if not refusal.infer_only]
-    return {"operationId": operation, "summary": summary, "responses": _responses(answered, refusals)}
 
 
 def _responses(answered: Document, refusals: Sequence[Refusal]) -> Document:
