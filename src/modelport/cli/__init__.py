@@ -23,6 +23,7 @@ import modelport.cli.watching
 import modelport.cli.scraping
 import modelport.cli.gateway
 import modelport.cli.asking
+import modelport.cli.describing
 import modelport.cli.keys
 import modelport.cli.usage
 import modelport.cli.capturing
