@@ -18,7 +18,7 @@ from modelport.repository.layout import DEFAULT_REPOSITORY
 if TYPE_CHECKING:
     from modelport.commands.usage import Usage
 
-_COLUMNS = ("requests", "inferences", "received", "sent", "compute s", "4xx", "429", "5xx", "no answer")
+_COLUMNS = ("answered", "inferences", "received", "sent", "compute s", "4xx", "429", "5xx", "no answer")
 
 
 @app.command("usage")

@@ -6,10 +6,11 @@ import datetime
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelport.errors import UsageError
 from modelport.repository.layout import DEFAULT_REPOSITORY, model_names
+from modelport.server import connection
 from modelport.usage import report
 from modelport.usage.counter import Counter
 from modelport.usage.report import BY, Period, Row
@@ -79,7 +80,7 @@ def usage(
         plans = known.read(prices)
     model_names(root)
     with Store(root) as store:
-        Counter(root, store).take_in()
+        Counter(root, store, lambda: _statistics(root)).take_in()
         return Usage(
             by=by,
             days=days,
@@ -87,3 +88,13 @@ def usage(
             bills=None if plans is None else report.bills(store, plans, days, tenant=tenant),
             unreadable=store.damaged(),
         )
+
+
+def _statistics(repository: Path) -> list[dict[str, Any]]:
+    """Triton's statistics, where a server runs.
+
+    Raises:
+        ServerError: It does not tell them.
+    """
+    running = connection.find(repository)
+    return [] if running is None else running.statistics()

@@ -13,7 +13,8 @@ from modelport.usage.store import Store
 if TYPE_CHECKING:
     from modelport.usage.prices import Bill, Prices
 
-BY = {"tenant": "tenant", "model": "model", "version": "model, version", "day": "substr(hour, 1, 10)"}
+DAY, MONTH = "substr(hour, 1, 10)", "substr(hour, 1, 7)"
+BY = {"tenant": ("tenant",), "model": ("model",), "version": ("model", "version"), "day": (DAY,)}
 NOBODY = "-"  # in place of a tenant or model that is not known
 
 
@@ -108,7 +109,7 @@ def bills(store: Store, prices: Prices, days: Period, *, tenant: str | None = No
     """
     from modelport.usage.prices import bill
 
-    used = store.sums("tenant, substr(hour, 1, 7)", str(days.since), str(days.until), tenant=tenant)
+    used = store.sums(("tenant", MONTH), str(days.since), str(days.until), tenant=tenant)
     counts = {(name, month): sums for (name, month), sums in used if name}
     names = {name for name, _ in counts} | {name for name in prices.tenants if tenant in (None, name)}
     return [

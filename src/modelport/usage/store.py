@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,7 +146,7 @@ class Store:
             return int(self._db.execute("SELECT COALESCE(SUM(damaged), 0) FROM logs").fetchone()[0])
 
     def sums(
-        self, columns: str, since: str, until: str, *, tenant: str | None = None, model: str | None = None
+        self, columns: Sequence[str], since: str, until: str, *, tenant: str | None = None, model: str | None = None
     ) -> list[tuple[tuple[str, ...], Counts]]:
         """The counts of a time, added up.
 
@@ -160,11 +160,11 @@ class Store:
         Returns:
             Words of `columns`, and the sums, in the words' order.
         """
-        width = columns.count(",") + 1
+        width = len(columns)
         where = "substr(hour, 1, 10) BETWEEN ? AND ? AND (? IS NULL OR tenant = ?) AND (? IS NULL OR model = ?)"
         sums = ", ".join(f"SUM({name})" for name in _FIELDS)
         order = ", ".join(map(str, range(1, width + 1)))
-        query = f"SELECT {columns}, {sums} FROM used WHERE {where} GROUP BY {order} ORDER BY {order}"  # noqa: S608
+        query = f"SELECT {', '.join(columns)}, {sums} FROM used WHERE {where} GROUP BY {order} ORDER BY {order}"  # noqa: S608
         with self._errors():
             rows = self._db.execute(query, (since, until, tenant, tenant, model, model)).fetchall()
         return [(tuple(map(str, row[:width])), Counts(*row[width:])) for row in rows]

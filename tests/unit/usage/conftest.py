@@ -59,9 +59,9 @@ class Logged:
         with Store(self.root) as store:
             Counter(self.root, store, lambda: self.statistics).take_in()
 
-    def sums(self, by: str = "tenant", **only: Any) -> dict[str, Any]:
+    def sums(self, *by: str, **only: Any) -> dict[str, Any]:
         with Store(self.root) as store:
-            found = store.sums(by, "2026-01-01", "2026-12-31", **only)
+            found = store.sums(by or ("tenant",), "2026-01-01", "2026-12-31", **only)
         return {"/".join(words): sums for words, sums in found}
 
     def answered(self) -> dict[str, int]:

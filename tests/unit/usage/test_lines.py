@@ -53,7 +53,7 @@ def test_names_that_only_a_caller_wrote_make_no_rows(logged, line):
     refused = {"status": 404, "model": "made-up", "passed": None}
     logged.write(line(**refused), line(status=404, version="123456"), line(tenant=None, kind=None, **refused))
     logged.count()
-    assert {name: sums.refused for name, sums in logged.sums("tenant, model, version").items()} == {
+    assert {name: sums.refused for name, sums in logged.sums("tenant", "model", "version").items()} == {
         "//0": 1,
         "acme//0": 1,
         "acme/net/0": 1,
