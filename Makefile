@@ -52,9 +52,10 @@ format: setup ## Let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-docs: setup ## Write docs/cli.md and docs/doctor.md anew from the commands and rules themselves
+docs: setup ## Write docs/cli.md, docs/doctor.md and the dashboards anew from commands, rules and scripts/dashboards
 	@$(BIN)/python scripts/cli_docs.py
 	@$(BIN)/python scripts/doctor_docs.py
+	@$(BIN)/python scripts/dashboards
 
 lock: ## Resolve pyproject.toml anew into requirements.lock
 	@scripts/lock.sh

@@ -1,0 +1,141 @@
+"""The machine, its GPUs, and what the parts of the service take."""
+
+from __future__ import annotations
+
+from form import Dashboard, Panel
+from queries import NO_GATEWAY, NO_GPU, RATE, YES
+
+HOST = Dashboard(
+    uid="modelport-host",
+    title="modelport: host and GPU",
+    text="What the machine has left: processors, memory, GPUs, and what the parts of the service take.",
+    rows=[
+        (
+            "Machine",
+            [
+                Panel(
+                    title="Processors",
+                    text="Part of the machine's processors that is in use, as Triton sees it.",
+                    unit="percentunit",
+                    queries=[("max by (instance) (nv_cpu_utilization)", "{{instance}}")],
+                ),
+                Panel(
+                    title="Memory",
+                    text="Of the machine Triton runs on.",
+                    unit="bytes",
+                    queries=[
+                        ("max by (instance) (nv_cpu_memory_used_bytes)", "used"),
+                        ("max by (instance) (nv_cpu_memory_total_bytes)", "all"),
+                    ],
+                ),
+                Panel(
+                    title="Pinned memory",
+                    text="Triton's pool for copies to and from GPUs. A full one makes copies slow.",
+                    unit="bytes",
+                    queries=[
+                        ("sum by (instance) (nv_pinned_memory_pool_used_bytes)", "used"),
+                        ("sum by (instance) (nv_pinned_memory_pool_total_bytes)", "all"),
+                    ],
+                ),
+            ],
+        ),
+        (
+            "GPU",
+            [
+                Panel(
+                    title="GPU",
+                    text="Part of the time in which the GPU computed.",
+                    unit="percentunit",
+                    width=6,
+                    queries=[("max by (gpu_uuid) (nv_gpu_utilization)", "{{gpu_uuid}}")],
+                    empty=NO_GPU,
+                ),
+                Panel(
+                    title="GPU memory",
+                    text="Used by models and their work. A full one fails loads, and so promotions.",
+                    unit="bytes",
+                    width=6,
+                    queries=[
+                        ("max by (gpu_uuid) (nv_gpu_memory_used_bytes)", "used {{gpu_uuid}}"),
+                        ("max by (gpu_uuid) (nv_gpu_memory_total_bytes)", "all {{gpu_uuid}}"),
+                    ],
+                    empty=NO_GPU,
+                ),
+                Panel(
+                    title="GPU power",
+                    text="What it draws, and its limit: at the limit it slows down.",
+                    unit="watt",
+                    width=6,
+                    queries=[
+                        ("max by (gpu_uuid) (nv_gpu_power_usage)", "used {{gpu_uuid}}"),
+                        ("max by (gpu_uuid) (nv_gpu_power_limit)", "limit {{gpu_uuid}}"),
+                    ],
+                    empty=NO_GPU,
+                ),
+                Panel(
+                    title="Energy of an inference",
+                    text="Joules that all GPUs took, for each row that was computed.",
+                    unit="joule",
+                    width=6,
+                    queries=[
+                        (
+                            f"sum(rate(nv_energy_consumption{RATE})) / (sum(rate(nv_inference_count{RATE})) > 0)",
+                            "joules",
+                        )
+                    ],
+                    empty=NO_GPU,
+                ),
+            ],
+        ),
+        (
+            "The service's parts",
+            [
+                Panel(
+                    title="Supervisor",
+                    text="What `modelport serve` itself uses; models and gateway are processes of their own.",
+                    unit="percentunit",
+                    width=6,
+                    queries=[(f"rate(modelport_supervisor_process_cpu_seconds_total{RATE})", "of one processor")],
+                ),
+                Panel(
+                    title="Memory of supervisor and gateway",
+                    text="One that grows for days is a leak: please report it.",
+                    unit="bytes",
+                    width=6,
+                    queries=[
+                        ("modelport_supervisor_process_resident_memory_bytes", "supervisor"),
+                        ("envoy_server_memory_physical_size", "gateway"),
+                    ],
+                ),
+                Panel(
+                    title="Connections of callers",
+                    text="Open connections, and requests that are being answered, at the gateway.",
+                    unit="short",
+                    width=6,
+                    queries=[
+                        ('envoy_http_downstream_cx_active{envoy_http_conn_manager_prefix="front"}', "connections"),
+                        ('envoy_http_downstream_rq_active{envoy_http_conn_manager_prefix="front"}', "requests"),
+                    ],
+                    empty=NO_GATEWAY,
+                ),
+                Panel(
+                    title="Scrapes",
+                    text="How long Prometheus took to read each page; `up` 0 means that it got none.",
+                    unit="s",
+                    width=6,
+                    queries=[("max by (job) (scrape_duration_seconds)", "{{job}}")],
+                ),
+                Panel(
+                    title="Pages that Prometheus reads",
+                    text="no: the part is down, or its port is another one than Prometheus's configuration says.",
+                    unit="none",
+                    kind="state-timeline",
+                    width=24,
+                    height=6,
+                    names=YES,
+                    queries=[("min by (job) (up)", "{{job}}")],
+                ),
+            ],
+        ),
+    ],
+)
