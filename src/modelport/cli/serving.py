@@ -238,13 +238,13 @@ def _show(found: Status, *, clear: bool) -> None:
     missing = (f"  missing  {model}: {why}" if model else f"  missing  {why}" for model, why in found.missing.items())
     _render.lines(
         f"{found.repository}: {ready}",
-        f"  server   process {found.pid}, up {_duration(found.uptime_s)}{restarts}",
+        f"  server   {_server(found)}{restarts}",
         *([f"  watched  by process {found.supervisor}, {found.health_url}"] if found.supervisor else []),
         *([f"  gateway  {_gateway(found)}"] if found.gateway_url else []),
         f"  HTTP     {found.http_url}",
         f"  gRPC     {found.grpc_url}",
         f"  metrics  {found.metrics_url}",
-        f"  log      {found.log}",
+        *([f"  log      {found.log}"] if found.log else []),
         *([f"  hint     {found.hint}"] if found.hint else []),
         *missing,
     )
@@ -265,8 +265,14 @@ def _show(found: Status, *, clear: bool) -> None:
     _render.lines(*map(as_text, found.events))
 
 
+def _server(found: Status) -> str:
+    return f"process {found.pid}, up {_duration(found.uptime_s)}" if found.pid else "started elsewhere"
+
+
 def _gateway(found: Status) -> str:
-    return f"process {found.gateway}, {found.gateway_url}" if found.gateway else f"down, {found.gateway_url}"
+    if found.gateway is None:
+        return f"down, {found.gateway_url}"
+    return f"{f'process {found.gateway}' if found.gateway else 'started elsewhere'}, {found.gateway_url}"
 
 
 def _status_row(row: VersionStatus) -> tuple[object, ...]:

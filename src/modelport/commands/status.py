@@ -66,7 +66,7 @@ class Status:
         ready: What `/readyz` says; None where nobody tells.
         unwatched: Why nobody tells; empty where `modelport serve` watches over the server.
         missing: Model to the reason why it is not ready.
-        pid: Process of tritonserver.
+        pid: Process of tritonserver; 0 where somebody else started it.
         uptime_s: Seconds since it was started.
         restarts: How often it was started again; None where nobody tells.
         supervisor: Process of `modelport serve`; None where there is none any more.
@@ -74,7 +74,7 @@ class Status:
         grpc_url: For callers.
         metrics_url: Triton's Prometheus metrics.
         gateway_url: For callers with a key; empty where there is no gateway.
-        gateway: Its process; None where there is none, or it is down.
+        gateway: Its process, 0 where somebody else started it; None where there is none, or it is down.
         health_url: The supervisor's `/healthz`, `/readyz`, `/metrics`; empty where there is none.
         log: The server's log.
         dead_stubs: Processes of models that died and that tritonserver keeps until it ends.
