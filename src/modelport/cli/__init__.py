@@ -16,6 +16,7 @@ import modelport.cli.exporting
 import modelport.cli.versions
 import modelport.cli.dropping
 import modelport.cli.registry
+import modelport.cli.keeping
 import modelport.cli.routes
 import modelport.cli.doctoring
 import modelport.cli.serving

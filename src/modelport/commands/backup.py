@@ -1,0 +1,52 @@
+"""The verbs `backup` and `restore`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from modelport.repository.backup import restore as putting_back
+from modelport.repository.backup import write as writing
+from modelport.repository.backup.contents import Backup
+from modelport.repository.layout import DEFAULT_REPOSITORY
+from modelport.repository.lock import Report
+
+
+def backup(
+    target: str | os.PathLike[str],
+    *,
+    repository: str | os.PathLike[str] = DEFAULT_REPOSITORY,
+    report: Report = lambda _: None,
+) -> Backup:
+    """Write the repository, its keys, quota and usage into one file, while all of it is in use.
+
+    Args:
+        target: The file to write; compressed where its name ends with `.gz` or `.xz`.
+        repository: Folder of the model repository.
+        report: Told which model is read.
+
+    Raises:
+        RepositoryError: There is no repository, the file is there already, or the disk refused.
+        RepositoryLockedError: A model was being changed for minutes.
+    """
+    return writing.write(Path(repository), Path(target), report=report)
+
+
+def restore(
+    source: str | os.PathLike[str],
+    *,
+    repository: str | os.PathLike[str] = DEFAULT_REPOSITORY,
+    report: Report = lambda _: None,
+) -> Backup:
+    """Put a backup back where no repository is, after comparing every version with its manifest.
+
+    Args:
+        source: A file that `backup` wrote.
+        repository: Where the repository is to be.
+        report: Told what is being done.
+
+    Raises:
+        RepositoryError: Something is there already, the file is no backup, or the disk refused.
+        ManifestError: A version is not what was published.
+    """
+    return putting_back.restore(Path(source), Path(repository), report=report)
