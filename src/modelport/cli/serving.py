@@ -272,7 +272,9 @@ def _server(found: Status) -> str:
 def _gateway(found: Status) -> str:
     if found.gateway is None:
         return f"down, {found.gateway_url}"
-    return f"{f'process {found.gateway}' if found.gateway else 'started elsewhere'}, {found.gateway_url}"
+    return (
+        f"process {found.gateway}, {found.gateway_url}" if found.gateway else f"started elsewhere, {found.gateway_url}"
+    )
 
 
 def _status_row(row: VersionStatus) -> tuple[object, ...]:
