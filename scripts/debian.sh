@@ -20,7 +20,23 @@ cannot() {
 command -v apt-get >/dev/null || cannot "this machine has no apt-get to install them with"
 "${as_root[@]}" true 2>/dev/null || cannot "installing needs root, or a sudo that asks for no password"
 
+# Some bring a service, as prometheus does: it is started neither now nor with the machine.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap '"${as_root[@]}" rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    "${as_root[@]}" chmod 755 "$policy"
+fi
+silence() {
+    command -v systemctl >/dev/null || return 0
+    local services
+    services=$(dpkg-query -L "${missing[@]}" | sed -n 's|.*/systemd/system/\([^/]*\.service\)$|\1|p')
+    # shellcheck disable=SC2086
+    [ -z "$services" ] || "${as_root[@]}" systemctl disable --quiet $services
+}
+
 echo "== installing Debian packages: ${missing[*]}"
 apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" </dev/null; }
 install() { apt install -y --no-install-recommends "${missing[@]}" >/dev/null; }
 install 2>/dev/null || { apt update && install; } || cannot "apt-get could not install them; its words are above"
+silence

@@ -17,7 +17,7 @@ step() {
 }
 
 packages() {
-    scripts/debian.sh wrk curl strace && scripts/libpython.sh "$venv/bin/python" && return
+    scripts/debian.sh wrk curl strace prometheus && scripts/libpython.sh "$venv/bin/python" && return
     [ "${CI:-}" != true ] || return 1
     echo "   going on: the tests that need them will be skipped"
 }
