@@ -1,0 +1,174 @@
+"""Every query of every panel gives data over a real service, or the panel says why not; and `modelport top`."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from modelport.commands import keys
+from modelport.commands.policy import latency_budget
+from modelport.commands.prometheus import prometheus as write
+
+FOLDER = Path(__file__).parents[3] / "deploy" / "grafana" / "dashboards"
+FILLED = {"model": "net", "tenant": "acme", "__rate_interval": "5s", "__range": "1m"}
+PANELS = [
+    (board["uid"], panel)
+    for board in (json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json")))
+    for panel in board["panels"]
+    if panel["type"] != "row"
+]
+# What this service really lacks: panels that are empty here, and say so.
+LACKING = {"Triton sees no GPU", "all that was copied in was taken", "the gateway speaks plain HTTP, or none runs"}
+LACKING |= {"it runs in the server's own process"}
+END_OF_SCREEN = b"\x1b[?1049l"
+
+
+@pytest.fixture(scope="module")
+def asked(service):
+    """The service, while callers of all kinds ask it."""
+    latency_budget("net", ms=20, repository=service.root)
+    token = keys.create("acme", ["*"], limits={"daily": 100_000}, repository=service.root).token
+    service.until(token)
+    ended = threading.Event()
+
+    def ask():
+        while not ended.wait(0.1):
+            for grpc in (False, True):
+                service.ask(token, grpc=grpc)
+                service.ask(token, grpc=grpc, version=1)
+                service.ask(token, grpc=grpc, model="nope")
+
+    callers = threading.Thread(target=ask)
+    callers.start()
+    yield service
+    ended.set()
+    callers.join()
+
+
+@pytest.fixture(scope="module")
+def watched(asked, prometheus, tmp_path_factory):
+    """Prometheus over it."""
+    folder = tmp_path_factory.mktemp("config")
+    write(folder, repository=asked.root, interval_s=0.5)
+    running = prometheus(folder)
+    for query in LAST:
+        running.until(filled(query))
+    return running
+
+
+LAST = [
+    "sum(rate(envoy_modelport_model_us_count{model='$model'}[$__rate_interval])) > 0",
+    "sum(rate(nv_inference_request_success{model='$model',version='1'}[$__rate_interval])) > 0",
+    "rate(modelport_events_total[$__rate_interval]) and on () modelport_latency_budget_seconds",
+]
+
+
+def filled(query: str) -> str:
+    """A query as Grafana sends it."""
+    return re.sub(r"\$(\w+)", lambda found: FILLED[found[1]], query)
+
+
+def empty(prometheus, panels):
+    """Queries that give nothing, with what the panel says about that."""
+    found = {}
+    for board, panel in panels:
+        for target in panel["targets"]:
+            values = [value for _, value in prometheus.query(filled(target["expr"])) if not math.isnan(value)]
+            if not values:
+                found[f"{board}: {panel['title']}: {target['expr']}"] = panel["fieldConfig"]["defaults"]["noValue"]
+    return found
+
+
+def test_every_panel_shows_data_or_why_not(watched):
+    nothing = empty(watched, PANELS)
+    assert {query: why for query, why in nothing.items() if why not in LACKING} == {}
+
+
+def test_a_panel_without_data_is_found(watched):
+    board, panel = next(one for one in PANELS if one[1]["title"] == "Answers")
+    wrong = {**panel, "targets": [{"expr": "sum(rate(envoy_modelport_request[$__rate_interval]))"}]}
+    assert len(empty(watched, [(board, wrong)])) == 1
+
+
+def test_the_variables_offer_what_there_is(watched):
+    offered = {}
+    for path in FOLDER.glob("*.json"):
+        for one in json.loads(path.read_text())["templating"]["list"]:
+            if found := re.fullmatch(r"label_values\((.+), (\w+)\)", one.get("definition", "")):
+                offered[one["name"]] = watched.ask(f"label/{found[2]}/values", **{"match[]": found[1]})
+    assert offered == {"model": ["net"], "tenant": ["acme"]}
+
+
+def test_shares_are_those_of_the_versions(watched):
+    (shares,) = (panel for _, panel in PANELS if panel["title"] == "Shares")
+    found = {labels["version"]: value for labels, value in watched.query(filled(shares["targets"][0]["expr"]))}
+    assert found.keys() == {"1", "2"} and min(found.values()) > 0
+
+
+def run_top(service, *words):
+    command = [sys.executable, "-m", "modelport", "top", "--repository", service.root, *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+
+
+def test_top_tells_a_script_the_same(asked):
+    told = json.loads(run_top(asked, "--json", "--interval", "2"))
+    (net,), (acme,) = told["models"], told["tenants"]
+    one, two = (version["work"] for version in net["versions"])
+    assert one["requests_per_s"] > 0 and two["requests_per_s"] > one["requests_per_s"]
+    assert net["work"]["requests_per_s"] == pytest.approx(one["requests_per_s"] + two["requests_per_s"])
+    assert (net["serving"], net["ready"], told["ready"], told["quantiles"]) == (2, True, True, "gateway")
+    assert 0 < net["seen"]["p50_ms"] <= net["seen"]["p99_ms"] and net["work"]["mean_batch"] == 1
+    assert acme["tenant"] == "acme" and acme["seen"]["requests_per_s"] > net["seen"]["requests_per_s"] > 0
+    assert acme["seen"]["refused_per_s"] > 0 and acme["seen"]["failed_per_s"] == 0
+    assert 0 < told["cpu"] <= 1 and told["gpus"] == [] and told["away"] == {}
+
+
+def test_top_prints_once_where_there_is_no_terminal_and_reads_any_page(asked):
+    text = run_top(asked, "--url", asked.url("metrics"), "--interval", "0.5")
+    assert "net" in text and "acme" not in text and "\x1b" not in text
+    assert "no p50 and p99: they are the gateway's" in text
+
+
+@pytest.mark.parametrize("ending", [b"q", b"\x03"], ids=["q", "Ctrl-C"])
+def test_top_shows_it_live_and_leaves_the_terminal_as_it_was(asked, ending):
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    before, seen = termios.tcgetattr(theirs), b""
+    command = [sys.executable, "-m", "modelport", "top", "--repository", str(asked.root), "--interval", "0.2"]
+    with subprocess.Popen(
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm-256color"},
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0),
+    ) as top:
+        deadline = time.monotonic() + 20
+        while seen.count(b"acme") < 3 and time.monotonic() < deadline:
+            seen += os.read(ours, 65536) if select.select([ours], [], [], 0.2)[0] else b""
+        os.write(ours, ending)
+        while top.poll() is None and time.monotonic() < deadline:
+            seen += os.read(ours, 65536) if select.select([ours], [], [], 0.1)[0] else b""
+        assert top.returncode == 0, seen.decode()
+    while select.select([ours], [], [], 0)[0]:
+        seen += os.read(ours, 65536)
+    assert termios.tcgetattr(theirs) == before
+    assert seen.count(b"acme") >= 3 and b"net" in seen
+    assert seen.endswith(END_OF_SCREEN) and b"Traceback" not in seen
+    os.close(ours)
+    os.close(theirs)
