@@ -76,6 +76,7 @@ def written(facts: Facts) -> str:
         ranked=labelled is not None and _is_ranked(labelled.tensor),
         pair=_pair,
         value=_value,
+        constant=_constant,
     )
 
 
@@ -85,14 +86,12 @@ class Labels:
 
     lines: tuple[str, ...]
     typed: bool
-    short: bool
 
 
 def _labels(labels: Sequence[str]) -> Labels:
     lines = tuple(map(names.literal, labels))
     typed = 1 < len(lines) <= LITERALS_MOST and len(set(lines)) == len(lines)
-    short = len(lines) == 1 and len(f"LABELS: Final[tuple[str, ...]] = ({lines[0]},)") <= WIDTH
-    return Labels(lines=lines, typed=typed, short=short)
+    return Labels(lines=lines, typed=typed)
 
 
 def _is_ranked(tensor: Tensor) -> bool:
@@ -132,6 +131,16 @@ def _field(facts: Facts, tensor: Tensor, name: str, *, alone: bool) -> Field:
 def _pair(field: Field) -> str:
     """A line of a dictionary of inputs."""
     return f"        {field.key}: inputs.{field.name},"
+
+
+def _constant(begin: str, items: Sequence[str]) -> str:
+    """A constant tuple, on one line where it has one item that fits."""
+    line = f"{begin} = ({items[0]},)"
+    return (
+        line
+        if len(items) == 1 and len(line) <= WIDTH
+        else "\n    ".join([f"{begin} = (", *(f"{one}," for one in items)]) + "\n)"
+    )
 
 
 def _value(field: Field) -> str:

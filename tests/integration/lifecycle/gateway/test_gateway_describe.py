@@ -6,11 +6,15 @@ import asyncio
 import http.client
 import importlib.util
 import json
+import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,6 +41,7 @@ from modelport.verify.tolerance import Tolerance
 ROWS = 4
 RANDOM = np.random.default_rng(0)
 WEIGHTS = RANDOM.random((5120, 3), dtype=np.float32)
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LABELS = ("cat", 'the "dog"', "owl's")
 ONNX = {"FP32": TensorProto.FLOAT, "FP16": TensorProto.FLOAT16, "BYTES": TensorProto.STRING}
 
@@ -72,7 +77,7 @@ def spec_of(name: str, kind: Kind) -> ModelSpec:
 def kinds() -> dict[str, Kind]:
     image, a, b, free = floats(ROWS, 64, 80), floats(ROWS, 5), floats(ROWS, 5), [floats(3, 2) for _ in range(2)]
     half = RANDOM.random((ROWS, 2)).astype(np.float16)
-    x = floats(ROWS, 2)
+    x, one = floats(ROWS, 2), floats(ROWS, 1)
     texts = np.array([["a"], ["größer"], ['"quoted"\\'], ["😀"]], dtype=object)
     scores = [helper.make_node("Flatten", ["image"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["scores"])]
     add = helper.make_node
@@ -98,6 +103,17 @@ def kinds() -> dict[str, Kind]:
             {"x:0": free[0], "x.0": free[1]},
             {"y/np": free[0] + free[1], "np": free[0] - free[1]},
             batch=0,
+        ),
+        "linear_regression": Kind(
+            "x:FP32[1]",
+            "y:FP32[1]",
+            [
+                add("Add", ["x", "x"], ["twice"]),
+                add("Constant", [], ["one"], value_float=1.0),
+                add("Add", ["twice", "one"], ["y"]),
+            ],
+            {"x": one},
+            {"y": 2 * one + 1},
         ),
         "half": Kind(
             "x:FP32[2]",
@@ -321,6 +337,13 @@ def test_a_document_follows_its_model(everything, front, shelf):
     assert (written / "pair.json").stat().st_mode & 0o077 == 0
 
 
+def test_documents_are_given_while_no_server_answers(make_gateway, free_port, shelf, server, everything, tmp_path):
+    down = SimpleNamespace(http_url=f"http://127.0.0.1:{free_port()}", grpc_url=f"grpc://127.0.0.1:{free_port()}")
+    alone = Asked(make_gateway(down, folder=tmp_path / "gateway").http_url, everything.token)
+    assert alone("/v2/models/pair")[0] == 503
+    assert alone("/v2/models/pair/openapi.json") == everything("/v2/models/pair/openapi.json")
+
+
 @pytest.fixture(scope="module")
 def written(shelf: Any, server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Any]]:
     """`written(name)`: the client for a model, as a module."""
@@ -372,3 +395,26 @@ def test_a_written_client_gets_the_golden_answers(name, written, server, front, 
     if kind.labels:
         best = kind.answers["scores"].argmax(axis=1)
         assert code.LABELS == LABELS and answer.best_labels() == [LABELS[index] for index in best]
+
+
+def test_what_the_page_shows_works_as_it_stands_there(root, shelf, front, ask, tmp_path):
+    """docs/describe.md; only the gateway of the test has no TLS."""
+    blocks = BLOCK.findall((root / "docs" / "describe.md").read_text())
+    commands = [text if language == "sh" else f"python - <<'END'\n{text}END\n" for language, text in blocks]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    places = {"MODELPORT_REPOSITORY": str(shelf.root), "MODELPORT_URL": front.http_url}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "".join(commands).replace(' --cacert "$MODELPORT_CA"', "")],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path, "MODELPORT_TOKEN": ask("linear_regression").token, **places},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"$ref":"models/linear_regression/openapi.json#' in done.stdout and done.stdout.endswith("[[2.]\n [4.]]\n")
+    first = 2 * float(KINDS["linear_regression"].golden["x"][0, 0]) + 1
+    [shown] = re.findall(r"'data': \[([\d.]+)\]", done.stdout)
+    assert float(shown) == pytest.approx(first)
+    online, offline = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("linear_regression", "offline"))
+    assert offline.pop("servers") == [{"url": "https://localhost:8443"}] and online == offline
