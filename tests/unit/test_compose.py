@@ -1,4 +1,4 @@
-"""docker-compose.yml is valid, serves on loopback only, and starts the container as the library starts its server."""
+"""docker-compose.yml and the Dockerfile: valid, confined, and with the library's own ports, options and images."""
 
 from __future__ import annotations
 
@@ -6,26 +6,40 @@ import copy
 import inspect
 import json
 import re
+import stat
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 import yaml
 
-from modelport.server import EmbeddedServer, arguments, checks, secret, toolchain
+from modelport._version import __version__
+from modelport.cli.serving import serve_command
+from modelport.gateway.envoy import program
+from modelport.gateway.gateway import FOLDER, Gateway
+from modelport.gateway.settings import Settings
+from modelport.server import EmbeddedServer, arguments, checks, connection, secret, toolchain
+from modelport.server.remote import TRIAL
+from modelport.watching import scrape
 
 # What the embedded server is given and the container is not, with the reason.
 ONLY_EMBEDDED = {
     "backend-directory": "the container has backends of its own",
-    "http-address": "the container listens on its own network; compose publishes on loopback",
+    "http-address": "the container listens on internal networks",
     "grpc-address": "as http-address",
     "metrics-address": "as http-address",
     "log-verbose": "the container keeps Triton's default",
 }
-# The other way round: the embedded server starts empty, and loads its models with a limit of time for each.
-ONLY_CONTAINER = [("load-model", "*")]
 SECRET = "the-secret"
+REPOSITORY = Path("/srv/model_repository")
+STATE = connection.state_folder(REPOSITORY)
+GATEWAY_METRICS_PORT = 8004
+GRAFANA_PORT = 3000
+SERVICES = ["triton", "triton-cpu", "controller", "gateway", "prometheus", "grafana"]
+OUTSIDE = {"gateway": "callers", "grafana": "people"}
 
 
 @pytest.fixture(scope="module")
@@ -34,27 +48,39 @@ def compose(root):
 
 
 @pytest.fixture(scope="module")
+def services(compose):
+    return compose["services"]
+
+
+@pytest.fixture(scope="module")
 def schema(root):
     return jsonschema.Draft7Validator(json.loads((root / "tests" / "data" / "compose-spec.json").read_text()))
 
 
-@pytest.fixture(scope="module", params=["triton", "triton-cpu"])
-def service(request, compose):
-    return compose["services"][request.param]
+@pytest.fixture(scope="module", params=SERVICES)
+def service(request, services):
+    return services[request.param]
+
+
+@pytest.fixture(scope="module")
+def serve_defaults():
+    """The options of `modelport serve`, with their defaults."""
+    return {name: one.default for name, one in inspect.signature(serve_command).parameters.items()}
 
 
 def options(command):
-    """The options of a tritonserver command, as pairs of name and value; None for a switch."""
+    """The options of a command, as pairs of name and value; None for a switch."""
     pairs = [option.removeprefix("--").partition("=") for option in command]
     return [(name, value if equals else None) for name, equals, value in pairs]
 
 
 @pytest.fixture(scope="module")
-def container(service):
-    """The container's options."""
-    program, *rest = service["command"]
-    assert program == "tritonserver"
-    return options(rest)
+def container(services):
+    """The container's options, those with the secret as well."""
+    shell, flag, script, name, *plain = services["triton"]["command"]
+    assert (shell, flag, name) == ("sh", "-c", "tritonserver") and 'exec tritonserver "$$@"' in script
+    guards = re.findall(r'(--\S+?)="\$\$secret"', script)
+    return options([*plain, *(f"{guard}={SECRET}" for guard in guards)])
 
 
 @pytest.fixture(scope="module")
@@ -64,27 +90,32 @@ def embedded():
     defaults = inspect.signature(EmbeddedServer).parameters
     _, *rest = arguments.command(
         toolchain.Toolchain(server=nowhere, backends=nowhere, libraries=(), empty=nowhere),
-        Path("/models"),
-        trial=Path("/trial"),
+        REPOSITORY,
+        trial=Path("/srv/trial"),
         host="127.0.0.1",
         ports={name: defaults[f"{name.lower()}_port"].default for name in ("HTTP", "gRPC", "metrics")},
         secret=SECRET,
         shm_prefix="prefix",
     )
-    # Versions are not yet tried in the container.
-    return [pair for pair in options(rest) if pair != ("model-repository", "/trial")]
+    return options(rest)
+
+
+def binds(service):
+    """Source to target and whether it is read-only, of the folders of this host that a container sees."""
+    return {v["source"]: (v["target"], v.get("read_only", False)) for v in service["volumes"] if isinstance(v, dict)}
 
 
 def test_it_follows_the_compose_schema(compose, schema):
     schema.validate(compose)
+    assert sorted(compose["services"]) == sorted(SERVICES)
 
 
 @pytest.mark.parametrize(
     "spoil",
     [
         lambda c: c["services"]["triton"].update(shm_sise="1gb"),
-        lambda c: c["services"]["triton"].update(read_only="maybe"),
-        lambda c: c["services"]["triton"].update(ports=8000),
+        lambda c: c["services"]["triton"].update(read_only=[1]),
+        lambda c: c["services"]["gateway"].update(ports=8000),
         lambda c: c.update(service={}),
     ],
 )
@@ -95,24 +126,31 @@ def test_the_schema_refuses_what_is_wrong(compose, schema, spoil):
         schema.validate(wrong)
 
 
+def tool(name: str, *words: Any) -> subprocess.CompletedProcess[str]:
+    line = [str(Path(sys.executable).with_name(name)), *map(str, words)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=60)
+
+
+def test_linters_find_nothing_that_matters(root):
+    done = tool("compose-lint", root / "docker-compose.yml")
+    assert done.returncode == 0 and "PASS" in done.stdout, done.stdout
+    done = tool("hadolint", root / "Dockerfile")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_linters_can_fail(root, tmp_path):
+    compose, dockerfile = tmp_path / "docker-compose.yml", tmp_path / "Dockerfile"
+    compose.write_text((root / "docker-compose.yml").read_text().replace("init: true", "privileged: true", 1))
+    assert tool("compose-lint", compose).returncode != 0
+    dockerfile.write_text((root / "Dockerfile").read_text() + "RUN cd /tmp && pip install torch\n")
+    assert tool("hadolint", dockerfile).returncode != 0
+
+
 def test_the_container_is_started_as_the_embedded_server_is(container, embedded):
-    """Same options, same values, ports and restricted APIs included."""
-    ours = re.compile(r"\$\{MODELPORT_TRITON_SECRET:\?[^}]+\}")
-    container = [(name, value and ours.sub(SECRET, value)) for name, value in container]
+    """Same options, same values, ports and restricted APIs included; no model is loaded before the controller says."""
     embedded = [pair for pair in embedded if pair[0] not in ONLY_EMBEDDED]
     embedded.remove(("backend-config", "python,shm-region-prefix-name=prefix"))
-    assert sorted(container, key=str) == sorted([*embedded, *ONLY_CONTAINER], key=str)
-
-
-def test_ports_are_published_on_loopback_only_and_unchanged(service, container):
-    ports = [dict(container)[f"{kind}-port"] for kind in ("http", "grpc", "metrics")]
-    assert service["ports"] == [f"127.0.0.1:{port}:{port}" for port in ports]
-
-
-def test_the_image_is_pinned_to_a_release_without_the_known_vulnerabilities(service):
-    name, _, tag = service["image"].partition(":")
-    release = re.fullmatch(r"(\d\d\.\d\d)-py3", tag)
-    assert name == "nvcr.io/nvidia/tritonserver" and release and release[1] >= "26.09"
+    assert sorted(container, key=str) == sorted(embedded, key=str)
 
 
 def test_every_option_is_one_of_tritonserver(container):
@@ -124,40 +162,212 @@ def test_every_option_is_one_of_tritonserver(container):
     assert {name for name, _ in container} <= known
 
 
-def test_both_engines_calculate_in_float32(service):
+def test_both_engines_calculate_in_float32(services):
     tools = toolchain.Toolchain(server=Path(), backends=Path(), libraries=(), empty=Path())
-    assert service["environment"]["NVIDIA_TF32_OVERRIDE"] == tools.environment({})["NVIDIA_TF32_OVERRIDE"] == "0"
+    own = services["triton"]["environment"]["NVIDIA_TF32_OVERRIDE"]
+    assert own == tools.environment({})["NVIDIA_TF32_OVERRIDE"] == "0"
 
 
-def test_the_secret_has_no_default(container):
-    """Compose refuses to start without it; a default would be the same everywhere."""
-    guards = [value for name, value in container if name.endswith(("restricted-api", "restricted-protocol"))]
-    assert len(guards) == 2
-    assert all(f":{secret.HTTP_HEADER}=${{MODELPORT_TRITON_SECRET:?" in guard for guard in guards)
+def test_the_two_tritons_differ_in_the_gpu_only(services):
+    gpu, cpu = (dict(services[name]) for name in ("triton", "triton-cpu"))
+    (device,) = gpu.pop("deploy")["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+    assert (gpu.pop("profiles"), cpu.pop("profiles")) == (["gpu"], ["cpu"])
+    assert gpu == cpu
+    assert all("triton" in network["aliases"] for network in cpu["networks"].values())
 
 
-def test_the_repository_is_mounted_read_only_and_nothing_else_is(service, container):
-    assert service["volumes"] == [f"./model_repository:{dict(container)['model-repository']}:ro"]
+def test_the_controller_finds_triton_where_it_listens(services, container, serve_defaults):
+    own, ports = dict(options(services["controller"]["command"][1:])), dict(container)
+    assert own["server"] == f"http://triton:{ports['http-port']}"
+    assert int(ports["grpc-port"]) == int(ports["http-port"]) + 1  # what the controller takes it for
+    assert int(ports["metrics-port"]) == serve_defaults["metrics_port"]
+    assert own["repository"] == ports["model-repository"].replace("trial", "model_repository") == str(REPOSITORY)
 
 
-def test_requests_in_flight_have_time_to_end(service, container):
-    """Docker kills later than Triton gives up waiting."""
-    assert int(service["stop_grace_period"].removesuffix("s")) > int(dict(container)["exit-timeout-secs"])
+def test_the_controller_is_given_options_that_it_has(root, services):
+    verb, *words = services["controller"]["command"]
+    told = (root / "docs" / "cli.md").read_text()
+    section = told.split(f"## `modelport {verb} [")[1].split("\n## ")[0]
+    assert all(f"--{name}" in section for name, _ in options(words))
+    assert f":{8003}/healthz" in str(services["controller"]["healthcheck"]["test"])
 
 
-def test_the_container_is_confined(service):
+def test_triton_and_the_controller_see_the_same_repository_and_trials(services, container):
+    triton, controller = binds(services["triton"]), binds(services["controller"])
+    seen = [target for target, read_only in triton.values() if read_only]
+    assert sorted(seen) == sorted(v for k, v in container if k == "model-repository") and len(seen) == len(triton)
+    assert controller["./model_repository"] == (str(REPOSITORY), False)
+    assert controller["./model_repository.state"] == (str(STATE), False)
+    assert triton["./model_repository"] == (str(REPOSITORY), True)
+    assert triton[f"./model_repository.state/{TRIAL}"] == ("/srv/trial", True)
+
+
+def test_envoy_runs_as_the_gateway_starts_it(services, tmp_path):
+    gateway = services["gateway"]
+    (tmp_path / "model_repository").mkdir()
+    _, *own = Gateway(tmp_path / "model_repository", Settings())._command()
+    theirs = [word.replace(str(STATE), f"{tmp_path}/model_repository.state") for word in gateway["command"]]
+    at = own.index("--concurrency") + 1
+    assert gateway["entrypoint"] == ["envoy"]
+    assert int(theirs[at]) <= 2  # Envoy's limits of connections are reckoned for one more thread than Settings.workers
+    assert [*theirs[:at], *theirs[at + 1 :]] == [*own[:at], *own[at + 1 :]]
+    assert gateway["working_dir"] == str(STATE / FOLDER)
+    assert binds(gateway)[f"./model_repository.state/{FOLDER}"] == (str(STATE / FOLDER), False)
+
+
+def test_envoy_sees_neither_what_signs_keys_nor_what_was_captured(services):
+    empty = {word.partition(":")[0] for word in services["gateway"]["tmpfs"]}
+    assert {str(STATE / FOLDER / "keys"), str(STATE / FOLDER / "capture")} <= empty
+    assert "secrets" not in services["gateway"]
+
+
+def test_only_the_gateway_and_grafana_are_published_and_grafana_on_loopback(services, serve_defaults):
+    assert {name: one["ports"] for name, one in services.items() if "ports" in one} == {
+        "gateway": [f"${{MODELPORT_GATEWAY_BIND:-0.0.0.0}}:{serve_defaults['gateway_port']}:{Settings().port}"],
+        "grafana": [f"${{MODELPORT_GRAFANA_BIND:-127.0.0.1}}:{GRAFANA_PORT}:{GRAFANA_PORT}"],
+    }
+    assert not any({"network_mode", "expose"} & set(one) for one in services.values())
+
+
+def test_only_what_is_published_is_on_a_network_that_leads_out(compose, services):
+    inside = {name for name, network in compose["networks"].items() if network.get("internal")}
+    for name, one in services.items():
+        assert set(one["networks"]) - inside == ({OUTSIDE[name]} if name in OUTSIDE else set()), name
+    assert "serving" not in services["grafana"]["networks"] and "serving" not in services["prometheus"]["networks"]
+
+
+def test_prometheus_asks_all_three_where_they_listen(root, services, serve_defaults):
+    triton = f"triton:{serve_defaults['metrics_port']}"
+    places = {"triton": triton, "gateway": f"gateway:{GATEWAY_METRICS_PORT}", "supervisor": "controller:8003"}
+    assert (root / "deploy/compose/prometheus.yml").read_text() == scrape.config(places)
+    sources = binds(services["prometheus"])
+    assert sources["./deploy/compose/prometheus.yml"] == ("/etc/prometheus/prometheus.yml", True)
+    [rules] = [source for source, (target, _) in sources.items() if target == "/etc/prometheus/rules"]
+    assert {path.name for path in (root / rules).glob("*.yml")} == set(scrape.rules())
+    told = dict(options(services["controller"]["command"][1:]))
+    assert told["health-address"] == told["gateway-metrics-address"] == "0.0.0.0"
+    assert all("watching" in services[place.partition(":")[0]]["networks"] for place in places.values())
+
+
+def test_grafana_is_given_what_its_provisioning_asks_for(root, services):
+    provisioning = "".join(p.read_text() for p in (root / "deploy/grafana/provisioning").rglob("*.yml"))
+    own = services["grafana"]["environment"]
+    assert {own[name] for name in re.findall(r"\$\{(\w+)\}", provisioning)} == {
+        "/etc/grafana/dashboards",
+        "http://prometheus:9090",
+    }
+
+
+def test_every_image_is_pinned(services):
+    triton = re.fullmatch(r"nvcr\.io/nvidia/tritonserver:(\d\d\.\d\d)-py3", services["triton"]["image"])
+    assert triton and triton[1] >= "26.09"  # the first without the known vulnerabilities that we take
+    assert services["gateway"]["image"] == f"envoyproxy/envoy:v{program.version()}"
+    assert services["controller"]["image"] == f"modelport-controller:{__version__}"
+    for name in ("prometheus", "grafana"):
+        assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+@sha256:[0-9a-f]{64}", services[name]["image"])
+
+
+def test_no_secret_is_in_the_file(root, compose, services):
+    assert all(set(one) == {"file"} for one in compose["secrets"].values())
+    for one in services.values():
+        for name, value in one.get("environment", {}).items():
+            if re.search("SECRET|PASSWORD|TOKEN", name):
+                assert re.fullmatch(r"/run/secrets/(\w+)", value) and value.rpartition("/")[2] in one["secrets"]
+    assert not re.search(r"[0-9a-f]{32}", re.sub(r"sha256:[0-9a-f]{64}", "", (root / "docker-compose.yml").read_text()))
+    apis = ",".join(arguments.RESTRICTED_APIS)
+    assert services["triton"]["command"][2].count(f'={apis}:{secret.HTTP_HEADER}="$$secret"') == 2
+
+
+def test_every_container_is_confined(service):
     assert service["cap_drop"] == ["ALL"] and service["read_only"] is True
     assert "no-new-privileges:true" in service["security_opt"]
-    assert service["user"] not in ("0", "0:0", "root")
-    assert not {"privileged", "cap_add", "network_mode", "pid"} & set(service)
+    user = re.sub(r"\$\{\w+:-(\d+)\}", r"\1", service["user"]).partition(":")[0]
+    assert user.isdecimal() and int(user) > 0
+    assert not {"privileged", "cap_add", "network_mode", "pid", "ipc", "devices"} & set(service)
 
 
-def test_the_healthcheck_asks_the_servers_own_port(service, container):
-    assert f"http://127.0.0.1:{dict(container)['http-port']}/v2/health/ready" in service["healthcheck"]["test"]
+def test_every_container_is_watched_and_started_again(service):
+    assert service["healthcheck"]["test"][0] == "CMD" and service["restart"] == "unless-stopped"
+    assert service["pids_limit"] and service["logging"]["options"]["max-size"]
+    assert "mem_limit" in service or "tritonserver" in service["image"]  # what models need, only their owner knows
 
 
-def test_the_two_services_differ_in_the_gpu_only(compose):
-    gpu, cpu = (dict(compose["services"][name]) for name in ("triton", "triton-cpu"))
-    (device,) = gpu.pop("deploy")["resources"]["reservations"]["devices"]
-    assert device["capabilities"] == ["gpu"] and cpu.pop("profiles") == ["cpu"]
-    assert gpu == cpu
+def test_requests_in_flight_have_time_to_end(services, container):
+    """Docker kills later than Triton gives up waiting."""
+    assert int(services["triton"]["stop_grace_period"].removesuffix("s")) > int(dict(container)["exit-timeout-secs"])
+
+
+def test_each_waits_for_what_it_needs(services):
+    needs = {name: one["depends_on"] for name, one in services.items() if "depends_on" in one}
+    assert {name: sorted(one) for name, one in needs.items()} == {
+        "controller": ["triton", "triton-cpu"],
+        "gateway": ["controller"],
+        "grafana": ["prometheus"],
+    }
+    assert all(one["condition"] == "service_healthy" for need in needs.values() for one in need.values())
+    assert all(one["required"] is False for one in needs["controller"].values())  # one of the two is there
+
+
+def test_healthchecks_ask_the_services_own_ports(services, container):
+    ports = {"triton": dict(container)["http-port"], "gateway": Settings().port, "grafana": GRAFANA_PORT}
+    for name, port in ports.items():
+        assert re.search(rf"127\.0\.0\.1[:/]{port}\b", str(services[name]["healthcheck"]["test"])), name
+
+
+def test_prepare_makes_what_is_missing_and_leaves_what_is_there(root, services, compose, tmp_path):
+    """Every folder and secret that compose wants; secrets are long, differ, and no other user of the host sees them."""
+
+    def run():
+        done = subprocess.run([root / "deploy/compose/prepare.sh", tmp_path], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return {one["file"]: (tmp_path / one["file"]).read_text() for one in compose["secrets"].values()}
+
+    made = run()
+    wanted = {source for one in services.values() for source in binds(one) if not (root / source).exists()}
+    assert wanted and all((tmp_path / source).exists() for source in wanted | {"./model_repository"})
+    assert len({*made.values()}) == 2 and all(re.fullmatch("[0-9a-f]{64}", one) for one in made.values())
+    assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "model_repository.state").stat().st_mode) == 0o700
+    values = dict(line.split("=") for line in (tmp_path / ".env").read_text().splitlines())
+    assert values["COMPOSE_PROFILES"] in ("gpu", "cpu") and int(values["MODELPORT_UID"]) > 0
+    (tmp_path / ".env").write_text("COMPOSE_PROFILES=gpu\n")
+    assert run() == made and (tmp_path / ".env").read_text() == "COMPOSE_PROFILES=gpu\n"
+
+
+def test_every_variable_of_the_file_has_a_default(root):
+    """But for the users of the containers and the profile, `.env` need not say anything."""
+    text = (root / "docker-compose.yml").read_text()
+    assert {*re.findall(r"(?<!\$)\$\{(\w+)", text)} == {
+        "MODELPORT_UID",
+        "MODELPORT_GID",
+        "MODELPORT_GATEWAY_BIND",
+        "MODELPORT_GRAFANA_BIND",
+        "MODELPORT_TLS_CERT",
+        "MODELPORT_TLS_KEY",
+    }
+    assert re.findall(r"(?<!\$)\$\{\w+(?!:-|\w)", text) == []
+
+
+def test_the_image_is_made_of_what_is_locked_and_runs_as_no_root(root):
+    text = (root / "Dockerfile").read_text()
+    assert re.search(r"^ARG PYTHON=python:3\.1[0-2]\.\d+-slim-\w+@sha256:[0-9a-f]{64}$", text, re.MULTILINE)
+    assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["${PYTHON}", "${PYTHON}"]
+    assert re.findall(r"^USER (\S+)", text, re.MULTILINE) == ["1000:1000"]
+    assert "--constraint requirements.lock" in text and "HEALTHCHECK" in text
+    [extras] = re.findall(r'"\.\[([a-z,]+)\]"', text)
+    known = (root / "pyproject.toml").read_text()
+    assert all(re.search(rf"^{extra} = \[", known, re.MULTILINE) for extra in extras.split(","))
+
+
+def test_the_image_is_built_from_nothing_but_its_sources(root):
+    """Neither secrets nor models nor state reach the builder."""
+    [first, *others] = [
+        line for line in (root / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")
+    ]
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (root / "Dockerfile").read_text(), re.MULTILINE)
+    assert first == "*"
+    assert {one.removeprefix("!") for one in others if one.startswith("!")} == {
+        w for line in copied for w in line.split()
+    }
+    assert all((root / word).exists() for line in copied for word in line.split())

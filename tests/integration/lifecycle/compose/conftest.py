@@ -1,0 +1,148 @@
+"""The processes of `docker-compose.yml`, started with its own commands: `tritonserver` of the embedded server in the
+container's place, the controller, and Envoy on the files that the controller writes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from modelport._process import wait_until
+from modelport.gateway.envoy import program
+from modelport.server import checks, shared_memory, toolchain
+
+START_S = 60.0
+
+
+class Composed:
+    """The services, each started and ended by itself.
+
+    Args:
+        compose: The content of `docker-compose.yml`.
+        root: The repository.
+        ports: Free ones, by what they are for.
+    """
+
+    def __init__(self, compose: Mapping[str, Any], root: Path, ports: Mapping[str, int]) -> None:
+        self.services = compose["services"]
+        self.root, self.ports = root, ports
+        self.state = Path(f"{root}.state")
+        self.gateway_folder = self.state / "gateway"
+        self.url = f"https://127.0.0.1:{ports['gateway']}"
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.prefix = shared_memory.new_prefix()
+        self._places = {
+            "http://triton:8000": f"http://127.0.0.1:{ports['http']},grpc://127.0.0.1:{ports['grpc']}",
+            "--http-port=8000": f"--http-port={ports['http']}",
+            "--grpc-port=8001": f"--grpc-port={ports['grpc']}",
+            "--metrics-port=8002": f"--metrics-port={ports['metrics']}",
+            "/srv/model_repository": str(root),
+            "/srv/trial": str(self.state / "trial"),
+            "/run/secrets": str(root.parent / "secrets"),
+            "0.0.0.0": "127.0.0.1",
+            "$$": "$",
+        }
+
+    def command(self, service: str) -> list[str]:
+        """What compose starts, with the places of this machine."""
+        found = []
+        for word in self.services[service]["command"]:
+            for theirs, ours in self._places.items():
+                word = word.replace(theirs, ours)
+            found.append(word)
+        return found
+
+    def triton(self) -> None:
+        """Start the server, as its container would; what only the embedded one needs is added."""
+        tools = toolchain.build(*checks.check_environment())
+        here = [f"--{name}-address=127.0.0.1" for name in ("http", "grpc", "metrics")]
+        own = [f"--backend-directory={tools.backends}", *here]
+        own.append(f"--backend-config=python,shm-region-prefix-name={self.prefix}")
+        if tools.onnxruntime:
+            own.append(f"--backend-config=onnxruntime,library={tools.onnxruntime}")
+        environment = tools.environment()
+        environment["PATH"] = f"{tools.server.parent}:{environment['PATH']}"
+        self._start("triton", [*self.command("triton"), *own], environment, tools.empty)
+
+    def controller(self) -> None:
+        """Start the controller."""
+        options = [f"--{name}-port={self.ports[name]}" for name in ("metrics", "health", "gateway", "gateway-metrics")]
+        quick = ["--settle=0.5", "--probe-interval=1"]
+        secret = self.services["controller"]["environment"]["MODELPORT_TRITON_SECRET_FILE"]
+        environment = {**os.environ, "MODELPORT_TRITON_SECRET_FILE": secret.replace("/run", str(self.root.parent))}
+        line = [sys.executable, "-m", "modelport", *self.command("controller"), *options, *quick]
+        self._start("controller", line, environment, self.root.parent)
+
+    def gateway(self) -> None:
+        """Start Envoy, in the folder that the compose file names."""
+        self._start("gateway", [str(program.find()), *self.command("gateway")], dict(os.environ), self.gateway_folder)
+
+    def log(self, service: str) -> str:
+        """What it printed, of all its starts."""
+        return (self.root.parent / f"{service}.log").read_text()
+
+    def end(self, service: str, number: int = signal.SIGTERM) -> int:
+        """End one, and what it started; its exit code."""
+        process = self.running.pop(service)
+        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.send_signal(number)
+        try:
+            return process.wait(30)
+        finally:
+            process.kill()
+            for child in family:
+                with contextlib.suppress(psutil.Error):
+                    child.kill()
+            if service == "triton":
+                shared_memory.remove(self.prefix)
+
+    def run(self, *words: str) -> str:
+        """A command, as `docker compose exec controller modelport ...` runs it; it succeeds."""
+        line = [sys.executable, "-m", "modelport", *words, "--repository", str(self.root)]
+        done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr + self.log("controller")
+        return done.stdout
+
+    def until(self, what: Callable[[], bool], timeout_s: float = START_S) -> None:
+        """Wait for something; what was printed is shown where it does not come."""
+        assert wait_until(what, timeout_s=timeout_s, interval_s=0.1), "\n".join(map(self.log, self.running))
+
+    def _start(self, service: str, line: list[str], environment: Mapping[str, str], folder: Path) -> None:
+        with (self.root.parent / f"{service}.log").open("ab") as log:
+            self.running[service] = subprocess.Popen(
+                line, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(environment), cwd=folder
+            )
+
+
+@pytest.fixture(scope="module")
+def composed(shelf: Any, root: Path) -> Iterator[Composed]:
+    """All three, from nothing: the repository is empty but for version 1 of `net`."""
+    compose = yaml.safe_load((root / "docker-compose.yml").read_text())
+    shelf.publish("net")
+    subprocess.run([root / "deploy/compose/prepare.sh", shelf.root.parent], check=True, capture_output=True)
+    names = ("http", "grpc", "metrics", "health", "gateway", "gateway-metrics")
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in names]
+        for one in held:
+            one.bind(("127.0.0.1", 0))
+        ports = {name: one.getsockname()[1] for name, one in zip(names, held, strict=True)}
+    made = Composed(compose, shelf.root, ports)
+    try:
+        made.triton()
+        made.controller()
+        made.until(lambda: "gateway_unreachable" in made.log("controller"))
+        made.gateway()
+        yield made
+    finally:
+        for service in reversed(list(made.running)):
+            made.end(service, signal.SIGKILL)

@@ -1,0 +1,163 @@
+"""The controller drives a Triton and an Envoy that somebody else starts, as in docker-compose.yml."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from modelport.client import Client
+from modelport.errors import ModelportError
+from modelport.server import connection
+
+X = np.array([[0.5, 0.25]], np.float32)
+
+
+@pytest.fixture(scope="module")
+def token(composed: Any) -> str:
+    """A key, made while the gateway runs."""
+    return json.loads(composed.run("keys", "create", "--tenant", "acme", "--models", "*", "--json"))["token"]
+
+
+@pytest.fixture
+def ask(composed: Any, token: str) -> Iterator[Any]:
+    """`ask()`: which version answers through the gateway."""
+    ca = composed.gateway_folder / "tls" / "ca.pem"
+    with Client(composed.url, token=token, ca_file=ca, timeout_s=10, retries=0) as client:
+
+        def act(version: int | None = None) -> float:
+            return float(client.infer("net", version=version, inputs={"x": X})["y"][0, 0])
+
+        yield act
+
+
+def answers(ask: Any, value: float) -> bool:
+    try:
+        return bool(ask() == value)
+    except ModelportError:
+        return False
+
+
+def ready(composed: Any) -> int:
+    try:
+        return urllib.request.urlopen(f"http://127.0.0.1:{composed.ports['health']}/readyz", timeout=5).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+class Load:
+    """One caller who asks all the time; every failure is kept."""
+
+    def __init__(self, ask: Any) -> None:
+        self.failures: list[str] = []
+        self.count = 0
+        self._ask, self._end = ask, threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join(30)
+
+    def _run(self) -> None:
+        while not self._end.is_set():
+            try:
+                self._ask()
+            except ModelportError as error:
+                self.failures.append(f"{error.what}: {error.why}")
+            self.count += 1
+            time.sleep(0.005)
+
+
+def test_a_request_passes_the_gateway_to_the_server_that_the_controller_filled(composed, ask):
+    composed.until(lambda: answers(ask, 1.0))
+    composed.until(lambda: ready(composed) == 200)
+    handle = connection.find(composed.root)
+    assert handle is not None and handle.remote and handle.ready_versions("net") == (1,)
+
+
+def test_no_argument_list_of_ours_shows_the_secret(composed, ask):
+    secret = (composed.root.parent / "secrets" / "triton").read_text()
+    listed = subprocess.run(["ps", "-o", "args=", "-p", str(composed.running["controller"].pid)], capture_output=True)
+    assert secret and secret not in listed.stdout.decode() and secret not in json.dumps(composed.services)
+
+
+def test_a_version_is_promoted_and_taken_back_with_no_request_lost(composed, shelf, ask):
+    shelf.publish("net", candidate=True)
+    with Load(ask) as load:
+        composed.run("promote", "net", "2")
+        composed.until(lambda: answers(ask, 2.0), 5)
+        composed.run("rollback", "net")
+        composed.until(lambda: answers(ask, 1.0), 5)
+    assert load.failures == [] and load.count > 20
+    assert list((composed.state / "trial").iterdir()) == []
+
+
+def test_a_version_that_does_not_answer_as_its_source_did_never_serves(composed, shelf, ask, command):
+    version = shelf.publish("net", value=5, golden=6, candidate=True).version
+    done = command("promote", "net", str(version))
+    assert done.returncode != 0 and "serves on" in done.stderr
+    assert ask() == 1.0
+
+
+def test_a_version_folder_that_is_copied_in_is_checked_and_taken(composed, make_onnx, ask):
+    folder = composed.root / "net" / "7"
+    folder.mkdir()
+    make_onnx(7, folder / "model.onnx")
+    composed.until(lambda: '"dropped"' in composed.log("controller"))
+    composed.run("promote", "net", "7")
+    composed.until(lambda: answers(ask, 7.0), 5)
+
+
+def test_a_new_start_of_the_controller_loses_no_request(composed, ask):
+    with Load(ask) as load:
+        assert composed.end("controller") == 0
+        time.sleep(0.5)
+        composed.controller()
+        composed.until(lambda: composed.log("controller").count("Ctrl-C") == 2)
+        composed.until(lambda: ready(composed) == 200)
+    assert load.failures == [] and load.count > 100
+    assert ask() == 7.0
+
+
+def test_a_server_that_was_started_anew_gets_its_versions_back(composed, ask):
+    """Meanwhile it is said that it cannot be reached, and commands do not go on as if there were none."""
+    composed.end("triton", signal.SIGKILL)
+    composed.until(lambda: "server_unreachable" in composed.log("controller"), 10)
+    assert ready(composed) == 503
+    composed.triton()
+    composed.until(lambda: answers(ask, 7.0))
+    assert ask(1) == 1.0
+    composed.until(lambda: "server_restarted" in composed.log("controller"), 10)
+    composed.until(lambda: ready(composed) == 200)
+
+
+def test_an_envoy_that_was_started_anew_goes_on_with_the_same_files(composed, ask):
+    composed.end("gateway", signal.SIGKILL)
+    composed.until(lambda: composed.log("controller").count("gateway_unreachable") >= 2, 10)
+    composed.gateway()
+    composed.until(lambda: answers(ask, 7.0))
+    composed.until(lambda: ready(composed) == 200, 10)
+
+
+def test_prometheus_would_find_all_three(composed):
+    for name in ("metrics", "health", "gateway-metrics"):
+        with urllib.request.urlopen(f"http://127.0.0.1:{composed.ports[name]}/metrics", timeout=5) as page:
+            assert page.status == 200 and len(page.read()) > 100
+
+
+def test_status_tells_of_a_server_that_is_not_ours(composed):
+    told = composed.run("status")
+    assert "started elsewhere" in told and "process 0" not in told
