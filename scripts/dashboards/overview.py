@@ -57,7 +57,7 @@ OVERVIEW = Dashboard(
             [
                 Panel(
                     title="Answers",
-                    text="Refused: the caller's fault, or beyond a limit. Failed: the service's fault.",
+                    text="Refused: the caller's fault, beyond a limit, or given up. Failed: the service's fault.",
                     unit="reqps",
                     queries=answers(""),
                 ),

@@ -65,7 +65,7 @@ TENANT = Dashboard(
                 ),
                 Panel(
                     title="Answers",
-                    text="Refused: its own fault, or beyond a limit. Failed: the service's fault.",
+                    text="Refused: its own fault, beyond a limit, or given up. Failed: the service's fault.",
                     unit="reqps",
                     queries=answers(WHO),
                 ),
@@ -79,6 +79,14 @@ TENANT = Dashboard(
                             "{{code}} {{grpc_status}}",
                         )
                     ],
+                ),
+                Panel(
+                    title="Inferences by model",
+                    text="Rows of the requests that passed all checks: a request may hold many.",
+                    unit="ops",
+                    stack="normal",
+                    queries=[(f"sum by (model) (rate(envoy_modelport_inferences{{{WHO}}}{RATE}))", "{{model}}")],
+                    empty="none of its requests passed",
                 ),
                 Panel(
                     title="Latency",

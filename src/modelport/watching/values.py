@@ -39,7 +39,7 @@ class Seen:
 
     Attributes:
         requests_per_s: Requests with a valid key, refused ones included.
-        refused_per_s: Those that were the caller's fault, or beyond a limit.
+        refused_per_s: Those that were the caller's fault, beyond a limit, or given up by the caller.
         failed_per_s: Those that were the service's fault.
         p50_ms: Half of them took at most so many milliseconds; None where there were none.
         p99_ms: 99 % of them.

@@ -89,16 +89,20 @@ def whole() -> Config:
 
 
 def logs() -> list[Config]:
-    """The access logs that count: what callers with a key were answered, and how long inferences took."""
+    """The access logs that count: what callers with a key were answered, how much was asked, and how long it took."""
     counters = [
         {"stat": {"name": "requests", "tags": [_TENANT, _MODEL, *_ANSWER]}, "value_fixed": 1},
         _bytes("received_bytes", "%BYTES_RECEIVED%"),
         _bytes("sent_bytes", "%BYTES_SENT%"),
     ]
     times = [_times("model_us", _MODEL), _times("tenant_us", _TENANT)]
+    rows = {
+        "stat": {"name": "inferences", "tags": [_TENANT, _MODEL]},
+        "value_format": _META.format("modelport:inferences"),
+    }
     return [
         _log("counts", _noted(*CLAIMS, "sub"), {"counters": counters}),
-        _log("times", _noted("modelport", "passed"), {"histograms": times}),
+        _log("times", _noted("modelport", "passed"), {"counters": [rows], "histograms": times}),
     ]
 
 
