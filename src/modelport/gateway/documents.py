@@ -55,7 +55,7 @@ class Documents:
                     if before.get(name) != look or not self._path(name).exists():
                         self._write(name)
                     now[name] = look
-            for path in self._folder.glob("*.json"):
+            for path in (*self._folder.glob("*.json"), *self._folder.glob(".*.tmp")):  # the latter by who was killed
                 if path.stem not in now:
                     path.unlink()
             if now != before:

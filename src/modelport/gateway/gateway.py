@@ -224,8 +224,9 @@ class Gateway:
 
     def _write(self) -> tuple[str, ...]:
         facts = self._facts()
-        self._documents.write(facts.gate.models)
-        return self._files.write(facts)
+        replaced = self._files.write(facts)
+        self._documents.write(facts.gate.models)  # last: a key that is revoked does not wait for them
+        return replaced
 
     def _write_or_keep(self) -> None:
         try:

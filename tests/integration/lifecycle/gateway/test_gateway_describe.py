@@ -234,6 +234,9 @@ def test_each_document_is_valid_and_its_example_is_answered_as_it_stands(name, e
     status, document = everything(f"/v2/models/{name}/openapi.json")
     assert status == 200 and document == openapi_document(name, repository=shelf.root)
     validate(document)
+    described = jsonschema.Draft202012Validator(document["components"]["schemas"]["Metadata"])
+    described.validate(everything(f"/v2/models/{name}")[1])
+    assert everything(f"/v2/models/{name}/ready")[0] == 200
     asked = operation(document, name)
     body = asked["requestBody"]["content"]["application/json"]
     if name == "raw":  # JSON has no half precision
