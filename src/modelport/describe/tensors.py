@@ -9,6 +9,8 @@ from typing import Any
 
 from modelport.spec import VARIES
 
+LONGEST = 1 << 18  # letters of a card, or of labels
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tensor:
@@ -60,8 +62,11 @@ def label_file(entry: Any, folder: Path) -> Path | None:
 
 
 def text(path: Path) -> str:
-    """The text of a file; empty where it cannot be read."""
+    """The beginning of a file's text, which is all of it as a rule; empty where there is no file to be read."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        if not path.is_file():  # a pipe, in which nobody writes, would be waited for
+            return ""
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(LONGEST)
     except OSError:
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import jsonschema
@@ -140,6 +141,8 @@ def test_facts_are_read_from_a_published_version(shelve, shelf):
     bare = known.read(shelf, "net")
     assert bare.manifest is None
     validate(openapi.document(bare))
+    os.mkfifo(shelf / "net" / "1" / "card.md")
+    assert known.read(shelf, "net").title == "net", "a pipe is not waited for"
     config = shelf / "net" / "config.pbtxt"
     config.write_text(config.read_text().replace("versions: 1", "versions: 9"))
     with pytest.raises(VersionNotFoundError):
