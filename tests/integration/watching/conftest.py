@@ -173,7 +173,8 @@ def service(tmp_path_factory: pytest.TempPathFactory, make_graph: Callable[..., 
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
     for _ in range(2):
         modelport.export(file, name="net", repository=root, example_inputs={"x": np.repeat(X, 4, axis=0)})
-    modelport.promote("net", 2, repository=root)
+    config = root / "net" / "config.pbtxt"
+    config.write_text(config.read_text().replace("versions: 1\n", "versions: [ 1, 2 ]\n"))
     running = Service(root, "--probe-interval", "0.5")
     yield running
     running.stop()

@@ -1,8 +1,10 @@
-"""Every query of every panel gives data over a real service, or the panel says why not; and `modelport top`."""
+"""Prometheus over a real service: all is asked, every rule and every query of every panel gives data, or the panel says
+why not; and `modelport top`."""
 
 from __future__ import annotations
 
 import fcntl
+import http.client
 import json
 import math
 import os
@@ -16,12 +18,15 @@ import termios
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from modelport._process import wait_until
 from modelport.commands import keys
 from modelport.commands.policy import latency_budget
 from modelport.commands.prometheus import prometheus as write
+from modelport.watching import scrape
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "grafana" / "dashboards"
 FILLED = {"model": "net", "tenant": "acme", "__rate_interval": "5s", "__range": "1m"}
@@ -172,3 +177,49 @@ def test_top_shows_it_live_and_leaves_the_terminal_as_it_was(asked, ending):
     assert seen.endswith(END_OF_SCREEN) and b"Traceback" not in seen
     os.close(ours)
     os.close(theirs)
+
+
+def test_all_is_asked_and_every_recording_rule_yields_data(watched):
+    """With what `modelport prometheus` writes for the service that runs."""
+    assert watched.targets() == dict.fromkeys(scrape.JOBS, "up")
+    rules = [rule for rule in watched.rules() if rule["type"] == "recording"]
+    assert len(rules) > 20 and {rule["health"] for rule in watched.rules()} == {"ok"}
+    assert {rule["name"] for rule in rules if not watched.query(f"last_over_time({rule['name']}[1m])")} == set()
+
+
+def test_a_quota_that_is_used_up_fires_its_alert_and_no_other(asked, watched):
+    token = keys.create("small", ["*"], limits={"daily": 3}, repository=asked.root).token
+    assert wait_until(lambda: asked.ask(token) == 0, timeout_s=10)
+    ((alert, _),) = watched.until('ALERTS{alertstate="firing"}')
+    assert (alert["alertname"], alert["tenant"], alert["severity"]) == ("ModelportQuotaNearEnd", "small", "ticket")
+    assert watched.query('modelport_quota_left{tenant="small"}')[0][1] == 0
+
+
+def test_the_gateway_hands_out_its_figures_and_nothing_else_of_its_administration(asked):
+    """No other page, method or query; and nobody without a key makes a series."""
+    url = json.loads(asked.page("status"))["gateway"]["metrics_url"]
+    place = urlsplit(url)
+    connection = http.client.HTTPConnection(place.netloc, timeout=5)
+    found = {}
+    wrong = (
+        "/",
+        "/stats",
+        "/metrics?filter=x",
+        "/metrics/",
+        "/metrics/../stats",
+        "//metrics",
+        "/config_dump",
+        "/METRICS",
+    )
+    for method, path in [("GET", path) for path in wrong] + [("POST", "/metrics"), ("POST", "/quitquitquit")]:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        found[method, path] = answer.status, answer.read()
+    assert {status for status, _ in found.values()} == {404} and {body for _, body in found.values()} == {b""}
+    for token in ("", "a.b.c"):
+        assert asked.ask(token, model="made-up") == 0
+    connection.request("GET", "/metrics")
+    page = connection.getresponse().read().decode()
+    connection.close()
+    assert "made-up" not in page and 'envoy_modelport_requests{tenant="acme",model="net",code="200"' in page
+    assert 'envoy_cluster_name="tenant' not in page and len(page) < 300_000
