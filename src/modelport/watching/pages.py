@@ -9,13 +9,13 @@ from pathlib import Path
 
 from modelport.errors import ServerError
 from modelport.gateway.envoy.admin import Admin
+from modelport.gateway.envoy.metrics import ADMIN_SOCKET
 from modelport.repository.layout import state_folder
 from modelport.server import loopback
 from modelport.server.handle import ServerHandle
 from modelport.watching.series import Series
 
 ANSWER_S = 3.0
-ADMIN_SOCKET = "admin.sock"
 _ENVOYS = "/stats/prometheus?filter=^(modelport[.]|server[.]live$)"
 Page = Callable[[], str]
 
