@@ -20,7 +20,7 @@ LAYERS = (
     ("verify",),
     ("repository",),
     ("client", "server"),
-    ("lifecycle", "describe"),
+    ("lifecycle", "describe", "upgrade"),
     ("bench", "gateway", "recipes"),
     ("usage",),
     ("supervisor", "watching"),

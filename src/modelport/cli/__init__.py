@@ -19,6 +19,7 @@ import modelport.cli.registry
 import modelport.cli.keeping
 import modelport.cli.routes
 import modelport.cli.doctoring
+import modelport.cli.upgrading
 import modelport.cli.serving
 import modelport.cli.watching
 import modelport.cli.scraping

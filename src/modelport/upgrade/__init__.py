@@ -1,0 +1,1 @@
+"""What a move to another release of Triton changes for a repository: `modelport upgrade-check`."""
