@@ -25,6 +25,7 @@ def pair(tmp_path):
 def test_a_good_pair_is_taken(pair):
     found = certificates.check(*pair, now=NOW)
     assert "localhost" in found.names and found.warnings == () and found.ca is None
+    assert certificates.expires_at(pair[0]) == found.expires_at > NOW + 300 * DAY
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,88 @@
+"""The supervisor's figures as Prometheus reads them."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+import pytest
+
+from modelport import __version__
+from modelport.gateway.capture.receiver import Counts
+from modelport.repository.drops import Noted
+from modelport.supervisor import metrics
+from modelport.supervisor.gateway import Figures
+from modelport.supervisor.metrics import Known, Metrics
+from modelport.supervisor.readiness import ModelView, Readiness
+
+VIEWS = {
+    "net": ModelView(wanted=(1, 2), loaded=(1,), budget_ms=20.0),
+    "gone": ModelView(wanted=(3,)),
+    "inside": ModelView(wanted=(1,), loaded=(1,), inside=True),
+}
+GATEWAY = Figures(
+    up=True,
+    restarts=2,
+    quotas={"acme": (100, 7)},
+    captures=Counts(received=5, kept=3, dropped={"queue full": 2}),
+    expires_at=1_900_000_000.0,
+)
+
+
+@pytest.fixture
+def page():
+    """`page(...)`: name with labels -> value, of a supervisor that knows this."""
+
+    def read(drops=(), gateway=None):
+        ready = Readiness(ready=False, missing={"net": "why"}, models=("net",))
+        care = SimpleNamespace(
+            views=VIEWS,
+            ready=lambda: ready,
+            stubs=SimpleNamespace(dead=1, alive=lambda model, version: 2, lost=lambda: {"net": ["one", "two"]}),
+            restorer=SimpleNamespace(restores={("net", True): 4}),
+        )
+        known = Known(
+            link=SimpleNamespace(handle=None, since=0.0, restarts=0),
+            care=care,
+            prober=SimpleNamespace(results=dict, counts={}),
+            events=lambda: {"dropped": 1, "drop_refused": 2},
+            drops=lambda: iter(drops),
+            ready=lambda: ready,
+            gateway=lambda: gateway,
+        )
+        text = Metrics(known).text().decode()
+        return dict(re.findall(r"^(modelport_\S+?(?:\{.*\})?) (\S+)$", text, re.MULTILINE))
+
+    return read
+
+
+def test_what_is_wanted_what_is_served_and_what_is_lost(page):
+    found = page()
+    assert found['modelport_wanted_version{model="net"}'] == "2.0"
+    assert found['modelport_serving_version{model="net"}'] == "1.0"
+    assert found['modelport_wanted_version{model="gone"}'] == "3.0"
+    assert 'modelport_serving_version{model="gone"}' not in found
+    assert found['modelport_lost_stubs{model="net"}'] == "2.0" and found['modelport_lost_stubs{model="gone"}'] == "0.0"
+    assert 'modelport_lost_stubs{model="inside"}' not in found
+    assert found['modelport_latency_budget_seconds{model="net"}'] == "0.02"
+    assert found["modelport_ready"] == "0.0" and found['modelport_model_ready{model="net"}'] == "0.0"
+    (build,) = (name for name in found if name.startswith("modelport_build_info"))
+    assert f'version="{__version__}"' in build and found[build] == "1.0"
+
+
+def test_the_gateways_figures_are_there_where_a_gateway_is(page):
+    found = page(gateway=GATEWAY)
+    assert found["modelport_gateway_up"] == "1.0" and found["modelport_gateway_restarts_total"] == "2.0"
+    assert float(found["modelport_certificate_expiry_timestamp_seconds"]) == 1_900_000_000
+    assert found['modelport_quota_limit{tenant="acme"}'] == "100.0"
+    assert found['modelport_quota_left{tenant="acme"}'] == "7.0"
+    assert found["modelport_captured_total"] == "3.0"
+    assert found['modelport_capture_dropped_total{reason="queue full"}'] == "2.0"
+    assert not any("gateway" in name or "quota" in name or "certificate" in name for name in page())
+
+
+def test_version_folders_that_are_wrong_are_named_up_to_a_number(page):
+    wrong = [("net", number, Noted(reason="r" * 1000, refused=True)) for number in range(metrics.MAX_PROBLEMS + 50)]
+    named = [name for name in page(drops=wrong) if name.startswith("modelport_drop_problem")]
+    assert len(named) == metrics.MAX_PROBLEMS and all(len(name) < 400 and 'result="refused"' in name for name in named)
+    assert page()['modelport_drops_total{result="refused"}'] == "2.0"
