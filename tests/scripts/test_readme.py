@@ -13,7 +13,7 @@ import pytest
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Shown, but not run here: they need ports, docker or a whole set-up, and have tests of their own.
-ELSEWHERE = ("make ", "modelport serve", "curl ", "export ", "docker ", "-d '")
+ELSEWHERE = ("make ", "modelport serve", "curl ", "export ", "deploy/", "docker ", "-d '")
 
 
 @pytest.fixture(scope="module")

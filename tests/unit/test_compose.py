@@ -240,9 +240,9 @@ def test_only_what_is_published_is_on_a_network_that_leads_out(compose, services
 def test_prometheus_asks_all_three_where_they_listen(root, services, serve_defaults):
     triton = f"triton:{serve_defaults['metrics_port']}"
     places = {"triton": triton, "gateway": f"gateway:{GATEWAY_METRICS_PORT}", "supervisor": "controller:8003"}
-    assert (root / "deploy/compose/prometheus.yml").read_text() == scrape.config(places)
+    assert (root / "deploy/prometheus/prometheus.yml").read_text() == scrape.config(places)
     sources = binds(services["prometheus"])
-    assert sources["./deploy/compose/prometheus.yml"] == ("/etc/prometheus/prometheus.yml", True)
+    assert sources["./deploy/prometheus/prometheus.yml"] == ("/etc/prometheus/prometheus.yml", True)
     [rules] = [source for source, (target, _) in sources.items() if target == "/etc/prometheus/rules"]
     assert {path.name for path in (root / rules).glob("*.yml")} == set(scrape.rules())
     told = dict(options(services["controller"]["command"][1:]))

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from modelport.client import Client
-from modelport.errors import ModelportError
+from modelport.errors import ModelportError, ServerError
 from modelport.server import connection
+from modelport.server.remote import RemoteServer
 
 X = np.array([[0.5, 0.25]], np.float32)
 
@@ -92,6 +93,19 @@ def test_no_argument_list_of_ours_shows_the_secret(composed, ask):
     secret = (composed.root.parent / "secrets" / "triton").read_text()
     listed = subprocess.run(["ps", "-o", "args=", "-p", str(composed.running["controller"].pid)], capture_output=True)
     assert secret and secret not in listed.stdout.decode() and secret not in json.dumps(composed.services)
+
+
+def test_a_server_that_refuses_the_secret_or_has_another_repository_is_not_driven(composed, tmp_path):
+    secret = (composed.root.parent / "secrets" / "triton").read_text()
+    (tmp_path / "model_repository" / "other").mkdir(parents=True)
+    ports = {f"{name}_port": composed.ports[name] for name in ("http", "grpc", "metrics")}
+    refused = RemoteServer(composed.root, host="127.0.0.1", secret="another", models=(), **ports)
+    with pytest.raises(ServerError, match="does not let itself be controlled") as caught:
+        refused.start()
+    assert secret not in str(caught.value)
+    stranger = RemoteServer(tmp_path / "model_repository", host="127.0.0.1", secret=secret, models=(), **ports)
+    with pytest.raises(ServerError, match="another model repository"):
+        stranger.start()
 
 
 def test_a_version_is_promoted_and_taken_back_with_no_request_lost(composed, shelf, ask):
