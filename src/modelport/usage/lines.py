@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,9 @@ from modelport.repository.versions import serving_version
 ANSWERED, REFUSED, LIMITED, FAILED, UNANSWERED = "answered", "refused", "limited", "failed", "unanswered"
 NO_FLAG = "-"
 INFER = "infer"
+_ABOUT = itemgetter("tenant", "model", "version", "kind", "passed", "status", "grpc_status", "flags")
+_HOUR = len("2026-03-04T05")
+_TOGETHER = 200  # half a millisecond, in which other threads of Python wait
 _GRPC = {1: UNANSWERED, 8: LIMITED, **dict.fromkeys((3, 5, 6, 7, 9, 11, 12, 16), REFUSED)}
 
 
@@ -110,41 +114,60 @@ def count(lines: bytes, versions: Versions) -> tuple[dict[Key, Counts], int]:
         versions: What versions there are.
     """
     counts: dict[Key, Counts] = {}
+    alike: dict[
+        tuple[Any, ...], tuple[Counts, str] | None
+    ] = {}  # what lines count for that are the same but for figures
     damaged = 0
-    for line in lines.splitlines():
+    for found in _parsed(lines):
         try:
-            found = _parsed(line)
-            if found["kind"] == INFER or found["kind"] is None:
-                _add(counts, found, versions)
-        except (ValueError, KeyError, TypeError, AttributeError):
+            about = (*_ABOUT(found), found["time"][:_HOUR])
+            if about not in alike:
+                alike[about] = _place(counts, found, versions)
+            place = alike[about]
+            if place is None:
+                continue
+            sums, what = place
+            setattr(sums, what, getattr(sums, what) + 1)
+            if what == ANSWERED:
+                sums.inferences += int(found.get("inferences") or 1)
+                sums.received_bytes += int(found["received_bytes"])
+                sums.sent_bytes += int(found["sent_bytes"])
+        except (ValueError, KeyError, TypeError):
             damaged += 1
     return counts, damaged
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
-    """A line; of one that a killed Envoy did not end, and the next one wrote on, that next one."""
-    try:
-        found = json.loads(line)
-    except ValueError:
-        found = json.loads(
-            line[line.rfind(b'{"') :]
-        )  # in JSON this stands at the beginning of an object, and nowhere else
-    return dict(found)
+def _parsed(lines: bytes) -> Iterator[Any]:
+    """The lines as values: some together, for that is faster; one by one where one of them is damaged."""
+    every = lines.splitlines()
+    for at in range(0, len(every), _TOGETHER):
+        some = every[at : at + _TOGETHER]
+        try:
+            yield from json.loads(b"[" + b",".join(some) + b"]")
+        except ValueError:
+            yield from map(_parsed_one, some)
 
 
-def _add(counts: dict[Key, Counts], found: dict[str, Any], versions: Versions) -> None:
+def _parsed_one(line: bytes) -> Any:
+    """A line; of one that a killed Envoy did not end, and the next one wrote on, that next one; None for neither."""
+    for text in (
+        line,
+        line[line.rfind(b'{"') :],
+    ):  # in JSON this stands at the beginning of an object, and nowhere else
+        with contextlib.suppress(ValueError):
+            return json.loads(text)
+    return None
+
+
+def _place(counts: dict[Key, Counts], found: dict[str, Any], versions: Versions) -> tuple[Counts, str] | None:
+    """Where a line counts, and as what; None where it does not."""
+    if found["kind"] not in (INFER, None):
+        return None
     what = outcome(found)
     model = found["model"] if found["passed"] else ""  # before that it may be anything that a caller writes
     version = versions.of(model, found["version"] or "", answered=what == ANSWERED) if model else 0
-    key = Key(str(found["time"])[:13], found["tenant"] or "", model, version)
-    sums = counts.get(key)
-    if sums is None:
-        sums = counts[key] = Counts()
-    setattr(sums, what, getattr(sums, what) + 1)
-    if what == ANSWERED:
-        sums.inferences += int(found.get("inferences") or 1)
-        sums.received_bytes += int(found["received_bytes"])
-        sums.sent_bytes += int(found["sent_bytes"])
+    key = Key(str(found["time"])[:_HOUR], found["tenant"] or "", model, version)
+    return counts.setdefault(key, Counts()), what
 
 
 def outcome(found: dict[str, Any]) -> str:
