@@ -41,7 +41,7 @@ MODEL = Dashboard(
                     "Part of the latency budget that 99 of 100 calls keep to; above 100 % is too slow.",
                     "percentunit",
                     f"{quantiles('envoy_modelport_model_us', ONE)[2][0]} / 1e6"
-                    f" / scalar(max(modelport_latency_budget_seconds{{{ONE}}}))",
+                    f" / max(modelport_latency_budget_seconds{{{ONE}}})",
                     steps=[(None, GOOD), (0.8, WARN), (1, BAD)],
                     empty="the model has no latency budget, or nobody asks",
                 ),
