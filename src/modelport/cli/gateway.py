@@ -84,6 +84,14 @@ def gateway_command(
     plain: Plain = False,
     body_mb: BodyMb = 16.0,
     gateway_concurrency: GatewayConcurrency = 256,
+    another_after: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="With several servers: seconds after which a request without an answer is sent to another one as "
+            "well; 0: never. Above what the slowest model takes.",
+        ),
+    ] = 5.0,
     gateway_metrics_address: GatewayMetricsAddress = LOOPBACK,
     gateway_metrics_port: GatewayMetricsPort = None,
     otlp: OtlpUrl = "",
@@ -109,6 +117,7 @@ def gateway_command(
         plain=plain,
         body_bytes=round(body_mb * 1_000_000),
         concurrency=gateway_concurrency,
+        another_s=another_after,
         metrics_address=gateway_metrics_address,
         metrics_port=gateway_metrics_port,
         otlp=receiver(otlp, otlp_sample, trusted=otlp_trust),

@@ -49,6 +49,7 @@ class Settings:
         connections: Callers' connections at a time; further ones are closed.
         memory_bytes: What Envoy's heap may take before it refuses requests.
         timeout_s: Until a call is given up.
+        another_s: With several servers: until a call without an answer is sent to another one as well; 0 for never.
         body_s: Until a request has arrived as a whole.
         otlp: Where traces go; None for none.
         workers: Envoy's threads; half the cores when left out, for the models need the others.
@@ -68,6 +69,7 @@ class Settings:
     connections: int = 10_000
     memory_bytes: int = 1 << 30
     timeout_s: float = 60.0
+    another_s: float = 5.0
     body_s: float = 30.0
     otlp: Otlp | None = None
     workers: int = field(default_factory=lambda: max(1, _cores.usable() // 2))

@@ -56,7 +56,7 @@ class Plan:
         moved: Aliases that pointed at a version that is taken out; they point at the target now.
         unfit: Versions that would stay loaded, and cannot: with the target's labels, parameters or steps they would
             give other answers than they were published with.
-        beside: The configuration as it is now with the target loaded as well, which goes first where calls may be led to
+        beside: The configuration as it is now with the target loaded as well. It goes first where calls may be led to
             the target by its number: it has to answer before anything else changes. None where that is not needed, or
             cannot be.
     """

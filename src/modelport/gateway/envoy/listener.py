@@ -28,6 +28,7 @@ _REFUSALS = {
     503: ("overloaded", "the server has more requests than it can answer"),
     504: ("timeout", "the answer took too long"),
 }
+_DRAWS = 50  # for a server not asked yet: one that fails at once has the fewest requests, so it is drawn most often
 _NOBODY = {"address_prefix": "255.255.255.255", "prefix_len": 32}
 _META = "%DYNAMIC_METADATA({})%"
 _LOGGED = {
@@ -197,11 +198,17 @@ def _to_servers(settings: Settings, headers: list[Config], *, timeout_s: float) 
     on = ["connect-failure", "refused-stream", "reset-before-request"]
     retry: Config = {"num_retries": 2, "retry_on": ",".join(on)}
     if len(settings.upstreams) > 1:  # inference changes nothing, so that another server may be asked
-        retry["retry_on"] = ",".join([*on, "gateway-error", "reset", "unavailable"])
+        elsewhere = ["retriable-status-codes", "retriable-headers"]  # not loaded there, but served
+        retry["retry_on"] = ",".join([*on, "gateway-error", "reset", "unavailable", *elsewhere])
+        retry["retriable_status_codes"] = [404]
+        retry["retriable_headers"] = [{"name": "grpc-status", "string_match": {"exact": "5"}}]
         previous = {"@type": f"{TYPE}envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"}
         retry["retry_host_predicate"] = [{"name": "previous_hosts", "typed_config": previous}]
-        retry["host_selection_retry_max_attempts"] = 5
-    common = {"timeout": f"{timeout_s:g}s", "retry_policy": retry}
+        retry["host_selection_retry_max_attempts"] = _DRAWS
+    common: Config = {"timeout": f"{timeout_s:g}s", "retry_policy": retry}
+    if len(settings.upstreams) > 1 and settings.another_s > 0:  # who gives no answer may hang, or compute: both go on
+        retry["per_try_timeout"] = f"{settings.another_s:g}s"
+        common["hedge_policy"] = {"hedge_on_per_try_timeout": True}
 
     def route(prefix: str, cluster: str) -> Config:
         return {"match": {"prefix": prefix, "headers": headers}, "route": {"cluster": cluster, **common}}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import time
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
@@ -109,3 +112,73 @@ def test_a_server_that_cannot_answer_the_golden_request_gets_none(
         assert wait_until(lambda: grown(front, before) == 4, timeout_s=BACK_S), answered(front)
         load.wait(50)
     assert load.violations([1.0]) == []
+
+
+@contextmanager
+def hanging(pid: int):
+    """It answers nothing meanwhile, and its connections stay."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def slow(load, above_s: float) -> list[str]:
+    """Requests that took longer, by protocol."""
+    return [f"{one.protocol} {one.came - one.sent:.2f} s" for one in load.answers if one.came - one.sent > above_s]
+
+
+def test_what_a_server_that_hangs_has_got_is_answered_by_another_one(make_gateway, pair, callers, tmp_path):
+    """SIGSTOP under load over HTTP and gRPC: nobody waits much longer than until another one is asked as well."""
+    front = make_gateway(*pair, folder=tmp_path / "gateway", another_s=1.0)
+    with callers(front, "net") as load:
+        load.wait(100)
+        with hanging(pair[0].pid):
+            time.sleep(2.5)
+        load.wait(100)
+    assert load.violations([1.0]) == []
+    waited = slow(load, 0.9)
+    assert {one.partition(" ")[0] for one in waited} == {"http", "grpc"}, "it did hang"
+    assert slow(load, 2.5) == []
+
+
+def test_an_inference_that_takes_long_is_not_cut_when_another_server_is_asked(
+    make_gateway, pair, shelf, token, tmp_path
+):
+    shelf.publish("waits", python={"execute": "time.sleep(1.2)"}, batch=1)
+    for one in pair:
+        one.load("waits")
+    front = make_gateway(*pair, folder=tmp_path / "gateway", another_s=0.5)
+    for protocol in ("http", "grpc"):
+        got = front.ask(token, protocol, model="waits")
+        assert (got.status, got.value) == (200, 1.0) and got.took_s >= 1.2
+
+
+@pytest.mark.soak
+def test_a_server_that_hangs_for_longer_is_left_out_and_comes_back(make_gateway, pair, callers, tmp_path):
+    """With the usual times: nobody waits longer than 6 s, after the health checks nobody at all."""
+    front = make_gateway(*pair, folder=tmp_path / "gateway")
+    with callers(front, "net") as load:
+        load.wait(100)
+        with hanging(pair[0].pid):
+            time.sleep(10)
+            checked = time.monotonic()
+            time.sleep(10)
+        before = answered(front)
+        assert wait_until(lambda: grown(front, before) == 4, timeout_s=BACK_S), answered(front)
+    print(f"{len(load.answers)} requests, slow: {slow(load, 0.9)}")
+    assert load.violations([1.0]) == []
+    assert slow(load, 4.5) != [] and slow(load, 6.0) == []
+    assert [one for one in load.answers if one.sent > checked and one.came - one.sent > 1.0] == []
+
+
+@pytest.mark.soak
+def test_where_no_other_server_is_asked_callers_of_one_that_hangs_wait(make_gateway, pair, callers, tmp_path):
+    """Negative control."""
+    front = make_gateway(*pair, folder=tmp_path / "gateway", another_s=0)
+    with callers(front, "net") as load:
+        load.wait(100)
+        with hanging(pair[0].pid):
+            time.sleep(10.5)
+    assert any("did not answer within 10 s" in one for one in load.violations([1.0]))
