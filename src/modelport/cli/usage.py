@@ -58,7 +58,7 @@ def usage_command(
     else:
         _as_table(found)
     if found.unreadable:
-        _render.error(f"modelport: warning: {found.unreadable} lines of the access log could not be read so far")
+        _render.error(f"modelport: warning: lines of the access log that could not be read so far: {found.unreadable}")
 
 
 def _plain(found: Usage) -> dict[str, Any]:
