@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelport.gateway import private
+from modelport.gateway import access_log, private
+from modelport.gateway.access_log import aside as aside
 from modelport.gateway.keys.values import Limits
 
 STATE_FILE = "quota.json"
-_READ_BYTES = 8 << 20
+_LOGS = 4  # that are remembered: more than are there at a time
 
 
 class Used:
@@ -31,7 +31,8 @@ class Used:
     def __init__(self, folder: Path, log: Path) -> None:
         self._path = folder / STATE_FILE
         self._log = log
-        self._day, self._inode, self._offset = "", 0, 0
+        self._day = ""
+        self._offsets: dict[str, int] = {}  # up to where each log was read, the latest one last
         self._count: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._read_state()
@@ -46,39 +47,19 @@ class Used:
             if today != self._day:
                 self._day = today
                 self._count.clear()
-            before = (self._inode, self._offset)
+            before = dict(self._offsets)
             self._take_in()
-            if (self._inode, self._offset) != before or not self._path.exists():
+            if self._offsets != before or not self._path.exists():
                 self._write_state()
             return dict(self._count)
 
     def _take_in(self) -> None:
-        """First the rest of a log that was put aside since, then the log."""
-        self._read(aside(self._log), known=True)
-        self._read(self._log)
-
-    def _read(self, path: Path, *, known: bool = False) -> None:
-        """Read on in a file; with `known`, only if it is the one that was read last."""
-        try:
-            file = path.open("rb")
-        except OSError:
-            return
-        with file:
-            status = os.fstat(file.fileno())
-            if known and status.st_ino != self._inode:
-                return
-            if status.st_ino != self._inode or status.st_size < self._offset:
-                self._inode, self._offset = status.st_ino, 0
-            file.seek(self._offset)
-            while True:
-                chunk = file.read(_READ_BYTES)
-                whole = chunk.rfind(b"\n") + 1
-                for line in chunk[:whole].splitlines():
-                    self._add(line)
-                self._offset += whole
-                if not whole:
-                    return
-                file.seek(self._offset)
+        for piece in access_log.pieces(self._log, lambda name: self._offsets.get(name, 0)):
+            for line in piece.lines.splitlines():
+                self._add(line)
+            self._offsets.pop(piece.name, None)
+            self._offsets[piece.name] = piece.end
+        self._offsets = dict(list(self._offsets.items())[-_LOGS:])
 
     def _add(self, line: bytes) -> None:
         """An inference that the gate let through today; what was refused before or is over the quota costs nothing."""
@@ -93,13 +74,13 @@ class Used:
     def _read_state(self) -> None:
         try:
             content = json.loads(self._path.read_bytes())
-            self._day, self._inode, self._offset = content["day"], int(content["inode"]), int(content["offset"])
+            self._day, self._offsets = content["day"], {name: int(offset) for name, offset in content["logs"].items()}
             self._count.update({str(name): int(count) for name, count in content["used"].items()})
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return
 
     def _write_state(self) -> None:
-        content = {"day": self._day, "inode": self._inode, "offset": self._offset, "used": dict(self._count)}
+        content = {"day": self._day, "logs": self._offsets, "used": dict(self._count)}
         private.write(self._path, json.dumps(content).encode())
 
 
@@ -129,8 +110,3 @@ def left(daily: Mapping[str, int], used: Mapping[str, int]) -> dict[str, int]:
 def today() -> str:
     """The day, in UTC."""
     return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
-
-
-def aside(log: Path) -> Path:
-    """Where an access log is put that has grown large; it is read to its end from there."""
-    return log.with_name(f"{log.name}.1")
