@@ -114,6 +114,7 @@ def _whole(facts: Facts, folder: Path, entries: list[Config], clusters: list[Con
         "dynamic_resources": dynamic,
         "overload_manager": _overload(facts.settings),
         **metrics.whole(),
+        **tracing.whole(facts.settings.otlp),
         "static_resources": {
             "listeners": [
                 front.listener(facts.settings, folder, entries, facts.secret),

@@ -14,6 +14,8 @@ from modelport.gateway.otlp import Otlp
 CLUSTER = "otlp"
 SERVICE = "modelport-gateway"
 TRACE = "%TRACE_ID%"  # for the access log
+FLUSH_MS = 1000
+FLUSH_SPANS = 512  # of one of Envoy's threads
 _CONTEXT = ("traceparent", "tracestate")
 _UNSAMPLED = "-00"  # the end of such a `traceparent`
 _EXPORT_S = 2.0
@@ -51,6 +53,15 @@ def connection(otlp: Otlp | None) -> Config:
         "custom_tags": [{"tag": tag, "value": value} for tag, value in _TAGS.items()],
     }
     return {"tracing": tracing, **({} if otlp.trusted else {"early_header_mutation_extensions": [_taken_off()]})}
+
+
+def whole(otlp: Otlp | None) -> Config:
+    """How often spans are sent. Each time that the receiver is away Envoy logs a line: so not too often."""
+    if otlp is None:
+        return {}
+    often = {"flush_interval_ms": FLUSH_MS, "min_flush_spans": FLUSH_SPANS}
+    layer = {"name": "tracing", "static_layer": {"tracing": {"opentelemetry": often}}}
+    return {"layered_runtime": {"layers": [layer]}}
 
 
 def clusters(otlp: Otlp | None) -> list[Config]:

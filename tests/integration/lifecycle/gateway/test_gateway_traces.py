@@ -24,7 +24,7 @@ from modelport.commands.serve import unwatched
 AGENT = Path(rotel.__file__).parent / "rotel-agent"
 FREE = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 TRITON, GATEWAY = "triton", "modelport-gateway"
-FLUSHED = 5  # spans of one thread of Envoy's, which are sent at once
+SOME = 5  # requests of a kind
 FIELDS = {"Trace ID": "trace", "Parent ID": "parent", "ID": "id", "Name": "name"}
 
 
@@ -138,7 +138,7 @@ def test_a_request_is_followed_through_triton_and_found_from_its_line_in_the_log
     assert infer(front, token, number, parent, "/v2/models/net/versions/1/infer?secret=in-a-query") == 200
     assert [front.ask(*one).status for one in ((token, "grpc"), (limited, "http"), (limited, "grpc"))] == [200] * 3
     assert front.ask("wrong").status == 401
-    lines = logged(front, FLUSHED)
+    lines = logged(front, SOME)
     spans = collector.of(*(line["trace"] for line in lines), most=4 * 4 + 1)
     for line in lines[:4]:
         mine = [one for one in spans if one.trace == line["trace"]]
@@ -164,10 +164,10 @@ def test_a_trusted_callers_own_trace_is_gone_on_with_and_says_whether_it_is_samp
     wanted, unwanted = ("a" * 32, "b" * 32)
     body = '{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}'
     for trace, flags in ((unwanted, "00"), (wanted, "01")):
-        for _ in range(FLUSHED):
+        for _ in range(SOME):
             assert infer(front, token, body, f"00-{trace}-{'1' * 16}-{flags}") == 200
-    spans = collector.of(wanted, unwanted, most=FLUSHED * 4)
-    assert Counter((one.trace, one.service) for one in spans) == {(wanted, GATEWAY): FLUSHED, (wanted, TRITON): 15}
+    spans = collector.of(wanted, unwanted, most=SOME * 4)
+    assert Counter((one.trace, one.service) for one in spans) == {(wanted, GATEWAY): SOME, (wanted, TRITON): 15}
     assert {one.parent for one in spans if one.service == GATEWAY} == {"1" * 16}
 
 
@@ -175,5 +175,5 @@ def test_a_receiver_that_is_away_costs_no_request(start):
     front = start("100%", f"http://127.0.0.1:{free_port()}")
     token = front.key("acme")
     began = time.monotonic()
-    assert [front.ask(token).status for _ in range(3 * FLUSHED)] == [200] * 3 * FLUSHED
+    assert [front.ask(token).status for _ in range(3 * SOME)] == [200] * 3 * SOME
     assert time.monotonic() - began < 5
