@@ -15,7 +15,7 @@ from modelport.repository.layout import version_numbers
 from modelport.repository.versions import serving_version
 
 ANSWERED, REFUSED, LIMITED, FAILED, UNANSWERED = "answered", "refused", "limited", "failed", "unanswered"
-NO_FLAG = "-"
+NO_FLAG = (None, "-")
 INFER = "infer"
 _ABOUT = itemgetter("tenant", "model", "version", "kind", "passed", "status", "grpc_status", "flags")
 _HOUR = len("2026-03-04T05")
@@ -181,7 +181,7 @@ def outcome(found: dict[str, Any]) -> str:
         return UNANSWERED
     if 200 <= status < 300:
         if grpc is None or int(grpc) == 0:
-            return ANSWERED if found["flags"] == NO_FLAG else UNANSWERED
+            return ANSWERED if found["flags"] in NO_FLAG else UNANSWERED
         return _GRPC.get(int(grpc), FAILED)
     if status == 429:
         return LIMITED

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from modelport.gateway.quota import aside
+from modelport.gateway import access_log
 from modelport.gateway.routes.watch import NOTHING, Did
 
 CALLERS_FAULT = (3, 5, 7, 12, 16)  # statuses of gRPC that say what is wrong with the request
 OK, FAILED_FROM = 200, 500
-_READ_BYTES = 8 << 20
 
 
 class Calls:
@@ -30,38 +28,18 @@ class Calls:
         self._log, self._model = log, model
         self._word = json.dumps(model).encode()
         self._did: dict[int, Did] = {}
-        self._inode = self._offset = 0
+        self._offsets: dict[str, int] = {}  # up to where each log was read
         self.read()
         self._did.clear()
 
     def read(self) -> Mapping[int, Did]:
         """What each version did since the beginning."""
-        self._take_in(aside(self._log), known=True)  # the rest of a log that was put aside since
-        self._take_in(self._log)
+        for piece in access_log.pieces(self._log, lambda name: self._offsets.get(name, 0)):
+            for line in piece.lines.splitlines():
+                if self._word in line:
+                    self._add(line)
+            self._offsets[piece.name] = piece.end
         return dict(self._did)
-
-    def _take_in(self, path: Path, *, known: bool = False) -> None:
-        """Read on in a file; with `known`, only if it is the one that was read last."""
-        try:
-            file = path.open("rb")
-        except OSError:
-            return
-        with file:
-            status = os.fstat(file.fileno())
-            if status.st_ino != self._inode:
-                if known:
-                    return
-                self._inode, self._offset = status.st_ino, 0
-            while True:
-                file.seek(self._offset)
-                chunk = file.read(_READ_BYTES)
-                whole = chunk.rfind(b"\n") + 1
-                if not whole:
-                    return
-                self._offset += whole
-                for line in chunk[:whole].splitlines():
-                    if self._word in line:
-                        self._add(line)
 
     def _add(self, line: bytes) -> None:
         try:

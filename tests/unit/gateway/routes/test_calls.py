@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from modelport.gateway.quota import aside
 from modelport.gateway.routes.calls import Calls
 from modelport.gateway.routes.watch import Did
 
+NUMBERS = itertools.count()
 ANSWERED = {
     "kind": "infer",
     "model": "net",
@@ -29,7 +31,7 @@ def log(tmp_path):
 
 def add(log, **changes):
     with log.open("a") as file:
-        file.write(json.dumps({**ANSWERED, **changes}) + "\n")
+        file.write(json.dumps({"id": next(NUMBERS), **ANSWERED, **changes}) + "\n")
 
 
 @pytest.mark.parametrize(
