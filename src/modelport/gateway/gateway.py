@@ -12,7 +12,7 @@ from pathlib import Path
 
 from modelport import _process
 from modelport.errors import ModelportError, PortTakenError, ServerDiedError
-from modelport.gateway import development_certificate, gate_data, golden, quota, single
+from modelport.gateway import access_log, development_certificate, gate_data, golden, quota, single
 from modelport.gateway.documents import Documents
 from modelport.gateway.envoy import program
 from modelport.gateway.envoy.admin import Admin
@@ -180,7 +180,7 @@ class Gateway:
                 return
         if large:
             self._used.look(self.today())
-            log.replace(quota.aside(log))
+            log.replace(access_log.aside(log))
         with contextlib.suppress(OSError):
             self.admin.ask("POST", "/reopen_logs")
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelport.gateway import access_log, private
-from modelport.gateway.access_log import aside as aside
 from modelport.gateway.keys.values import Limits
 
 STATE_FILE = "quota.json"

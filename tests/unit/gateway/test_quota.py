@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from modelport.gateway import quota
+from modelport.gateway import access_log, quota
 
 DAY = "2026-03-04"
 NUMBERS = itertools.count()
@@ -67,7 +67,7 @@ def test_a_log_that_is_put_aside_is_read_to_its_end(log, look):
     assert look() == {"acme": 1}
     with log.open("a") as file:
         file.write(line())
-    log.replace(quota.aside(log))
+    log.replace(access_log.aside(log))
     assert look() == {"acme": 2}
     log.write_text(line() + line() + line())
     assert look() == look() == {"acme": 5}

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from modelport.gateway.quota import aside
+from modelport.gateway.access_log import aside
 from modelport.gateway.routes.calls import Calls
 from modelport.gateway.routes.watch import Did
 
