@@ -91,21 +91,19 @@ HOST = Dashboard(
             "The service's parts",
             [
                 Panel(
-                    title="Supervisor",
-                    text="What `modelport serve` itself uses; models and gateway are processes of their own.",
-                    unit="percentunit",
+                    title="Processors by part",
+                    text="`models`: processes that run models, as those in Python; other models run in `server`.",
+                    unit="short",
+                    stack="normal",
                     width=6,
-                    queries=[(f"rate(modelport_supervisor_process_cpu_seconds_total{RATE})", "of one processor")],
+                    queries=[(f"sum by (part) (rate(modelport_processes_cpu_seconds_total{RATE}))", "{{part}}")],
                 ),
                 Panel(
-                    title="Memory of supervisor and gateway",
-                    text="One that grows for days is a leak: please report it.",
+                    title="Memory by part",
+                    text="One that grows for days is a leak. What processes share counts for each of them.",
                     unit="bytes",
                     width=6,
-                    queries=[
-                        ("modelport_supervisor_process_resident_memory_bytes", "supervisor"),
-                        ("envoy_server_memory_physical_size", "gateway"),
-                    ],
+                    queries=[("sum by (part) (modelport_processes_memory_bytes)", "{{part}}")],
                 ),
                 Panel(
                     title="Connections of callers",

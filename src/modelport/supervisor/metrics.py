@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from modelport._version import __version__
 from modelport.repository.drops import Noted
+from modelport.supervisor import parts
 from modelport.supervisor.answers import OK
 from modelport.supervisor.care import Care
 from modelport.supervisor.link import Link
@@ -79,6 +80,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Family]:
         """Called by the registry."""
         yield _build()
+        yield from _of_processes()
         yield from self._of_the_server()
         yield from self._of_the_gateway()
         yield from self._of_models()
@@ -214,6 +216,20 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
 
 def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
     return CounterMetricFamily(name, text, value=float(value))
+
+
+def _of_processes() -> Iterator[Family]:
+    """What the parts of the service take of the machine."""
+    labels = ["part"]
+    count = GaugeMetricFamily("modelport_processes", "Processes of a part of the service.", labels=labels)
+    memory = GaugeMetricFamily("modelport_processes_memory_bytes", "Memory that they use.", labels=labels)
+    text = "Processor seconds of those that live."
+    cpu = CounterMetricFamily("modelport_processes_cpu_seconds", text, labels=labels)
+    for part, taken in parts.taken().items():
+        count.add_metric([part], taken.processes)
+        memory.add_metric([part], taken.memory_bytes)
+        cpu.add_metric([part], taken.cpu_s)
+    yield from (count, memory, cpu)
 
 
 def _build() -> GaugeMetricFamily:
