@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 import pytest
@@ -105,3 +106,10 @@ def test_a_currency_is_needed(tmp_path):
     with pytest.raises(UsageError) as caught:
         prices.read(tmp_path / "prices.toml")
     assert "currency" in str(caught.value)
+
+
+def test_the_page_on_usage_shows_prices_that_can_be(root, tmp_path):
+    (text,) = re.findall(r"```toml\n(.*?)```", (root / "docs" / "usage.md").read_text(), re.DOTALL)
+    (tmp_path / "prices.toml").write_text(text)
+    found = prices.read(tmp_path / "prices.toml")
+    assert found.plan("acme").included.inferences == 100_000
