@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -51,7 +52,7 @@ def top_command(
             raise UsageError(
                 f"{url!r} is no page of metrics", why="it begins with http://", fix="--url http://HOST:8002/metrics"
             )
-    if once or json or not _render.OUT.is_terminal:
+    if once or json or not sys.stdout.isatty() or _render.OUT.is_dumb_terminal:
 
         def wait() -> bool:
             time.sleep(interval_s)
