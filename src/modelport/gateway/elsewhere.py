@@ -68,17 +68,18 @@ class GatewayElsewhere(Gateway):
         return self
 
     def began(self) -> object:
-        """Another value after each start of Envoy, which makes its socket anew; None where there is none."""
+        """Another value after each start of Envoy, which makes its socket anew; None while it does not run."""
         try:
             status = self.admin.path.stat()
         except OSError:
             return None
-        return status.st_ino, status.st_ctime_ns
+        return (status.st_ino, status.st_ctime_ns) if self.running else None
 
     def refresh(self, upstreams: Sequence[Upstream] | None = None) -> tuple[str, ...]:
-        """As with an Envoy of our own. One that was started anew gets what is left of each tenant's day."""
-        if self.began() != self._seen:
-            self._seen, self._quota_of, self.outdated = self.began(), None, False
+        """As with an Envoy of our own. One that ended or was started anew gets what is left of each tenant's day."""
+        began = self.began()
+        if began != self._seen:
+            self._seen, self._quota_of, self.outdated = began, None, False
         return super().refresh(upstreams)
 
     def stop(self, *, drain_s: float = 0.0) -> None:

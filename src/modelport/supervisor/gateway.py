@@ -82,7 +82,7 @@ class Front:
         self._since = self._again_at = 0.0
         self._refused_until = math.inf
         self._died = False
-        self._told: object = None
+        self._told: object = ()
         self._began: object = None
         self.restarts = 0
         self._receiver = Receiver(gateway.repository)
@@ -189,19 +189,20 @@ class Front:
 
     def _tell_of(self, gateway: GatewayElsewhere) -> None:
         """Of an Envoy that somebody else starts: whether it is there, and whether it has to be started anew."""
-        found = (gateway.running, gateway.outdated, gateway.began())
+        began = gateway.began()
+        found = (began, gateway.outdated)
         if found == self._told:
             return
         self._told = found
-        if not gateway.running:
+        if began is None:
             text = "Envoy, which somebody else starts, does not answer; its files are kept up to date"
             self._emit(events.event("gateway_unreachable", text, level="warning"))
         elif gateway.outdated:
             text = f"{gateway.folder / BOOTSTRAP} is another one than Envoy was started with: start it anew"
             self._emit(events.event("gateway_outdated", text, level="warning"))
         else:
-            self.restarts += self._began not in (None, gateway.began())
-            self._began = gateway.began()
+            self.restarts += self._began not in (None, began)
+            self._began = began
             text = f"Envoy, which somebody else started, serves {gateway.settings.url}"
             self._emit(events.event("gateway_started", text))
 

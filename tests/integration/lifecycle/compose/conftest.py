@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,13 +30,14 @@ class Composed:
     """The services, each started and ended by itself.
 
     Args:
-        compose: The content of `docker-compose.yml`.
+        project: The project's folder.
         root: The repository.
         ports: Free ones, by what they are for.
     """
 
-    def __init__(self, compose: Mapping[str, Any], root: Path, ports: Mapping[str, int]) -> None:
-        self.services = compose["services"]
+    def __init__(self, project: Path, root: Path, ports: Mapping[str, int]) -> None:
+        self.services = yaml.safe_load((project / "docker-compose.yml").read_text())["services"]
+        self._project = project
         self.root, self.ports = root, ports
         self.state = Path(f"{root}.state")
         self.gateway_folder = self.state / "gateway"
@@ -55,12 +58,12 @@ class Composed:
 
     def command(self, service: str) -> list[str]:
         """What compose starts, with the places of this machine."""
-        found = []
-        for word in self.services[service]["command"]:
-            for theirs, ours in self._places.items():
-                word = word.replace(theirs, ours)
-            found.append(word)
-        return found
+        return [self._here(word) for word in self.services[service]["command"]]
+
+    def _here(self, word: str) -> str:
+        for theirs, ours in self._places.items():
+            word = word.replace(theirs, ours)
+        return word
 
     def triton(self) -> None:
         """Start the server, as its container would; what only the embedded one needs is added."""
@@ -78,14 +81,29 @@ class Composed:
         """Start the controller."""
         options = [f"--{name}-port={self.ports[name]}" for name in ("metrics", "health", "gateway", "gateway-metrics")]
         quick = ["--settle=0.5", "--probe-interval=1"]
-        secret = self.services["controller"]["environment"]["MODELPORT_TRITON_SECRET_FILE"]
-        environment = {**os.environ, "MODELPORT_TRITON_SECRET_FILE": secret.replace("/run", str(self.root.parent))}
+        given = self.services["controller"]["environment"]
+        own = {name: self._here(re.sub(r"\$\{\w+:-(.*)\}", r"\1", given[name])) for name in given if name != "HOME"}
         line = [sys.executable, "-m", "modelport", *self.command("controller"), *options, *quick]
-        self._start("controller", line, environment, self.root.parent)
+        self._start("controller", line, {**os.environ, **own}, self.root.parent)
 
     def gateway(self) -> None:
         """Start Envoy, in the folder that the compose file names."""
         self._start("gateway", [str(program.find()), *self.command("gateway")], dict(os.environ), self.gateway_folder)
+
+    def prometheus(self) -> None:
+        """Start Prometheus on a copy of its configuration, with the places of this machine, and quicker."""
+        folder, ports = self.root.parent / "prometheus", self.ports
+        shutil.copytree(self._project / "deploy" / "prometheus", folder)
+        text = (folder / "prometheus.yml").read_text().replace(": 15s", ": 1s")
+        places = {"triton:8002": "metrics", "controller:8003": "health", "gateway:8004": "gateway-metrics"}
+        for theirs, ours in places.items():
+            assert text.count(theirs) == 1
+            text = text.replace(theirs, f"127.0.0.1:{ports[ours]}")
+        (folder / "prometheus.yml").write_text(text)
+        words = [word.replace("/etc/prometheus", str(folder)) for word in self.services["prometheus"]["command"]]
+        words = [word.replace("=/prometheus", f"={folder / 'data'}") for word in words]
+        words.append(f"--web.listen-address=127.0.0.1:{ports['prometheus']}")
+        self._start("prometheus", ["prometheus", *words], os.environ, folder)
 
     def log(self, service: str) -> str:
         """What it printed, of all its starts."""
@@ -127,16 +145,15 @@ class Composed:
 @pytest.fixture(scope="module")
 def composed(shelf: Any, root: Path) -> Iterator[Composed]:
     """All three, from nothing: the repository is empty but for version 1 of `net`."""
-    compose = yaml.safe_load((root / "docker-compose.yml").read_text())
     shelf.publish("net")
     subprocess.run([root / "deploy/compose/prepare.sh", shelf.root.parent], check=True, capture_output=True)
-    names = ("http", "grpc", "metrics", "health", "gateway", "gateway-metrics")
+    names = ("http", "grpc", "metrics", "health", "gateway", "gateway-metrics", "prometheus")
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(socket.socket()) for _ in names]
         for one in held:
             one.bind(("127.0.0.1", 0))
         ports = {name: one.getsockname()[1] for name, one in zip(names, held, strict=True)}
-    made = Composed(compose, shelf.root, ports)
+    made = Composed(root, shelf.root, ports)
     try:
         made.triton()
         made.controller()
