@@ -56,7 +56,8 @@ class Counting:
 
     def _count(self) -> None:
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+            own = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + NICE)
         while not self._ended.wait(EVERY_S):
             self._take_in()
 

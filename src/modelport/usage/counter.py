@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,22 +63,24 @@ class Counter:
         for piece in access_log.pieces(self._log, self._store.offset):
             counts, damaged = lines.count(piece.lines, versions)
             if work is None:  # after the first lines: so what they needed is in it
-                work = self._work()
+                work = self._work(counts)
             _share(counts, work)
             if not self._store.add(piece.name, piece.known, piece.end, counts, work, damaged=damaged):
                 return False
         return True
 
-    def _work(self) -> dict[tuple[str, int], Work]:
+    def _work(self, counts: Mapping[Key, Counts]) -> dict[tuple[str, int], Work]:
         """What each version computes for a row: what it did since it was looked at before; else as it was then."""
-        known = self._store.work()
+        known, rows = self._store.work(), collections.Counter[tuple[str, int]]()
+        for key, sums in counts.items():
+            rows[key.model, key.version] += sums.inferences
         try:
             now = self._statistics() if self._statistics is not None else ()
         except ServerError:
             now = ()
         for one in now:
             version = str(one["name"]), int(one["version"])
-            known[version] = _since(known.get(version), _computed(one))
+            known[version] = _since(known.get(version), _computed(one), rows[version])
         return known
 
 
@@ -88,13 +91,19 @@ def _computed(one: Mapping[str, Any]) -> Work:
     return Work(inferences=int(one.get("inference_count", 0)), compute_ns=took_ns)
 
 
-def _since(before: Work | None, now: Work) -> Work:
-    """The counters now, with what a row took since; those of a version that was loaded anew begin at 0."""
+def _since(before: Work | None, now: Work, logged: int) -> Work:
+    """The counters now, with what a row took since.
+
+    Where so few rows were computed since that those that were `logged` cannot all be among them, the mean since the
+    version was loaded tells: it was loaded anew meanwhile, and its counters began at 0; or nobody had looked for long.
+    """
     then = before or Work(inferences=0, compute_ns=0)
-    if now.inferences < then.inferences or now.compute_ns < then.compute_ns:
-        then = Work(inferences=0, compute_ns=0, each_ns=then.each_ns)
-    rows = now.inferences - then.inferences
-    each_ns = (now.compute_ns - then.compute_ns) / rows if rows else then.each_ns
+    rows, took_ns = now.inferences - then.inferences, now.compute_ns - then.compute_ns
+    if before is not None and rows == took_ns == 0:
+        return before
+    if rows < logged or took_ns < 0:
+        rows, took_ns = now.inferences, now.compute_ns
+    each_ns = took_ns / rows if rows > 0 else then.each_ns
     return Work(inferences=now.inferences, compute_ns=now.compute_ns, each_ns=each_ns)
 
 

@@ -193,6 +193,17 @@ def test_compute_time_goes_by_what_was_done_since_it_was_looked_at_before(logged
     assert compute_ns(logged) == {"at 0": 100, "at 1": 500, "at 2": 500, "at 3": 7}
 
 
+def test_a_version_that_was_loaded_anew_and_did_more_than_before_is_not_taken_for_dear(logged, line):
+    """Its first runs are slow: as the difference of two lives they would make a single row out of a second."""
+    logged.statistics = [work(1000, 1000)]
+    logged.write(line())
+    logged.count()
+    logged.statistics = [work(1001, 10**9)]
+    logged.write(*(line(tenant="later", inferences=100) for _ in range(10)))
+    logged.count()
+    assert compute_ns(logged)["later"] == round(1000 * 10**9 / 1001)
+
+
 def test_without_runs_the_requests_tell(logged, line):
     logged.statistics = [{**work(10, 1000), "batch_stats": []}]
     logged.write(line())
