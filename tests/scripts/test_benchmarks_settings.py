@@ -54,3 +54,13 @@ def test_the_gateways_cost_in_its_short_form(root, require, tmp_path):
     assert len(ways) == 7 and "gateway, TLS" in done.stdout
     assert [row["failed"] for row in rows if row["part"] == "meanwhile"] == [{}]
     assert all(0 < row["revoked_s"] < 5 for row in rows if row["part"] == "change")
+
+
+@pytest.mark.soak
+def test_what_being_watched_costs_in_its_short_form(root, require, tmp_path):
+    """A gateway that neither logs nor counts, one that does, and that one asked by Prometheus."""
+    require("wrk")
+    require("prometheus")
+    rows, printed = run(root, tmp_path / "results.json", "watching", "--model", "linear_regression")
+    assert [row["server"] for row in rows] == ["neither", "access logs", "access logs, Prometheus"]
+    assert all(row["clients"] == 32 and row["cpu_us_per_request"] > 0 for row in rows) and "goal: x 0.97" in printed
