@@ -86,3 +86,15 @@ def test_version_folders_that_are_wrong_are_named_up_to_a_number(page):
     named = [name for name in page(drops=wrong) if name.startswith("modelport_drop_problem")]
     assert len(named) == metrics.MAX_PROBLEMS and all(len(name) < 400 and 'result="refused"' in name for name in named)
     assert page()['modelport_drops_total{result="refused"}'] == "2.0"
+
+
+def test_every_figure_is_described(page, root):
+    """Those of the process itself (`modelport_supervisor_process_...`) are as for every program."""
+    text = (root / "docs" / "metrics.md").read_text()
+    names = {
+        name.partition("{")[0] for name in page(gateway=GATEWAY, drops=[("net", 1, Noted(reason="r", refused=True))])
+    }
+    told = {
+        name for name in names if not name.startswith("modelport_supervisor_process_") and not name.endswith("_created")
+    }
+    assert len(told) > 20 and {name for name in told if f"`{name}`" not in text} == set()

@@ -142,7 +142,16 @@ def hold(shelf, serve, free_port, steps, seconds):
     """Load for so long, with something that happens to the service at each step."""
     for model in MODELS:
         shelf.publish(model)
-    words = ("--gateway", "--plain", "--gateway-port", str(free_port()), "--health-port", "0")
+    words = (
+        "--gateway",
+        "--plain",
+        "--gateway-port",
+        str(free_port()),
+        "--gateway-metrics-port",
+        "0",
+        "--health-port",
+        "0",
+    )
     service = serve(*words)
     with Load(shelf.root, f"http://127.0.0.1:{words[3]}") as load:
         for step in steps:
