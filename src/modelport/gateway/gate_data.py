@@ -1,24 +1,19 @@
-"""What the gate knows: which models and versions there are, what their inputs look like, and where calls go."""
+"""What the gate knows: models, revoked keys, and what tenants may."""
 
 from __future__ import annotations
 
+import functools
 import math
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelport.errors import ManifestError, ModelNotFoundError
-from modelport.gateway.capture import stored as captured
+from modelport.gateway.gate_models import Models
 from modelport.gateway.keys import keyring
-from modelport.gateway.lua import literal
-from modelport.gateway.routes import stored as routes
-from modelport.gateway.routes.stored import Route
+from modelport.gateway.lua import table
 from modelport.gateway.settings import Settings
-from modelport.repository import switch
-from modelport.repository.layout import model_names
-from modelport.repository.versions import loaded_versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +21,7 @@ class GateData:
     """What a gate is rendered from.
 
     Attributes:
-        models: Name to what the gate checks of it, as `_model` makes it.
+        models: Name to what the gate checks of it, as `gate_models` makes it.
         revoked: Keys that are not taken any more, by their ids.
         bodies: Tenant to the largest request in bytes, where it has a limit of its own.
         turnstiles: Tenants that may have only so many requests on their way, and the cluster that counts them.
@@ -41,17 +36,17 @@ class GateData:
     waits: Mapping[str, int] = field(default_factory=dict)
     depth: int
 
+    @functools.cached_property
     def lua(self) -> str:
-        """The table for the gate."""
-        table = {
+        """The gate's variable DATA."""
+        tables = {
             "models": self.models,
             "revoked": dict.fromkeys(sorted(self.revoked), True),
             "bodies": self.bodies,
             "turnstiles": self.turnstiles,
             "waits": self.waits,
-            "depth": self.depth,
         }
-        return literal(table)
+        return f"{table('DATA', tables)}\nDATA.depth = {self.depth}\n"
 
 
 def turnstile(tenant: str) -> str:
@@ -64,15 +59,20 @@ def secret() -> str:
     return secrets.token_hex(16)
 
 
-def read(repository: Path, settings: Settings) -> GateData:
+def read(repository: Path, settings: Settings, models: Models) -> GateData:
     """What the gate has to know now.
+
+    Args:
+        repository: The model repository.
+        settings: How the gateway is run.
+        models: What was read of the models before.
 
     Raises:
         RepositoryError: There is no such repository.
     """
     ring = keyring.read(repository)
     return GateData(
-        models=dict(_models(repository)),
+        models=models.read(repository),
         revoked=ring.revoked,
         bodies={name: one.body_bytes for name, one in ring.tenants.items() if one.body_bytes},
         turnstiles={name: turnstile(name) for name, one in ring.tenants.items() if one.concurrency},
@@ -84,70 +84,3 @@ def read(repository: Path, settings: Settings) -> GateData:
 def _wait_s(rate_per_s: float | None) -> int:
     """Seconds until a token has come for certain."""
     return math.ceil(1 / (rate_per_s or 1))
-
-
-def _models(repository: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Those with a version that is loaded; what cannot be read is not served."""
-    every, rules = routes.read(repository), captured.rules(repository)
-    for name in model_names(repository):
-        try:
-            loaded = loaded_versions(repository, name)
-            config, record = switch.read(repository, name)
-        except (ManifestError, ModelNotFoundError):
-            continue
-        if not loaded:
-            continue
-        aliases = {word: str(number) for word, number in record.aliases.items() if number in loaded}
-        rule = rules.get(name)
-        yield (
-            name,
-            {
-                **_inputs(config),
-                "aliases": aliases,
-                **_route(every.get(name), aliases, loaded),
-                "capture": rule.part if rule else None,
-            },
-        )
-
-
-def _inputs(config: Any) -> dict[str, Any]:
-    inputs = {
-        str(one.name): {
-            "datatype": _datatype(one),
-            "dims": [int(dim) for dim in one.dims],
-            "optional": bool(one.optional),
-        }
-        for one in config.input
-    }
-    return {"batch": int(config.max_batch_size), "inputs": inputs, "names": ", ".join(inputs)}
-
-
-def _datatype(tensor: Any) -> str:
-    """As the protocol says it."""
-    word = type(tensor).DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number[tensor.data_type].name
-    return "BYTES" if word == "TYPE_STRING" else str(word).removeprefix("TYPE_")
-
-
-def _route(route: Route | None, aliases: Mapping[str, str], loaded: tuple[int, ...]) -> dict[str, Any]:
-    """Shares as bounds in percent; what is not loaded gets none, and the others what it had."""
-    if route is None:
-        return {"route": None, "shadow": None}
-    there = [(_version(one.target, aliases, loaded), one.percent) for one in route.shares]
-    shares = [(version, percent) for version, percent in there if version and percent > 0]
-    whole, below, bounds = sum(percent for _, percent in shares), 0.0, []
-    for version, percent in shares:
-        below += 100 * percent / whole
-        bounds.append({"version": version, "below": round(below, 6)})
-    by, _, header = route.sticky.partition(":")
-    sticky = {"by_tenant": by == "tenant", "by_header": header.lower() or None}
-    return {
-        "route": {**sticky, "shares": bounds} if bounds else None,
-        "shadow": _version(route.shadow, aliases, loaded) or None,
-    }
-
-
-def _version(target: str, aliases: Mapping[str, str], loaded: tuple[int, ...]) -> str:
-    """The number behind a target, where it is loaded; else nothing."""
-    if target.isdecimal():
-        return target if int(target) in loaded else ""
-    return aliases.get(target, "")

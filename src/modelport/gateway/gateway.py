@@ -21,6 +21,7 @@ from modelport.gateway.envoy.filters import NAMES
 from modelport.gateway.envoy.folder import Folder
 from modelport.gateway.envoy.listener import ACCESS_LOG
 from modelport.gateway.envoy.metrics import ADMIN_SOCKET
+from modelport.gateway.gate_models import Models
 from modelport.gateway.golden import Golden
 from modelport.gateway.keys import keyring, signing
 from modelport.gateway.keys.keyring import Limits
@@ -78,6 +79,7 @@ class Gateway:
         self._files = Folder(self.folder, program.find())
         self._documents = Documents(repository, self.folder)
         self._secret = gate_data.secret()
+        self._models = Models()
         self._used = quota.Used(self.folder, self.folder / ACCESS_LOG)
         self._log_bytes = log_bytes
         self._nobody = signing.nobodys()
@@ -254,7 +256,7 @@ class Gateway:
             left=self._what_is_left(ring.tenants),
             turnstiles=dict(self._turnstiles),  # also those that the gate, replaced a moment later, needs no more
             golden=self._asked(),
-            gate=gate_data.read(self.repository, self.settings),
+            gate=gate_data.read(self.repository, self.settings, self._models),
             secret=self._secret,
             settings=self.settings,
         )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+PART = 200  # entries of a table: LuaJIT takes 65,536 constants in one function, and a model has some twenty
+_PLAIN = re.compile(r"[ !#-\[\]-~]*")
 
 
 def literal(value: Any) -> str:
@@ -22,12 +27,34 @@ def literal(value: Any) -> str:
             raise TypeError(f"{value} has no literal in Lua")
         return repr(value)
     if isinstance(value, str):
-        return '"' + "".join(map(_letter, value.encode())) + '"'
+        return f'"{value}"' if _PLAIN.fullmatch(value) else '"' + "".join(map(_letter, value.encode())) + '"'
     if isinstance(value, Mapping):
         return "{" + ",".join(f"[{literal(str(key))}]={literal(one)}" for key, one in value.items()) + "}"
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
         return "{" + ",".join(map(literal, value)) + "}"
     raise TypeError(f"{type(value).__name__} has no literal in Lua")
+
+
+def table(name: str, content: Mapping[str, Mapping[str, Any]]) -> str:
+    """A local variable of that name with a table of tables, each of which may have any number of entries.
+
+    Args:
+        name: The variable.
+        content: What it holds.
+
+    Raises:
+        TypeError: As `literal`.
+    """
+    lines = [f"local {name} = {literal({key: {} for key in content})}"]
+    for key, entries in content.items():
+        lines += [f"do local function fill(t) {part} end fill({name}[{literal(key)}]) end" for part in _parts(entries)]
+    return "\n".join(lines)
+
+
+def _parts(entries: Mapping[str, Any]) -> Iterator[str]:
+    rest = iter(entries.items())
+    while part := list(itertools.islice(rest, PART)):
+        yield " ".join(f"t[{literal(str(key))}]={literal(value)}" for key, value in part)
 
 
 def _letter(byte: int) -> str:

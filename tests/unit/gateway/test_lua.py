@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from modelport.gateway.envoy import program
+from modelport.gateway.envoy import filters, program
+from modelport.gateway.gate_data import GateData
 from modelport.gateway.lua import literal
 
 TYPE = "type.googleapis.com/envoy.extensions.filters"
@@ -69,12 +70,23 @@ def test_a_check_that_fails_is_seen(run):
     assert "on purpose" in run("assert(1 == 2, 'on purpose')")
 
 
-def test_a_table_of_many_keys_and_models_can_be_read(run):
-    inputs = {"x": {"datatype": "FP32", "dims": [3, 224, 224], "optional": False}}
-    models = {f"model{number}": {"batch": 8, "inputs": inputs, "names": "x"} for number in range(1000)}
-    revoked = dict.fromkeys((f"{number:012x}" for number in range(20_000)), True)
-    code = f"local d = {literal({'models': models, 'revoked': revoked})}\n"
-    assert run(code + "assert(d.models.model999.inputs.x.dims[3] == 224 and d.revoked['000000004e1f'])") == ""
+def test_ten_thousand_models_and_a_hundred_thousand_keys_can_be_read(run):
+    """Each with two inputs, two aliases and a route, and with all of the gate behind them."""
+    inputs = {name: {"datatype": "FP32", "dims": [3, 224, 224], "optional": False} for name in ("left", "right")}
+    route = {"by_tenant": False, "shares": [{"version": "1", "below": 90.0}, {"version": "2", "below": 100.0}]}
+    model = {"batch": 8, "inputs": inputs, "names": "left, right", "aliases": {"a": "1", "b": "2"}, "route": route}
+    data = GateData(
+        models={f"model{number}": model for number in range(10_000)},
+        revoked=frozenset(f"{number:012x}" for number in range(100_000)),
+        bodies={"acme": 7},
+        depth=100,
+    )
+    code = filters.gate(data, "secret")["default_source_code"]["inline_string"]
+    checks = ["local last = DATA.models.model9999", "assert(DATA.depth == 100 and DATA.secret == 'secret')"]
+    checks += ["assert(last.inputs.right.dims[3] == 224 and last.route.shares[2].below == 100)"]
+    checks += ["assert(DATA.revoked['00000001869f'] and not DATA.revoked['0000000186a0'] and DATA.bodies.acme == 7)"]
+    checks += ["local n = 0; for _ in pairs(DATA.models) do n = n + 1 end; assert(n == 10000 and not DATA.waits.acme)"]
+    assert run("\n".join([code, *checks])) == ""
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, b"bytes", object(), [1, {"a": -float("inf")}]])

@@ -84,8 +84,8 @@ def quota(left: Left) -> Config:
 
 def gate(data: GateData, secret: str) -> Config:
     """The checks of gate.lua, with what they compare with."""
-    table = f'local DATA = {data.lua()}\nDATA.secret = "{secret}"\n'
-    return _typed("gate", {"default_source_code": {"inline_string": table + gate_source()}})
+    known = f'{data.lua}DATA.secret = "{secret}"\n'
+    return _typed("gate", {"default_source_code": {"inline_string": known + gate_source()}})
 
 
 def gate_source() -> str:

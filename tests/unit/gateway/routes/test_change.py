@@ -20,15 +20,15 @@ def three(shelve, stand):
 
 
 def test_a_route_is_set_read_changed_and_taken_away(shelf):
-    assert stored.read(shelf) == {}
+    assert stored.read_one(shelf, "net") == Route()
     route = change.change(shelf, "net", ["stable=90", "canary=10%"], sticky="tenant")
     shares = (Share(target="stable", percent=90.0), Share(target="canary", percent=10.0))
-    assert stored.read(shelf) == {"net": Route(shares=shares, sticky="tenant")} == {"net": route}
+    assert stored.read_one(shelf, "net") == Route(shares=shares, sticky="tenant") == route
     change.change(shelf, "net", sticky="header:X-User")
     change.change(shelf, "net", shadow="2", shares=["1=100"])
     assert stored.read_one(shelf, "net").words() == "1=100, sticky by header X-User, shadow 2"
     assert change.change(shelf, "net", sticky="none", shadow="none").words() == "1=100"
-    assert change.put(shelf, "net", Route()) == Route() and stored.read(shelf) == {}
+    assert change.put(shelf, "net", Route()) == Route() and stored.read_one(shelf, "net") == Route()
     assert [e.kind for e in events.latest(shelf, 9)].count(change.EVENT) == 5
 
 
