@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from modelport._process import wait_until
 from modelport.cli import main
 from modelport.client import Client
 from modelport.commands import capture as captures
@@ -101,3 +103,28 @@ def test_what_cannot_be_replayed_is_one_clear_error(shelf, net):
         replay(net, to="nope", repository=shelf.root)
     with pytest.raises(VersionNotFoundError):
         replay(net, to="9", repository=shelf.root)
+
+
+def test_where_too_many_wait_for_their_answers_only_the_oldest_are_not_kept(shelf, server, gate):
+    """Forty at once, of which 32 are remembered: these are kept, and each with its own answer."""
+    shelf.publish("sleepy", python={"execute": "time.sleep(0 if x[0, 0] else 1.5)"}, value=1)
+    server.load("sleepy")
+    captures.capture("sleepy", part=1.0, repository=shelf.root)
+    gate.refresh()
+    asked = [np.array([[number, 0]], np.float32) for number in range(40)]
+
+    def one(x):
+        with Client(gate.settings.url, token=gate.token) as client:
+            return client.infer("sleepy", x=x)["y"][0, 1] == x[0, 0]
+
+    with ThreadPoolExecutor(40) as pool:
+        first = pool.submit(one, asked[0])  # the others wait behind it
+        time.sleep(0.2)
+        assert all(pool.map(one, asked[1:])) and first.result()
+    assert wait_until(lambda: gate.receiver.counts.kept >= 32, timeout_s=5), gate.receiver.counts
+    found = [
+        (kept.inputs["x"][0, 0], kept.outputs["y"][0, 1])
+        for kept in captures.show("sleepy", 99, repository=shelf.root).exchanges
+    ]
+    assert len(found) == 32 and 0 not in {x for x, _ in found} and all(x == y for x, y in found)
+    server.unload("sleepy")

@@ -31,7 +31,9 @@ local KEPT = { ["content-type"] = true, ["content-length"] = true, ["inference-h
                ["te"] = true, ["x-request-id"] = true, ["x-forwarded-proto"] = true }
 
 local CAPTURED_MOST = 16777216 -- bytes of an answer
-local pending, pending_count = {}, 0 -- requests that are captured, until their answer comes
+local PENDING_MOST = 32
+local pending, pending_count = {}, 0 -- requests that are captured, until their answer comes, by their ids
+local turns, turn = {}, 0 -- these ids; where there are too many, the oldest goes
 
 -- A refusal: Envoy makes the JSON, or the gRPC status, from it (listener.py).
 local function refuse(handle, code, text)
@@ -487,11 +489,13 @@ end
 
 -- Remember a request whose answer is captured too; of those that never got one, only a few are kept.
 local function remember(handle, asked, body, version, header)
-  if pending_count >= 32 then pending, pending_count = {}, 0 end
   local id = handle:headers():get("x-request-id")
   if not id then return end
+  turn = turn % PENDING_MOST + 1
+  local oldest = turns[turn]
+  if oldest and pending[oldest] then pending[oldest], pending_count = nil, pending_count - 1 end
+  turns[turn], pending_count = id, pending_count + 1
   pending[id] = { model = asked.model, version = version, content = body:getBytes(0, body:length()), json = header }
-  pending_count = pending_count + 1
   handle:streamInfo():dynamicMetadata():set(MARK, "captured", id)
 end
 
@@ -687,6 +691,7 @@ local function grpc_words(headers)
     headers:replace("grpc-status", status)
     headers:replace("grpc-message", "the message cannot be read")
   end
+  if status == "8" then headers:replace("grpc-status", GRPC_STATUS.overloaded) end -- a server's limit, no tenant's
   local code = GRPC_KEPT[status] or GRPC_OURS[status] or "internal"
   if not GRPC_KEPT[status] then headers:replace("grpc-message", TEXT[code]) end
   headers:remove("grpc-status-details-bin")
@@ -709,6 +714,9 @@ local function http_words(handle, status)
   local fault = status == "500" and said and callers_fault(said)
   if fault then
     status, said = "400", fault
+    handle:headers():replace(":status", status)
+  elseif status == "429" then -- a server's limit, no tenant's
+    status = "503"
     handle:headers():replace(":status", status)
   end
   local code = status == "404" and "not_found" or "bad_request"

@@ -8,9 +8,12 @@ import json
 import os
 import signal
 import socket
+import ssl
 import struct
 import threading
 import time
+import urllib.error
+import urllib.request
 from concurrent import futures
 
 import grpc
@@ -312,6 +315,25 @@ def test_what_may_pass_is_tried_again_over_grpc(played, rpc):
         rpc.plays(code, None)
         assert spec(played, "grpc") == "net"
         assert len(rpc.times) == 2
+
+
+def test_a_limit_of_the_server_is_told_as_that_and_not_as_the_callers_fault(played, web, rpc):
+    """429 and RESOURCE_EXHAUSTED from behind: 503 and UNAVAILABLE, to be tried again; its words reach nobody."""
+    web.plays(answer(429))
+    place = urllib.request.Request(f"{played.url('http')}/v2/models/net")
+    place.add_header("authorization", f"Bearer {played.token}")
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(place, context=ssl.create_default_context(cafile=played.options["ca_file"]), timeout=5)
+    with caught.value as said:
+        assert (said.code, said.headers["retry-after"]) == (503, "1")
+        assert json.loads(said.read()) == {
+            "code": "overloaded",
+            "error": "the server has more requests than it can answer",
+        }
+    rpc.plays(grpc.StatusCode.RESOURCE_EXHAUSTED)
+    with pytest.raises(UnavailableError, match="more requests than it can answer") as caught:
+        spec(played, "grpc", retries=0)
+    assert caught.value.status == 503 and "secret" not in str(caught.value)
 
 
 def test_tries_are_capped_and_the_last_failure_is_told(played, web, rpc):
