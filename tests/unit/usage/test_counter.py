@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -209,3 +210,54 @@ def test_without_runs_the_requests_tell(logged, line):
     logged.write(line())
     logged.count()
     assert compute_ns(logged) == {"acme": 1700}
+
+
+class Envoy:
+    """Writes as Envoy does: into the file that it has, renamed or not, until it is asked to open a new one."""
+
+    def __init__(self, log):
+        self.log = log
+        self.file = log.open("ab", buffering=0)
+        self.rest = b""
+
+    def write(self, lines, rng):
+        """All but the end of the last line, which comes with the next ones."""
+        text = self.rest + b"".join(lines)
+        cut = len(text) - rng.choice((0, 0, rng.randrange(len(lines[-1]))))
+        self.file.write(text[:cut])
+        self.rest = text[cut:]
+
+    def reopen(self):
+        self.file.write(self.rest)
+        self.rest = b""
+        self.file.close()
+        self.file = self.log.open("ab", buffering=0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_in_whatever_order_it_happens_each_line_counts_once(logged, line, seed, monkeypatch):
+    """Lines come, the log is put aside and opened anew, one counts and ends, or goes on counting, or two do."""
+    rng, total = random.Random(seed), 0
+    monkeypatch.setattr(access_log, "READ_BYTES", rng.choice((600, 5000, 1 << 20)))
+    envoy, asked = Envoy(logged.log), False
+    with Store(logged.root) as store, Store(logged.root) as other:
+        counters = [Counter(logged.root, store), Counter(logged.root, other)]
+        for _ in range(60):
+            what = rng.choice(("lines", "lines", "look", "look", "start", "aside", "reopen"))
+            if what == "lines":
+                lines = [line() for _ in range(rng.randint(1, 9))]
+                total += len(lines)
+                envoy.write(lines, rng)
+            elif what == "look":
+                rng.choice(counters).take_in()
+            elif what == "start":
+                counters[rng.randrange(2)] = Counter(logged.root, rng.choice((store, other)))
+            elif what == "aside" and not asked and counters[0].may_put_aside():
+                logged.put_aside()
+                asked = True
+            elif asked:
+                envoy.reopen()
+                asked = False
+        envoy.reopen()
+        counters[0].take_in()
+    assert logged.answered() == {"acme": total}

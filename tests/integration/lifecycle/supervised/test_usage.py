@@ -131,6 +131,16 @@ class Load:
         return {name: dict(found) for name, found in sums.items()}
 
 
+def refused(place, token, model):
+    """The status of a request that is not answered."""
+    connection = http.client.HTTPConnection(place, timeout=10)
+    try:
+        connection.request("POST", f"/v2/models/{model}/infer", "{}", {"authorization": f"Bearer {token}"})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
 def told(root, by):
     """The same, as `modelport usage` tells it."""
     names = ("answered", "inferences", "received_bytes", "sent_bytes")
@@ -161,11 +171,18 @@ def hold(shelf, serve, free_port, steps, seconds):
                 service = serve(*words)
             load.until_all_are_answered()
         time.sleep(seconds / (len(steps) + 1))
+    one = load.callers[0]
+    assert refused(one.place, one.token, "nothing") == 404
+    assert refused(one.place, one.token[:-9], one.model) == 401
+    time.sleep(10 * FLUSH_MS / 1000)
     assert told(shelf.root, "tenant") == load.counted("tenant")
     assert service.stop() == 0
     assert told(shelf.root, "tenant") == load.counted("tenant")
     assert told(shelf.root, "model") == load.counted("model")
-    assert all(row.compute_s > 0 for row in usage(repository=shelf.root).rows if row.answered)
+    rows = {row.name: row for row in usage(repository=shelf.root).rows}
+    assert all(rows[tenant].compute_s > 0 for tenant in TENANTS)
+    assert rows.pop("-").refused > 0, "also those that came before the gateway knew of their new keys"
+    assert {name: row.refused for name, row in rows.items() if row.refused} == {one.tenant: 1}
 
 
 def reload(service):
