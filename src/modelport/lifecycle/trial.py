@@ -69,10 +69,28 @@ def trial(
         alone = _alone(config, int(folder.name), apart=config.backend in handle.inside)
         (place / configs.CONFIG_FILE).write_text(configs.text(alone), encoding="utf-8")
         with contextlib.nullcontext() if hurry else gently(handle, trial_name(model)):
-            handle.load(trial_name(model), timeout_s=timeout_s)
+            _load(handle, trial_name(model), timeout_s)
         yield trial_name(model)
     finally:
         clear(handle, model)
+
+
+def _load(handle: ServerHandle, name: str, timeout_s: float) -> None:
+    """Load it. A server that somebody else started may not have been given the folder.
+
+    Raises:
+        ServerError: It does not load.
+    """
+    try:
+        handle.load(name, timeout_s=timeout_s)
+    except ServerError as exc:
+        if not handle.remote or any(state.model == name for state in handle.index()):
+            raise
+        raise ServerError(
+            f"the server at {handle.http_url} does not see what is to be tried",
+            why=f"{_root(handle)} is none of its model repositories",
+            fix="start it with this folder as a second --model-repository; docs/compose.md shows how",
+        ) from exc
 
 
 def clear(handle: ServerHandle, model: str) -> None:

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ import pytest
 
 from modelport.client import Client
 from modelport.errors import ModelportError, ServerError
+from modelport.lifecycle import trial
+from modelport.repository import config as configs
 from modelport.server import connection
 from modelport.server.remote import RemoteServer
 
@@ -136,6 +139,17 @@ def test_a_version_that_does_not_answer_as_its_source_did_never_serves(composed,
     version = shelf.publish("net", value=5, golden=6, candidate=True).version
     done = command("promote", "net", str(version))
     assert done.returncode != 0 and "serves on" in done.stderr
+    assert ask() == 1.0
+
+
+def test_a_server_that_does_not_see_what_is_tried_is_told_of(composed, tmp_path, ask):
+    handle = replace(connection.find(composed.root), trial=tmp_path / "trial")
+    config = configs.read(composed.root / "net" / "config.pbtxt")
+    with (
+        pytest.raises(ServerError, match="second --model-repository"),
+        trial.trial(handle, composed.root / "net" / "1", config),
+    ):
+        raise AssertionError
     assert ask() == 1.0
 
 
