@@ -9,13 +9,13 @@ from pathlib import Path
 from modelport.errors import RepositoryError, UsageError
 from modelport.repository.doctor import context as contexts
 from modelport.repository.doctor.finding import SEVERITIES, Severity
+from modelport.repository.doctor.targets import DEFAULT_TARGET
 from modelport.repository.layout import DEFAULT_REPOSITORY
 from modelport.upgrade import compose as composes
 from modelport.upgrade.check import Item, check
 from modelport.upgrade.releases import Release, table
 
 EMBEDDED = "24.10"  # the release of the embedded server
-DEFAULT_TO = "26.09"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Report:
 def upgrade_check(
     repository: str | os.PathLike[str] = DEFAULT_REPOSITORY,
     *,
-    to: str = DEFAULT_TO,
+    to: str = DEFAULT_TARGET,
     since: str = "",
     compose: Path | None = None,
 ) -> Report:

@@ -165,7 +165,11 @@ def _cuda(seen: Context, services: Sequence[Service], before: Release, after: Re
     """Only where a GPU is used."""
     if not conditions.of_server("gpu", seen.models, services) or before.cuda == after.cuda:
         return
-    driver = f"driver {after.driver} or later" if after.driver else "a driver that its page does not name"
+    driver = (
+        f"driver {after.driver} or later (data centre GPUs: see there)"
+        if after.driver
+        else "a driver that its page does not name"
+    )
     what = f"{after.container} is based on CUDA {after.cuda} and wants {driver}"
     if after.cuda is None:
         what = f"the CUDA version of {after.container} is not known here"

@@ -12,7 +12,7 @@ from modelport.repository.config import ModelConfig
 from modelport.repository.doctor.model import Model, outside, type_name
 from modelport.upgrade.compose import Service
 
-BODY_BYTES = 64 << 20  # Triton's own limit for a body over HTTP, where it has one
+INPUT_BYTES = 64 << 20  # Triton's own limit for an input in JSON, where it has one
 SERVER = ("always", "server", "gpu")  # of the whole; the others are of a model
 
 
@@ -36,9 +36,9 @@ def _on_gpu(model: Model) -> bool:
 
 
 def _large(model: Model, config: ModelConfig) -> bool:
-    """Whether the inputs of a full batch are larger than a body may be; unknown sizes count as one."""
+    """Whether an input of a full batch is larger than one in JSON may be; unknown sizes count as one."""
     rows = max(1, config.max_batch_size)
-    return bool(rows * sum(map(_bytes, config.input)) > BODY_BYTES)
+    return any(rows * _bytes(one) > INPUT_BYTES for one in config.input)
 
 
 def _bytes(tensor: Any) -> int:

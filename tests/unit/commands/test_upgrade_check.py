@@ -110,7 +110,7 @@ def test_what_a_backend_has_to_expect_is_told(make, arguments, since, to, expect
 @pytest.mark.parametrize(
     ("change", "since", "to", "expected"),
     [
-        (("dims: 3", "dims: [ 3, 2000, 2000 ]"), "25.05", "25.06", {"http-body-limit": "warning"}),
+        (("dims: 3", "dims: [ 3, 2000, 2000 ]"), "25.05", "25.06", {"http-input-limit": "note"}),
         (
             ('name: "y"', 'name: "y" label_filename: "../labels.txt"'),
             "26.01",
@@ -187,7 +187,7 @@ def test_with_the_option_for_large_bodies_there_is_nothing_to_say_of_them(make, 
     path = tmp_path / "compose.yml"
     path.write_text(COMPOSE.replace("OPTION", "--http-max-input-size=1000000000"))
     repository = make("onnxruntime", ("dims: 3", "dims: [ 3, 2000, 2000 ]"))
-    assert "http-body-limit" not in found(repository, "", "25.06", compose=path)
+    assert "http-input-limit" not in found(repository, "", "25.06", compose=path)
 
 
 @pytest.mark.parametrize(
