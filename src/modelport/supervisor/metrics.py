@@ -84,6 +84,7 @@ class Metrics(Collector):
         yield from self._of_the_server()
         yield from self._of_the_gateway()
         yield from self._of_models()
+        yield from self._of_stubs()
         yield from self._of_probes()
         yield from self._of_events()
 
@@ -131,31 +132,31 @@ class Metrics(Collector):
         ready = GaugeMetricFamily("modelport_model_ready", "Whether a model is ready.", labels=["model"])
         labels = ["model", "version"]
         loaded = GaugeMetricFamily("modelport_loaded", "Versions that the server calls ready.", labels=labels)
-        stubs = GaugeMetricFamily("modelport_stubs", "Processes of its own that run a version and live.", labels=labels)
         for model in found.models:
             ready.add_metric([model], float(model not in found.missing))
         for model, view in care.views.items():
             for version in view.loaded:
                 loaded.add_metric([model, str(version)], 1.0)
-                if not view.inside:
-                    stubs.add_metric([model, str(version)], care.stubs.alive(model, version))
-        restores = CounterMetricFamily(
-            "modelport_stub_restores",
-            "How often a model was loaded anew for a lost process.",
-            labels=["model", "result"],
-        )
-        for (model, succeeded), count in list(care.restorer.restores.items()):
+        yield from (ready, loaded)
+
+    def _of_stubs(self) -> Iterator[Family]:
+        """Of models that have processes of their own. Counters are there before anything is counted: alerts need that."""
+        care = self._known.care
+        views = {model: view for model, view in care.views.items() if not view.inside}
+        text = "Processes of its own that run a version and live."
+        stubs = GaugeMetricFamily("modelport_stubs", text, labels=["model", "version"])
+        text = "Processes of its own that died or stand still, and are not replaced yet."
+        lost, gone = GaugeMetricFamily("modelport_lost_stubs", text, labels=["model"]), care.stubs.lost()
+        text = "How often a model was loaded anew for a lost process."
+        restores = CounterMetricFamily("modelport_stub_restores", text, labels=["model", "result"])
+        counts = dict.fromkeys(((model, well) for model in views for well in (True, False)), 0)
+        for (model, succeeded), count in {**counts, **care.restorer.restores}.items():
             restores.add_metric([model, "ok" if succeeded else "failed"], count)
-        lost = GaugeMetricFamily(
-            "modelport_lost_stubs",
-            "Processes of its own that died or stand still, and are not replaced yet.",
-            labels=["model"],
-        )
-        gone = care.stubs.lost()
-        for model, view in care.views.items():
-            if not view.inside:
-                lost.add_metric([model], len(gone.get(model, ())))
-        yield from (ready, loaded, stubs, restores, lost)
+        for model, view in views.items():
+            lost.add_metric([model], len(gone.get(model, ())))
+            for version in view.loaded:
+                stubs.add_metric([model, str(version)], care.stubs.alive(model, version))
+        yield from (stubs, lost, restores)
 
     def _of_versions(self) -> Iterator[Family]:
         """What is wanted and what is served; and how fast it has to be."""

@@ -64,6 +64,8 @@ def test_what_is_wanted_what_is_served_and_what_is_lost(page):
     assert 'modelport_serving_version{model="gone"}' not in found
     assert found['modelport_lost_stubs{model="net"}'] == "2.0" and found['modelport_lost_stubs{model="gone"}'] == "0.0"
     assert 'modelport_lost_stubs{model="inside"}' not in found
+    assert found['modelport_stub_restores_total{model="net",result="ok"}'] == "4.0"
+    assert found['modelport_stub_restores_total{model="gone",result="failed"}'] == "0.0", "before anything is counted"
     assert found['modelport_latency_budget_seconds{model="net"}'] == "0.02"
     assert found["modelport_ready"] == "0.0" and found['modelport_model_ready{model="net"}'] == "0.0"
     (build,) = (name for name in found if name.startswith("modelport_build_info"))

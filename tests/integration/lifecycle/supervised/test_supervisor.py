@@ -118,6 +118,8 @@ def test_a_version_that_is_wanted_and_does_not_load_is_told_and_the_old_one_serv
     waiting(lambda: "load_failed" in service.kinds("torn") and not service.ready("torn"), 20)
     status, content = service.get("readyz")
     assert status == 503 and "version 1 serves, version 2 is wanted" in content["missing"]["torn"]
+    found = figures(service)
+    assert (found["modelport_wanted_version", "torn"], found["modelport_serving_version", "torn"]) == (2, 1)
     with Client(service.http_url, retries=0) as client:
         assert client.infer("torn", x=X)["y"].tolist() == [[1.0, 0.5]]
     name_versions(shelf, "torn", 1)
@@ -182,11 +184,14 @@ def test_a_model_that_cannot_be_restored_is_left_alone_and_the_others_go_on(shel
     waiting(lambda: "restore_given_up" in service.kinds("gone"), 90)
     assert service.kinds("gone").count("restore_failed") == 5
     assert service.get("readyz/gone")[0] == 503 and service.get("readyz/here")[0] == 200
+    found = figures(service)
+    assert (found["modelport_lost_stubs", "gone"], found["modelport_lost_stubs", "here"]) == (1, 0)
     time.sleep(5)
     assert service.kinds("gone").count("restore_failed") == 5
     program.write_text(text)
     os.utime(shelf.root / "gone" / "config.pbtxt")
     waiting(lambda: service.ready("gone"), 60)
+    assert figures(service)["modelport_lost_stubs", "gone"] == 0
 
 
 def test_a_server_of_a_script_is_found_as_well_and_the_first_one_stays_known(shelf):
