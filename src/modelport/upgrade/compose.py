@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 from modelport.errors import EnvironmentUnfitError, UsageError
 
 _IMAGE = re.compile(r"tritonserver(?::(?P<tag>[0-9]{2}\.[0-9]{2}))?")
+
+_OPTION = re.compile(r"(?:^|\s)--([A-Za-z][A-Za-z0-9-]*)")  # also within the script of a shell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +66,12 @@ def _service(name: str, content: Mapping[str, Any]) -> Service:
     image = str(content["image"])
     match = _IMAGE.search(image)
     command = content.get("command") or []
-    words = shlex.split(command) if isinstance(command, str) else [str(word) for word in command]
+    text = command if isinstance(command, str) else " ".join(map(str, command))
     return Service(
         name=name,
         image=image,
         release=(match["tag"] or "") if match else "",
-        options=tuple(word[2:].partition("=")[0] for word in words if word.startswith("--") and len(word) > 2),
+        options=tuple(dict.fromkeys(_OPTION.findall(text.partition("tritonserver")[2] or text))),
         gpu=_asks_for_gpu(content),
     )
 

@@ -183,6 +183,19 @@ def test_a_compose_file_tells_the_release_and_its_options_are_compared(make, tmp
     assert {one.id for one in report.items} >= {"compose-image", "cuda", "compute-capability"}
 
 
+def test_options_within_a_shells_script_are_compared_too(make, tmp_path):
+    path = tmp_path / "compose.yml"
+    script = (
+        """[sh, -c, 'curl --silent x; exec tritonserver "$$@" --made-up=1', tritonserver, --id=a, --also-made-up]"""
+    )
+    path.write_text(COMPOSE.replace("[tritonserver, --model-repository=/models, OPTION]", script))
+    items = upgrade_check(make(), to="26.09", compose=path).items
+    assert [one.what for one in items if one.id == "option-unknown"] == [
+        "26.09 has no option --made-up",
+        "26.09 has no option --also-made-up",
+    ]
+
+
 def test_with_the_option_for_large_bodies_there_is_nothing_to_say_of_them(make, tmp_path):
     path = tmp_path / "compose.yml"
     path.write_text(COMPOSE.replace("OPTION", "--http-max-input-size=1000000000"))
