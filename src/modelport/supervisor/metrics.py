@@ -140,7 +140,7 @@ class Metrics(Collector):
         yield from (ready, loaded)
 
     def _of_stubs(self) -> Iterator[Family]:
-        """Of models that have processes of their own. Counters are there before anything is counted: alerts need that."""
+        """Of models that have processes of their own. Counters are there before they count: alerts need that."""
         care = self._known.care
         views = {model: view for model, view in care.views.items() if not view.inside}
         text = "Processes of its own that run a version and live."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -33,24 +34,35 @@ Sample = tuple[Mapping[str, str], float]
 
 
 class Prometheus:
-    """A Prometheus on loopback, with its data in a scratch folder.
+    """A Prometheus on loopback, with its data in a scratch folder. It asks nobody until it is given a configuration.
 
     Args:
-        config: The folder or file of its configuration; the rules are where that says.
-        scratch: For data and log.
+        scratch: For configuration, data and log.
         port: Where it listens.
     """
 
-    def __init__(self, config: Path, scratch: Path, port: int) -> None:
+    def __init__(self, scratch: Path, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.log = scratch / "prometheus.log"
-        file = config / "prometheus.yml" if config.is_dir() else config
+        self._config = scratch / "config"
+        self._config.mkdir()
+        (self._config / "prometheus.yml").write_text("")
         command = [
-            *("prometheus", f"--config.file={file}", f"--storage.tsdb.path={scratch / 'data'}"),
+            *(
+                "prometheus",
+                f"--config.file={self._config / 'prometheus.yml'}",
+                f"--storage.tsdb.path={scratch / 'data'}",
+            ),
             *(f"--web.listen-address=127.0.0.1:{port}", "--web.enable-lifecycle", "--log.level=warn"),
         ]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def take(self, config: Path) -> None:
+        """Take the configuration, with its rules, from a folder."""
+        shutil.copytree(config, self._config, dirs_exist_ok=True)
+        with urllib.request.urlopen(urllib.request.Request(f"{self.url}/-/reload", method="POST"), timeout=10):
+            pass
 
     def ask(self, path: str, **query: str) -> Any:
         """What a page of its API answers: the content of `data`."""
@@ -96,23 +108,25 @@ class Prometheus:
 def prometheus(
     tmp_path_factory: pytest.TempPathFactory, require: Callable[..., None]
 ) -> Iterator[Callable[[Path], Prometheus]]:
-    """`prometheus(config)`: a running Prometheus with this configuration, a folder or a file; see `Prometheus`."""
+    """`prometheus(folder)`: a Prometheus that has taken the configuration in it; see `Prometheus`.
+
+    After its start it takes five seconds until it asks anybody: name it before `service`, which starts meanwhile.
+    """
     require("prometheus")
-    running: list[Prometheus] = []
+    running = Prometheus(tmp_path_factory.mktemp("prometheus"), _free_port())
 
-    def start(config: Path) -> Prometheus:
-        scratch = tmp_path_factory.mktemp("prometheus")
-        made = Prometheus(config, scratch, _free_port())
-        running.append(made)
+    def take(config: Path) -> Prometheus:
+        running.take(config)
+        return running
+
+    try:
         ended = wait_until(
-            lambda: made.answers() or made.process.poll() is not None, timeout_s=START_S, interval_s=0.05
+            lambda: running.answers() or running.process.poll() is not None, timeout_s=START_S, interval_s=0.05
         )
-        assert ended and made.process.poll() is None, made.log.read_text()
-        return made
-
-    yield start
-    for one in running:
-        one.stop()
+        assert ended and running.process.poll() is None, running.log.read_text()
+        yield take
+    finally:
+        running.stop()
 
 
 class Service:

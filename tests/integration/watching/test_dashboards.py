@@ -65,7 +65,7 @@ def asked(service):
 
 
 @pytest.fixture(scope="module")
-def watched(asked, prometheus, tmp_path_factory):
+def watched(prometheus, asked, tmp_path_factory):
     """Prometheus over it."""
     folder = tmp_path_factory.mktemp("config")
     write(folder, repository=asked.root, interval_s=0.5)
