@@ -47,7 +47,9 @@ def test_without_a_certificate_there_is_a_development_certificate_and_callers_ar
     assert not settings(tmp_path / "models", **{**USUAL, "plain": True}).trust
 
 
-@pytest.mark.parametrize("words", [["--plain"], ["--tls-cert", "a.pem", "--tls-key", "b.pem"], ["--otlp", "http://a:4318"]])
+@pytest.mark.parametrize(
+    "words", [["--plain"], ["--tls-cert", "a.pem", "--tls-key", "b.pem"], ["--otlp", "http://a:4318"]]
+)
 def test_options_of_the_gateway_without_one_are_not_passed_over(capsys, words):
     """Who asks for TLS and forgets `--gateway` must not get plain HTTP in silence."""
     assert main(["serve", *words]) == UsageError.exit_code
