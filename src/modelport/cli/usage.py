@@ -82,22 +82,17 @@ def _plain(found: Usage) -> dict[str, Any]:
     return content
 
 
-def _amounts(found: Usage) -> dict[str, str]:
-    return {bill.tenant: str(bill.amount) for bill in found.bills or ()}
-
-
 def _as_csv(found: Usage) -> None:
-    amounts, names = _amounts(found), {row.name for row in found.rows}
+    from modelport.usage.report import Row
+
+    bills = None if found.bills is None else {bill.tenant: bill for bill in found.bills}
     out = csv.writer(sys.stdout, lineterminator="\n")
-    figures = [field.name for field in dataclasses.fields(found.rows[0])][1:] if found.rows else []
-    out.writerow([found.by, *figures, *(["amount", "currency"] if found.bills is not None else [])])
-    currencies = {bill.tenant: bill.currency for bill in found.bills or ()}
+    figures = [field.name for field in dataclasses.fields(Row)][1:]
+    out.writerow([found.by, *figures, *(() if bills is None else ("amount", "currency"))])
     for row in found.rows:
-        money = [amounts.get(row.name, ""), currencies.get(row.name, "")] if found.bills is not None else []
+        bill = (bills or {}).get(row.name)
+        money = () if bills is None else (str(bill.amount), bill.currency) if bill else ("", "")
         out.writerow([*dataclasses.astuple(row), *money])
-    for bill in found.bills or ():
-        if bill.tenant not in names:
-            out.writerow([bill.tenant, *([0] * len(figures)), str(bill.amount), bill.currency])
 
 
 def _as_table(found: Usage) -> None:

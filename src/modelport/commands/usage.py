@@ -13,6 +13,7 @@ from modelport.repository.layout import DEFAULT_REPOSITORY, model_names
 from modelport.server import connection
 from modelport.usage import report
 from modelport.usage.counter import Counter
+from modelport.usage.lines import Counts
 from modelport.usage.report import BY, Period, Row
 from modelport.usage.store import Store
 
@@ -81,13 +82,12 @@ def usage(
     model_names(root)
     with Store(root) as store:
         Counter(root, store, lambda: _statistics(root)).take_in()
-        return Usage(
-            by=by,
-            days=days,
-            rows=report.rows(store, by, days, tenant=tenant, model=model),
-            bills=None if plans is None else report.bills(store, plans, days, tenant=tenant),
-            unreadable=store.damaged(),
-        )
+        rows = report.rows(store, by, days, tenant=tenant, model=model)
+        bills = None if plans is None else report.bills(store, plans, days, tenant=tenant)
+        unreadable = store.damaged()
+    idle = {bill.tenant for bill in bills or ()} - {row.name for row in rows}
+    rows += [report.row(name, Counts()) for name in sorted(idle)]
+    return Usage(by=by, days=days, rows=rows, bills=bills, unreadable=unreadable)
 
 
 def _statistics(repository: Path) -> list[dict[str, Any]]:

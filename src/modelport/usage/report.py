@@ -95,7 +95,7 @@ def rows(store: Store, by: str, days: Period, *, tenant: str | None = None, mode
         model: Only of this model.
     """
     found = store.sums(BY[by], str(days.since), str(days.until), tenant=tenant, model=model)
-    return [_row("/".join(_shown(words)), sums) for words, sums in found]
+    return [row("/".join(_shown(words)), sums) for words, sums in found]
 
 
 def bills(store: Store, prices: Prices, days: Period, *, tenant: str | None = None) -> list[Bill]:
@@ -118,7 +118,8 @@ def bills(store: Store, prices: Prices, days: Period, *, tenant: str | None = No
     ]
 
 
-def _row(name: str, sums: Counts) -> Row:
+def row(name: str, sums: Counts) -> Row:
+    """Sums with a name."""
     return Row(
         name=name,
         answered=sums.answered,

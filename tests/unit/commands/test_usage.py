@@ -130,3 +130,9 @@ def test_lines_that_could_not_be_read_are_told(words, root, capsys):
         log.write("no JSON\n")
     assert main(words) == 0
     assert "could not be read so far: 1" in capsys.readouterr().err
+
+
+def test_csv_has_its_columns_also_where_nothing_was_used(words, capsys):
+    assert main([*words[:3], "--since", "2025-01-01", "--until", "2025-01-31", "--csv"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("tenant,answered,inferences,") and out.count("\n") == 1
