@@ -94,12 +94,18 @@ def staged(repository: Path, scratch: Path) -> Iterator[Stage]:
         places = [f"--storage.tsdb.path={scratch / 'data'}", "--web.listen-address=127.0.0.1:0", "--log.level=warn"]
         asking = Child([*command, *places], log=scratch / "prometheus.log")
         stack.callback(asking.stop)
-        stack.callback(psutil.Process(asking.pid).send_signal, signal.SIGCONT)
+        stack.callback(go_on, psutil.Process(asking.pid))
         ways = {NEITHER: Way(url=silent.settings.url), LOGS: Way(url=url), WATCHED: Way(url=url, watched=True)}
         time.sleep(7)  # after its start, Prometheus takes five seconds until it asks
         if asking.returncode() is not None:
             raise SystemExit(f"Prometheus has ended: {asking.log_tail()}")
         yield Stage(ways=ways, token=token, prometheus=asking, pids=(service.pid, silent.pid, asking.pid))
+
+
+def go_on(process: psutil.Process) -> None:
+    """A process that was stopped cannot be ended otherwise."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(signal.SIGCONT)
 
 
 def gateway_url(repository: Path, service: Child) -> str:

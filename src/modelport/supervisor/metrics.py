@@ -187,8 +187,10 @@ class Metrics(Collector):
         probes = CounterMetricFamily(
             "modelport_probes", "Golden requests by their result.", labels=["model", "version", "result"]
         )
+        loaded = {(model, version) for model, view in self._known.care.views.items() for version in view.loaded}
         for (model, version, kind), count in list(self._known.prober.counts.items()):
-            probes.add_metric([model, str(version), kind], count)
+            if (model, version) in loaded:  # those that were served once would become more and more
+                probes.add_metric([model, str(version), kind], count)
         yield from (success, latency, probes)
 
     def _of_events(self) -> Iterator[Family]:

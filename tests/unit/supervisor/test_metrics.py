@@ -44,7 +44,7 @@ def page():
         known = Known(
             link=SimpleNamespace(handle=None, since=0.0, restarts=0),
             care=care,
-            prober=SimpleNamespace(results=dict, counts={}),
+            prober=SimpleNamespace(results=dict, counts={("net", 1, "ok"): 8, ("net", 0, "ok"): 9}),
             events=lambda: {"dropped": 1, "drop_refused": 2},
             drops=lambda: iter(drops),
             ready=lambda: ready,
@@ -81,6 +81,12 @@ def test_the_gateways_figures_are_there_where_a_gateway_is(page):
     assert found["modelport_captured_total"] == "3.0"
     assert found['modelport_capture_dropped_total{reason="queue full"}'] == "2.0"
     assert not any("gateway" in name or "quota" in name or "certificate" in name for name in page())
+
+
+def test_golden_requests_to_versions_that_are_loaded_no_more_are_not_told(page):
+    assert {name: value for name, value in page().items() if name.startswith("modelport_probes_total")} == {
+        'modelport_probes_total{model="net",result="ok",version="1"}': "8.0"
+    }
 
 
 def test_version_folders_that_are_wrong_are_named_up_to_a_number(page):
