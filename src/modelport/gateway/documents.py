@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,14 @@ class Documents:
         self._repository = repository
         self._folder = folder / FOLDER
         self._seen: dict[str, Any] | None = None
+        self._inputs: dict[str, object] = {}
 
-    def write(self, models: Iterable[str]) -> None:
+    def write(self, models: Mapping[str, Mapping[str, Any]]) -> None:
         """Write those that are missing or old, and remove those of other models.
 
         Args:
-            models: The models that the gate knows. One that cannot be read any more has no document.
+            models: What the gate knows of models; the inputs of one that has not changed are the same object as before.
+                One that cannot be read any more has no document.
 
         Raises:
             RepositoryError: The disk refuses.
@@ -49,9 +51,10 @@ class Documents:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             before = self._known() if self._seen is None else self._seen
             now = {}
-            for name in models:
+            for name, known in models.items():
                 with contextlib.suppress(ModelportError):
-                    look = self._look(name)
+                    same = name in before and self._inputs.get(name) is known["inputs"]
+                    look = before[name] if same else self._look(name)
                     if before.get(name) != look or not self._path(name).exists():
                         self._write(name)
                     now[name] = look
@@ -61,6 +64,7 @@ class Documents:
             if now != before:
                 private.write(self._folder / SEEN, json.dumps(now).encode())
             self._seen = now
+            self._inputs = {name: models[name]["inputs"] for name in now}
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.json"
