@@ -75,13 +75,13 @@ def _check_free(path: Path) -> None:
 
 @contextlib.contextmanager
 def _opened(source: Path) -> Iterator[tarfile.TarFile]:
+    if not source.is_file():
+        raise _no_backup(source, "there is no such file")
     try:
         with tarfile.open(source, "r|*") as archive:
             yield archive
     except (tarfile.TarError, EOFError, ValueError) as exc:
         raise _no_backup(source, f"it cannot be read: {exc}") from exc
-    except FileNotFoundError as exc:
-        raise _no_backup(source, "there is no such file") from exc
 
 
 def _extract(archive: tarfile.TarFile, folder: Path, source: Path) -> tuple[dict[str, object], int, int]:
@@ -93,6 +93,7 @@ def _extract(archive: tarfile.TarFile, folder: Path, source: Path) -> tuple[dict
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise _no_backup(source, f"it does not begin with {ABOUT} of format {FORMAT}")
     files = size_bytes = 0
+    disk.make_folder(folder.parent)
     folder.mkdir(mode=0o700)
     for below in (REPOSITORY, STATE):
         (folder / below).mkdir()
