@@ -41,7 +41,7 @@ OVERVIEW = Dashboard(
                     "p99",
                     "99 of 100 inferences took at most so long, from a request's first byte to the answer's last.",
                     "µs",
-                    quantiles("envoy_modelport_model_us")[2][0],
+                    quantiles("envoy_modelport_us")[2][0],
                     empty=f"nobody asks, or {NO_GATEWAY}",
                 ),
                 stat(
@@ -65,7 +65,7 @@ OVERVIEW = Dashboard(
                     title="Latency",
                     text="What callers see at the gateway, all models together.",
                     unit="µs",
-                    queries=quantiles("envoy_modelport_model_us"),
+                    queries=quantiles("envoy_modelport_us"),
                     empty=f"nobody asks, or {NO_GATEWAY}",
                 ),
                 Panel(

@@ -27,7 +27,7 @@ TENANT = Dashboard(
                     "p99",
                     "99 of 100 of its inferences took at most so long.",
                     "µs",
-                    quantiles("envoy_modelport_tenant_us", WHO)[2][0],
+                    quantiles("envoy_modelport_us", WHO)[2][0],
                     empty="it asks nothing now",
                 ),
                 stat(
@@ -92,7 +92,7 @@ TENANT = Dashboard(
                     title="Latency",
                     text="Of its inferences, at the gateway.",
                     unit="µs",
-                    queries=quantiles("envoy_modelport_tenant_us", WHO),
+                    queries=quantiles("envoy_modelport_us", WHO),
                     empty="it asks nothing now",
                 ),
                 Panel(

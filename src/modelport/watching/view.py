@@ -15,7 +15,7 @@ from modelport.watching.pages import Reading
 from modelport.watching.series import Series, quantile
 from modelport.watching.values import GATEWAY, SERVER, Gpu, Model, Seen, Tenant, Version, View, Work
 
-MODEL_US, TENANT_US = "envoy_modelport_model_us_bucket", "envoy_modelport_tenant_us_bucket"
+TIMES = "envoy_modelport_us_bucket"
 ANSWERS = "envoy_modelport_requests"
 _TRITON = "nv_inference_"
 _VERSION = ("model", "version")
@@ -152,8 +152,8 @@ class _Gateway:
     def __init__(self, first: Series, before: Series, after: Series, seconds: float) -> None:
         self._answers = _grown(before, after, ANSWERS, "tenant", "model", "code", "grpc_status")
         self._times: dict[str, dict[str, dict[float, float]]] = {
-            "model": _times(first, after, MODEL_US, "model"),
-            "tenant": _times(first, after, TENANT_US, "tenant"),
+            "model": _times(first, after, TIMES, "model"),
+            "tenant": _times(first, after, TIMES, "tenant"),
         }
         self._seconds = seconds
 

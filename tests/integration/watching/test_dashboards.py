@@ -76,7 +76,7 @@ def watched(prometheus, asked, tmp_path_factory):
 
 
 LAST = [
-    "sum(rate(envoy_modelport_model_us_count{model='$model'}[$__rate_interval])) > 0",
+    "sum(rate(envoy_modelport_us_count{model='$model'}[$__rate_interval])) > 0",
     "sum(rate(nv_inference_request_success{model='$model',version='1'}[$__rate_interval])) > 0",
     "rate(modelport_events_total[$__rate_interval]) and on () modelport_latency_budget_seconds",
 ]

@@ -24,9 +24,9 @@ GATEWAY = """
 envoy_modelport_requests{{tenant="acme",model="net",code="200",grpc_status=""}} {ok}
 envoy_modelport_requests{{tenant="acme",model="net",code="200",grpc_status="14"}} {down}
 envoy_modelport_requests{{tenant="acme",model="",code="429",grpc_status=""}} {limited}
-envoy_modelport_model_us_bucket{{model="net",le="1000"}} {fast}
-envoy_modelport_model_us_bucket{{model="net",le="2000"}} {all}
-envoy_modelport_model_us_bucket{{model="net",le="+Inf"}} {all}
+envoy_modelport_us_bucket{{model="net",le="1000"}} {fast}
+envoy_modelport_us_bucket{{model="net",le="2000"}} {all}
+envoy_modelport_us_bucket{{model="net",le="+Inf"}} {all}
 """
 WATCHED = 'modelport_ready 1\nmodelport_serving_version{model="net"} 2\nmodelport_model_ready{model="net"} 0\n'
 GPU = 'nv_gpu_utilization{gpu_uuid="GPU-1"} 0.25\nnv_gpu_memory_used_bytes{gpu_uuid="GPU-1"} 2e9\n'

@@ -95,7 +95,7 @@ def logs() -> list[Config]:
         _bytes("received_bytes", "%BYTES_RECEIVED%"),
         _bytes("sent_bytes", "%BYTES_SENT%"),
     ]
-    times = [_times("model_us", _MODEL), _times("tenant_us", _TENANT)]
+    times = [{"stat": {"name": "us", "tags": [_TENANT, _MODEL]}, "unit": "Microseconds", "value_format": _US}]
     rows = {
         "stat": {"name": "inferences", "tags": [_TENANT, _MODEL]},
         "value_format": _META.format("modelport:inferences"),
@@ -123,7 +123,3 @@ def _noted(filter_name: str, *path: str) -> Config:
 
 def _bytes(name: str, value: str) -> Config:
     return {"stat": {"name": name, "tags": [_TENANT]}, "value_format": value}
-
-
-def _times(name: str, tag: Config) -> Config:
-    return {"stat": {"name": name, "tags": [tag]}, "unit": "Microseconds", "value_format": _US}
