@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from modelport.gateway import access_log
@@ -29,17 +29,21 @@ class Calls:
         self._word = json.dumps(model).encode()
         self._did: dict[int, Did] = {}
         self._offsets: dict[str, int] = {}  # up to where each log was read
-        self.read()
-        self._did.clear()
+        for _ in self._new():  # what was before is passed over
+            pass
 
     def read(self) -> Mapping[int, Did]:
         """What each version did since the beginning."""
-        for piece in access_log.pieces(self._log, lambda name: self._offsets.get(name, 0)):
-            for line in piece.lines.splitlines():
+        for lines in self._new():
+            for line in lines.splitlines():
                 if self._word in line:
                     self._add(line)
-            self._offsets[piece.name] = piece.end
         return dict(self._did)
+
+    def _new(self) -> Iterator[bytes]:
+        for piece in access_log.pieces(self._log, lambda name: self._offsets.get(name, 0)):
+            self._offsets[piece.name] = piece.end
+            yield piece.lines
 
     def _add(self, line: bytes) -> None:
         try:
