@@ -22,7 +22,7 @@ LAYERS = (
     ("client", "server"),
     ("lifecycle", "describe", "upgrade"),
     ("bench", "gateway", "recipes"),
-    ("usage",),
+    ("usage", "optimise"),
     ("supervisor", "watching"),
     ("_render", "_progress"),
     ("_guard", "_live"),

@@ -13,6 +13,7 @@ from modelport.cli.app import app
 # In the order in which the help shows them.
 # isort: off
 import modelport.cli.exporting
+import modelport.cli.optimising
 import modelport.cli.versions
 import modelport.cli.dropping
 import modelport.cli.registry

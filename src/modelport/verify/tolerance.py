@@ -3,7 +3,8 @@
 The source is run in its own precision and in float64. Their difference is the noise that the arithmetic alone
 makes: the noise floor. Another runtime orders its sums differently and makes noise of its own, so the allowed
 error is `MULTIPLE` times the noise floor, and at least `MULTIPLE` units in the last place of the largest answer.
-Where the source does not run in float64, a fixed tolerance is used, and the evidence says so.
+Where the source does not run in float64, a fixed tolerance is used, and the evidence says so. An optimised model is
+further away than that on purpose: its tolerance is measured (`modelport.optimise.prove`), and carries its reason.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from modelport.convert.types import Array
 MULTIPLE = 16
 FALLBACK_RELATIVE = {"float16": 1e-2, "float32": 1e-4, "float64": 1e-9}
 
-Kind = Literal["noise_floor", "fixed", "exact"]
+Kind = Literal["noise_floor", "fixed", "exact", "measured"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +28,14 @@ class Tolerance:
     """The allowed error of one output.
 
     Attributes:
-        kind: `noise_floor` (derived), `fixed` (the fallback), or `exact` (whole numbers, strings, bools).
+        kind: `noise_floor` (derived), `fixed` (the fallback), `exact` (whole numbers, strings, bools), or `measured`
+            (of an optimised model).
         max_abs: Largest allowed absolute difference; 0 for exact.
         noise_floor: Largest absolute difference between the source in its own precision and in float64.
         largest: Largest absolute value of the source's answers.
         mismatches: For exact outputs, the share of elements in which the source disagrees with itself in
             float64: so many may differ (near ties of a top-k), no more.
+        reason: How it came about, where the kind does not say it all; empty otherwise.
     """
 
     kind: Kind
@@ -40,10 +43,13 @@ class Tolerance:
     noise_floor: float = 0.0
     largest: float = 0.0
     mismatches: float = 0.0
+    reason: str = ""
 
     @property
     def how(self) -> str:
         """The derivation in words."""
+        if self.reason:
+            return self.reason
         if self.kind == "noise_floor":
             last_place = "one unit in the last place of the largest answer"
             return f"{MULTIPLE} x max(noise floor {self.noise_floor:.3g}, {last_place})"

@@ -1,0 +1,115 @@
+"""`optimise`: parsing, and what is printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from modelport import _render
+from modelport.cli.app import Json, Repository, app, progress
+from modelport.repository.layout import DEFAULT_REPOSITORY
+
+
+@app.command("optimise")
+def optimise_command(
+    name: Annotated[str, typer.Argument(help="NAME or NAME/VERSION, an ONNX model.")],
+    to: Annotated[
+        str, typer.Option(help="`int8` (convolutional nets), `int8-dynamic` (LSTM, attention, dense), `fp16`.")
+    ],
+    data: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--data",
+            "-d",
+            help="`.npz` with real samples, one array for each input. Left out: what is kept of its evaluation.",
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option("--samples", help="The most samples to calibrate with.")] = 128,
+    calibration: Annotated[
+        str, typer.Option(help="How `int8` finds ranges: `minmax`, `entropy` or `percentile`.")
+    ] = "minmax",
+    per_channel: Annotated[
+        bool,
+        typer.Option("--per-channel/--per-tensor", help="A scale for each channel of the weights, or one for all."),
+    ] = True,
+    exclude: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--exclude", "-x", help="A layer that keeps its precision. Repeat it."),
+    ] = None,
+    max_drop: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            "--max-drop",
+            help="How much lower the first score may be. Left out: 0.01 of a metric, 0.05 of the agreement with the "
+            "original.",
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Turns in which original and result are measured.")] = 5,
+    seconds: Annotated[float, typer.Option(help="Seconds of each one's part of a turn.")] = 0.5,
+    repository: Repository = DEFAULT_REPOSITORY,
+    json: Json = False,
+) -> None:
+    """Make a smaller or faster candidate version from a published one, and say what is gained and lost.
+
+    It is proved like any version, with a tolerance that fits the kind, and measured beside the original. Layers keep
+    their precision where the drop would be more than allowed; where that does not help, nothing is published.
+
+    Example: `modelport optimise digits_cnn --to int8 --max-drop 0.005`
+    """
+    from modelport.commands.optimise import optimise
+    from modelport.optimise.types import Options
+
+    options = Options(calibration=calibration, per_channel=per_channel, exclude=tuple(exclude or ()), max_drop=max_drop)
+    with progress(quiet=json) as report:
+        done = optimise(
+            name,
+            to=to,
+            repository=repository,
+            data=data,
+            count=count,
+            options=options,
+            rounds=rounds,
+            seconds=seconds,
+            report=report,
+        )
+    if json:
+        _render.as_json(done)
+    else:
+        _show(done)
+
+
+def _show(done: Any) -> None:
+    seen = done.measured
+    _render.lines(
+        f"published {done.model} version {done.version}, {done.to} of version {done.origin} "
+        f"(candidate: 'modelport promote {done.model}' lets it serve)"
+    )
+    before, after = seen.before, seen.after
+    rows: list[tuple[object, ...]] = [
+        ("size", _render.size(before.size_bytes), _render.size(after.size_bytes), f"{seen.smaller:.2f} x smaller"),
+        (
+            "latency, one row",
+            f"{before.latency_ms:.3f} ms",
+            f"{after.latency_ms:.3f} ms",
+            _times(seen.faster, "faster"),
+        ),
+        (
+            f"throughput, batches of {seen.batch}",
+            f"{before.rows_per_s:,.0f}/s",
+            f"{after.rows_per_s:,.0f}/s",
+            _times(seen.more, "more"),
+        ),
+    ]
+    rows += [
+        (f"{s.metric}, {s.samples} samples", f"{s.before:.4f}", f"{s.after:.4f}", f"drop {s.drop:.4f}")
+        for s in done.scores
+    ]
+    _render.table("", ("", f"version {done.origin}", f"version {done.version}", ""), rows)
+    _render.lines(f"measured: {seen.how}, {seen.rounds} rounds, {seen.sessions} x {seen.threads} threads", *done.notes)
+
+
+def _times(ratio: Any, word: str) -> str:
+    flag = ", unstable: the machine was not quiet" if ratio.unstable else ""
+    return f"{ratio.median:.2f} x {word} ({ratio.low:.2f} to {ratio.high:.2f}){flag}"

@@ -1,0 +1,60 @@
+"""Read the published version that is to be optimised: nothing is believed that its manifest does not bear out."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from modelport.errors import UsageError
+from modelport.optimise.types import Origin
+from modelport.repository import config as configs
+from modelport.repository import manifest as manifests
+from modelport.repository.layout import config_path, parse_reference, version_folder
+from modelport.repository.versions import serving_version
+from modelport.verify import evidence as evidences
+
+
+def read(repository: Path, reference: str) -> Origin:
+    """The version, its files checked against its manifest.
+
+    Args:
+        repository: The model repository.
+        reference: `NAME` or `NAME/VERSION`; without a version the one that serves.
+
+    Raises:
+        ModelNotFoundError, VersionNotFoundError: There is no such version.
+        ManifestError: Its files are not what was published.
+        UsageError: It is no ONNX model.
+    """
+    name, wanted = parse_reference(reference)
+    if wanted is None and (repository / name).is_dir():
+        wanted = serving_version(repository, name)
+    folder = version_folder(repository, name, wanted)
+    manifest = manifests.read(folder)
+    manifests.check_files(folder, manifest)
+    if manifest.format != "onnx":
+        raise UsageError(
+            f"{name}/{manifest.version} is of format {manifest.format}, which cannot be optimised",
+            why="the quantizers and the conversion to float16 work on ONNX graphs",
+            fix=f"export the model with --format onnx as well, then optimise that version ('modelport list {name}')",
+        )
+    proof, golden = evidences.read(folder)
+    own = folder / configs.CONFIG_FILE
+    config = configs.read(own if own.is_file() else config_path(repository, name))
+    labels = {}
+    for tensor in config.output:
+        path = folder / tensor.label_filename
+        if tensor.label_filename and path.is_file():
+            labels[tensor.label_filename] = tuple(path.read_text(encoding="utf-8").splitlines())
+        else:
+            tensor.label_filename = ""  # the model's own are taken over when it is published
+    digest = hashlib.sha256((folder / manifests.MANIFEST_FILE).read_bytes()).hexdigest()
+    return Origin(
+        folder=folder,
+        manifest=manifest,
+        digest=digest,
+        evidence=proof,
+        golden=golden,
+        config=config,
+        labels=labels,
+    )

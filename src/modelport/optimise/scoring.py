@@ -1,0 +1,136 @@
+"""How much an optimised model loses: the version's own metrics where the right answers are known, else agreement.
+
+Agreement with the original is the share of rows with the same largest class. Where the first output holds no scores of
+classes it is R2 with the original's answers for the truth; for whole numbers, the share of equal elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from modelport.convert.types import Array, Arrays, Runner, rows, take
+from modelport.errors import VerificationError
+
+AGREEMENT, R2, EQUAL = "top-1 agreement", "R2 against the original", "equal elements"
+MAX_DROP, MAX_DISAGREEMENT = 0.01, 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One figure of both models.
+
+    Attributes:
+        metric: Its name; higher is better.
+        before: Of the original; 1 where it is the measure.
+        after: Of the optimised one.
+        samples: How many it was computed from.
+    """
+
+    metric: str
+    before: float
+    after: float
+    samples: int
+
+    @property
+    def drop(self) -> float:
+        """How much lower it is; below 0 where it is higher."""
+        return self.before - self.after
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """Scores a model against the original, on the same samples.
+
+    Attributes:
+        inputs: The samples.
+        original: The original's answers to them.
+        truth: What is right; None where nobody knows.
+        metrics: Names of the metrics for `truth`.
+        max_drop: How much lower the first score may be; None for `MAX_DROP` of a metric, `MAX_DISAGREEMENT` otherwise.
+        batched: Whether the samples are rows.
+    """
+
+    inputs: Arrays
+    original: Arrays
+    truth: Array | None = None
+    metrics: tuple[str, ...] = ()
+    max_drop: float | None = None
+    batched: bool = True
+
+    @property
+    def allowed(self) -> float:
+        """How much lower the first score may be."""
+        if self.max_drop is not None:
+            return self.max_drop
+        return MAX_DROP if self.truth is not None and self.metrics else MAX_DISAGREEMENT
+
+    def scores(self, runner: Runner) -> tuple[Score, ...]:
+        """The scores of a model, the one that decides first, agreement with the original last."""
+        got = one_by_one(runner, self.inputs, batched=self.batched)
+        count = rows(self.inputs) if self.batched else 1
+        found = [*self._metrics(got, count), agreement(self.original, got, count)]
+        return tuple(found)
+
+    def passes(self, scores: tuple[Score, ...]) -> bool:
+        """Whether the drop is allowed."""
+        return scores[0].drop <= self.allowed + 1e-12
+
+    def require(self, scores: tuple[Score, ...], *, model: str, fix: str) -> None:
+        """Refuse a model that lost too much.
+
+        Raises:
+            VerificationError: With the score, and what was allowed.
+        """
+        if self.passes(scores):
+            return
+        first = scores[0]
+        raise VerificationError(
+            f"{model!r} would lose too much: {first.metric} falls from {first.before:.4g} to {first.after:.4g} "
+            f"on {first.samples} samples, allowed is a drop of {self.allowed:.4g}",
+            why="its numbers became too coarse for what it computes",
+            fix=fix,
+            model=model,
+        )
+
+    def _metrics(self, got: Mapping[str, Array], count: int) -> list[Score]:
+        if self.truth is None or not self.metrics:
+            return []
+        from modelport.recipes.metrics import score
+
+        return [
+            Score(
+                metric=name,
+                before=score(name, self.original, self.truth),
+                after=score(name, got, self.truth),
+                samples=count,
+            )
+            for name in self.metrics
+        ]
+
+
+def agreement(original: Mapping[str, Array], got: Mapping[str, Array], samples: int) -> Score:
+    """How far the first outputs are the same."""
+    want, have = next(iter(original.values())), next(iter(got.values()))
+    if want.dtype.kind != "f":
+        return Score(metric=EQUAL, before=1.0, after=float(np.mean(want == have)), samples=samples)
+    if want.ndim == 2 and want.shape[1] > 1:
+        same = float(np.mean(want.argmax(axis=1) == have.argmax(axis=1)))
+        return Score(metric=AGREEMENT, before=1.0, after=same, samples=samples)
+    one, two = want.astype(np.float64), have.astype(np.float64)
+    spread = float(np.sum((one - one.mean()) ** 2))
+    left = float(np.sum((one - two) ** 2))
+    return Score(metric=R2, before=1.0, after=1.0 - left / spread if spread else float(left == 0), samples=samples)
+
+
+def one_by_one(runner: Runner, inputs: Arrays, *, batched: bool, size: int = 1) -> Arrays:
+    """The answers to rows that come alone, or `size` together; to everything at once where there is no batch axis."""
+    if not batched:
+        return runner.run(inputs)
+    parts = [
+        runner.run(take(inputs, range(start, min(start + size, rows(inputs)))))
+        for start in range(0, rows(inputs), size)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
