@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from modelport import _process
-from modelport.errors import ModelportError, PortTakenError, ServerDiedError
-from modelport.gateway import access_log, development_certificate, gate_data, golden, quota, single
+from modelport.errors import ModelportError, ServerDiedError
+from modelport.gateway import access_log, development_certificate, gate_data, golden, places, quota, single
 from modelport.gateway.documents import Documents
 from modelport.gateway.envoy import program
 from modelport.gateway.envoy.admin import Admin
@@ -33,7 +32,6 @@ LOG = "envoy.log"
 START_S = 15.0
 TAKEN_S = 1.0  # until Envoy has taken in what was replaced
 DRAIN_S = 10.0
-QUIET_S = 0.3  # without a request, until a gateway that drains ends
 FLUSH_MS = 10  # after which the access log is with the kernel: what a killed Envoy forgets
 LOGGED_S = 0.2  # until that has happened for certain, on a busy machine too
 LOG_BYTES = 64 << 20  # of the access log, until it is put aside
@@ -106,7 +104,7 @@ class Gateway:
         try:
             self.admin.end_leftover()
             servers = self.settings.upstreams if upstreams is None else tuple(upstreams)
-            self.settings = replace(_listening(self.settings), upstreams=servers)
+            self.settings = replace(places.listening(self.settings), upstreams=servers)
             self._turnstiles = {}
             self._write_or_keep()
             self._child = _process.Child(self._command(), log=self.log, cwd=self.folder)
@@ -165,7 +163,7 @@ class Gateway:
         return not now or all(now[name] > before.get(name, 0) for name in NAMES if name in replaced)
 
     def quotas(self) -> dict[str, tuple[int, int]]:
-        """Tenant to its quota of today, and what is left of it, in inferences; only tenants that have one."""
+        """Tenant to its quota of today, and what is left of it, in requests; only tenants that have one."""
         daily = quota.daily(keyring.read(self.repository).tenants)
         left = quota.left(daily, self._used.look(self.today())) if daily else {}
         return {name: (most, left[name]) for name, most in daily.items()}
@@ -193,10 +191,7 @@ class Gateway:
             if child is None:
                 return
             if child.returncode() is None and drain_s > 0:
-                with contextlib.suppress(OSError):
-                    self.admin.ask("POST", "/healthcheck/fail")  # answers tell their callers to close
-                    self.admin.ask("POST", "/drain_listeners")
-                    self._drained(drain_s)
+                self.admin.drain(drain_s)
             child.stop(grace_s=5.0, first=signal.SIGTERM)
             self.admin.path.unlink(missing_ok=True)
 
@@ -238,14 +233,6 @@ class Gateway:
             if not self._files.usable:
                 raise
 
-    def _drained(self, timeout_s: float) -> None:
-        """Wait until nothing is asked any more; who has a connection still may ask until then."""
-        end, quiet_since = time.monotonic() + timeout_s, time.monotonic()
-        while time.monotonic() < end and time.monotonic() - quiet_since < QUIET_S:
-            if self.admin.active():
-                quiet_since = time.monotonic()
-            time.sleep(0.05)
-
     def _facts(self) -> Facts:
         ring = keyring.read(self.repository)
         self.changes_at = ring.changes_at
@@ -283,31 +270,3 @@ class Gateway:
 
     def _lives(self) -> bool:
         return self._child is not None and self._child.returncode() is None
-
-
-def _listening(settings: Settings) -> Settings:
-    """The same with free ports where they say 0.
-
-    Raises:
-        PortTakenError: Something listens on one.
-    """
-    port = _free(settings.address, settings.port, "gateway", "--gateway-port")
-    if settings.metrics_port is None:
-        return replace(settings, port=port)
-    metrics = _free(settings.metrics_address, settings.metrics_port, "gateway's metrics", "--gateway-metrics-port")
-    return replace(settings, port=port, metrics_port=metrics)
-
-
-def _free(address: str, port: int, what: str, option: str) -> int:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as exc:
-            raise PortTakenError(
-                f"the {what} cannot listen on {address}:{port}",
-                why=exc.strerror or str(exc),
-                fix=f"choose another one with {option}",
-            ) from exc
-        return int(probe.getsockname()[1])

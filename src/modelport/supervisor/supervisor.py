@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelport.gateway.settings import Settings
 from modelport.repository import drops, events
+from modelport.repository.layout import state_folder
 from modelport.server import EmbeddedServer, checks
 from modelport.server.remote import RemoteServer
 from modelport.supervisor import health
@@ -157,6 +158,7 @@ class Supervisor:
             keeper = Keeper(self.server, self._link, self._care, self._announce, health_url=own.url, clock=self._clock)
             try:
                 with signals.interrupting():
+                    self._clear_way()
                     keeper.start()
                 with self._gateway(signals), self._watching():
                     started(self)
@@ -164,6 +166,15 @@ class Supervisor:
                     self._announce(events.event("stopping", "accepted requests are answered"))
             finally:
                 self._stop(keeper)
+
+    def _clear_way(self) -> None:
+        """End a gateway that outlived its supervisor: it would go on to feed the server that did so too."""
+        settings = self._options.gateway
+        if settings is None or self._options.gateway_elsewhere:
+            return
+        from modelport.gateway import gateway, places
+
+        places.clear(state_folder(self.server.repository) / gateway.FOLDER, settings)
 
     @contextlib.contextmanager
     def _gateway(self, signals: Signals) -> Iterator[None]:

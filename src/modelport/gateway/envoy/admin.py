@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
+import time
 from pathlib import Path
 
 from modelport import _process
 from modelport.gateway import private
 
 _ENDED_S = 5.0
+_QUIET_S = 0.3  # without a request, until what drains may end
+_LEFTOVER_S = 1.0  # for what an Envoy that nobody watches over is answering
 
 
 class Admin:
@@ -53,10 +57,22 @@ class Admin:
         text = self.ask("GET", f"/stats?filter=^{name.replace('.', '[.]')}$")
         return int(text.rpartition(":")[2].strip() or 0)
 
+    def drain(self, timeout_s: float) -> None:
+        """Take no new connection, and wait until nothing is asked any more; who has one may ask until then."""
+        with contextlib.suppress(OSError):
+            self.ask("POST", "/healthcheck/fail")  # answers tell their callers to close
+            self.ask("POST", "/drain_listeners")
+            end, quiet_since = time.monotonic() + timeout_s, time.monotonic()
+            while time.monotonic() < end and time.monotonic() - quiet_since < _QUIET_S:
+                if self.active():
+                    quiet_since = time.monotonic()
+                time.sleep(0.05)
+
     def end_leftover(self) -> None:
-        """End an Envoy that outlived whoever started it."""
+        """End an Envoy that outlived whoever started it; what it is answering has a second."""
         if not self.path.exists():
             return
+        self.drain(_LEFTOVER_S)
         try:
             self.ask("POST", "/quitquitquit")
         except OSError:
