@@ -51,7 +51,7 @@ def pieces(log: Path, offset_of: Callable[[str], int]) -> Iterator[Piece]:
             continue
         with file:
             first = file.readline(_FIRST_MOST)
-            if first.endswith(b"\n"):
+            if first.endswith(b"\n") or len(first) == _FIRST_MOST:
                 name = hashlib.blake2b(first, digest_size=16).hexdigest()
                 yield from _rest(file, name, offset_of(name))
 
@@ -70,6 +70,8 @@ def _rest(file: BinaryIO, name: str, known: int) -> Iterator[Piece]:
         file.seek(known)
         chunk = file.read(READ_BYTES)
         whole = chunk.rfind(b"\n") + 1
+        if not whole and len(chunk) == READ_BYTES:
+            whole = READ_BYTES  # no line of ours: what a crash of the machine leaves, which must not be in the way
         if not whole:
             return
         yield Piece(name=name, known=known, end=known + whole, lines=chunk[:whole])

@@ -18,7 +18,7 @@ _LOGS = 4  # that are remembered: more than are there at a time
 
 
 class Used:
-    """Counts the inferences that each tenant had today.
+    """Counts the inference requests that each tenant had today, whatever the rows in each.
 
     A line counts once: how far the log was read is kept together with the counts, in one file that is replaced.
 
@@ -37,7 +37,7 @@ class Used:
         self._read_state()
 
     def look(self, today: str) -> Mapping[str, int]:
-        """Take in what was logged since the last look. Gives the inferences of today by tenant.
+        """Take in what was logged since the last look. Gives the requests of today by tenant.
 
         Args:
             today: The day as `YYYY-MM-DD`, in UTC.
@@ -61,10 +61,12 @@ class Used:
         self._offsets = dict(list(self._offsets.items())[-_LOGS:])
 
     def _add(self, line: bytes) -> None:
-        """An inference that the gate let through today; what was refused before or is over the quota costs nothing."""
+        """A request that the gate let through today; what was refused before or is over the quota costs nothing."""
         try:
             found = json.loads(line)
         except ValueError:
+            return
+        if not isinstance(found, dict):  # a piece of a damaged line
             return
         counts = found.get("passed") and "RL" not in str(found.get("flags")).split(",")  # RL: it was over the quota
         if counts and str(found.get("time", "")).startswith(self._day):
@@ -89,7 +91,7 @@ class Left:
 
     Attributes:
         round: How often it was counted; what was counted anew replaces what is left in Envoy's buckets.
-        tenants: Tenant to inferences.
+        tenants: Tenant to inference requests.
     """
 
     round: int

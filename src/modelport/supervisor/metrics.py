@@ -114,7 +114,9 @@ class Metrics(Collector):
         if known.expires_at is not None:
             text = "From when on callers refuse the gateway's certificate, in seconds since 1970."
             yield _gauge("modelport_certificate_expiry_timestamp_seconds", text, known.expires_at)
-        limit = GaugeMetricFamily("modelport_quota_limit", "Inferences that a tenant has each day.", labels=["tenant"])
+        limit = GaugeMetricFamily(
+            "modelport_quota_limit", "Inference requests that a tenant has each day.", labels=["tenant"]
+        )
         left = GaugeMetricFamily("modelport_quota_left", "Those that are left of today, UTC.", labels=["tenant"])
         for tenant, (most, rest) in known.quotas.items():
             limit.add_metric([tenant], most)

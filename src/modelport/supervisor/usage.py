@@ -46,6 +46,8 @@ class Counting:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(END_S)
+        if self._thread.is_alive():  # the next start counts the rest
+            return
         self._take_in()
         if self._store is not None:
             self._store.close()

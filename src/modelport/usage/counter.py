@@ -47,9 +47,7 @@ class Counter:
                 break
         else:
             return
-        if (
-            closed and _inode(access_log.aside(self._log)) == put_aside
-        ):  # a new log is there: Envoy has left the old one
+        if closed and _inode(access_log.aside(self._log)) == put_aside:  # by a new log: Envoy has left the old one
             self._aside_read = put_aside
 
     def may_put_aside(self) -> bool:

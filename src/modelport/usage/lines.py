@@ -114,9 +114,7 @@ def count(lines: bytes, versions: Versions) -> tuple[dict[Key, Counts], int]:
         versions: What versions there are.
     """
     counts: dict[Key, Counts] = {}
-    alike: dict[
-        tuple[Any, ...], tuple[Counts, str] | None
-    ] = {}  # what lines count for that are the same but for figures
+    alike: dict[tuple[Any, ...], tuple[Counts, str] | None] = {}  # what lines count for that differ in figures only
     damaged = 0
     for found in _parsed(lines):
         try:
@@ -132,7 +130,7 @@ def count(lines: bytes, versions: Versions) -> tuple[dict[Key, Counts], int]:
                 sums.inferences += int(found.get("inferences") or 1)
                 sums.received_bytes += int(found["received_bytes"])
                 sums.sent_bytes += int(found["sent_bytes"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             damaged += 1
     return counts, damaged
 

@@ -40,7 +40,7 @@ def test_a_line_counts_once_over_any_number_of_starts(log, look):
 
 
 def test_what_did_not_pass_or_was_over_the_quota_costs_nothing(log, look):
-    log.write_text(line(passed=None) + line(flags="RL") + line(flags="UC,RL") + line(flags="URX") + "no JSON\n")
+    log.write_text(line(passed=None) + line(flags="RL") + line(flags="UC,RL") + line(flags="URX") + "no JSON\n7\n[]\n")
     assert look() == {"acme": 1}
 
 

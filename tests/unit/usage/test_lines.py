@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from modelport.gateway import access_log
 from modelport.usage import lines
+from modelport.usage.store import Store
 
 
 @pytest.mark.parametrize(
@@ -64,3 +66,12 @@ def test_rows_are_of_an_hour_in_utc(logged, line):
     logged.write(line(time="2026-03-04T23:59:59.999Z"), line(time="2026-03-05T00:00:00.000Z"))
     logged.count()
     assert list(logged.sums("hour")) == ["2026-03-04T23", "2026-03-05T00"]
+
+
+@pytest.mark.parametrize("other", [{"version": 1.5}, {"inferences": float("inf")}, {"time": 7}, {"model": ["net"]}])
+def test_a_line_that_says_nonsense_is_told_of_and_holds_up_no_other(logged, line, other):
+    logged.write(line(**other), b"null\n", b"\0" * (3 * access_log.READ_BYTES), b"\n", line(tenant="next"))
+    logged.count()
+    assert logged.answered()["next"] == 1
+    with Store(logged.root) as store:
+        assert store.damaged() >= 3
