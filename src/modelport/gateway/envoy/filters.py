@@ -3,7 +3,7 @@ anew when it is replaced, without closing a connection.
 
     jwt     the key: signature, expiry, issuer            401
     rate    the tenant's requests each second             429
-    gate    what may be asked, and of which version       400 403 404 413 415   (gate.lua)
+    gate    what may be asked, and of which version       400 403 404 413 415   (gate/*.lua)
     quota   what is left of the tenant's day              429
 """
 
@@ -23,6 +23,7 @@ Config = dict[str, Any]
 TYPE = "type.googleapis.com/"
 FILTERS = "envoy.extensions.filters.http."
 NAMES = ("jwt", "rate", "gate", "quota")
+GATE = ("base", "asked", "json", "checks", "request", "answer")  # each uses only what stands before it
 TYPES = {
     "jwt": f"{FILTERS}jwt_authn.v3.JwtAuthentication",
     "rate": f"{FILTERS}local_ratelimit.v3.LocalRateLimit",
@@ -83,14 +84,15 @@ def quota(left: Left) -> Config:
 
 
 def gate(data: GateData, secret: str) -> Config:
-    """The checks of gate.lua, with what they compare with."""
+    """The checks of gate/*.lua, with what they compare with."""
     known = f'{data.lua}DATA.secret = "{secret}"\n'
     return _typed("gate", {"default_source_code": {"inline_string": known + gate_source()}})
 
 
 def gate_source() -> str:
-    """The text of gate.lua."""
-    return resources.files(__package__).joinpath("gate.lua").read_text()
+    """The text of gate/*.lua: one program, in parts for its readers."""
+    folder = resources.files(__package__).joinpath("gate")
+    return "\n".join(folder.joinpath(f"{part}.lua").read_text() for part in GATE)
 
 
 def _typed(name: str, content: Config) -> Config:
