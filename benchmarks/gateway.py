@@ -65,7 +65,7 @@ def gateway(
     repository: Path, server: EmbeddedServer, *, tls: bool = False, checks: bool = True, alone: bool = False
 ) -> Iterator[Gateway]:
     """A gateway before the server, in a repository's state folder of its own."""
-    settings = Settings(port=0, upstreams=of(server.handle) or ())
+    settings = Settings(port=0, metrics_port=0, upstreams=of(server.handle) or ())  # as 'modelport serve --gateway'
     if tls:
         made = development_certificate.ensure(repository)
         settings = dataclasses.replace(settings, certificate=made.certificate, key=made.key, ca=made.ca)
