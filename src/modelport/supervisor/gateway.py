@@ -46,6 +46,7 @@ class Figures:
         quotas: Tenant to its quota of today, and what is left of it.
         captures: What became of the requests that were to be captured.
         expires_at: From when on callers refuse its certificate, seconds since 1970; None without TLS.
+        usage_failing: Whether usage cannot be counted now.
     """
 
     up: bool
@@ -53,6 +54,7 @@ class Figures:
     quotas: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     captures: Counts = field(default_factory=Counts)
     expires_at: float | None = None
+    usage_failing: bool = False
 
 
 class Front:
@@ -130,6 +132,7 @@ class Front:
             quotas=quotas,
             captures=self._receiver.counts,
             expires_at=expires_at,
+            usage_failing=self._counting.failing,
         )
 
     def _watch(self) -> None:

@@ -111,6 +111,8 @@ class Metrics(Collector):
             return
         yield _gauge("modelport_gateway_up", "Whether the gateway's process lives.", known.up)
         yield _counter("modelport_gateway_restarts", "How often a dead gateway was started again.", known.restarts)
+        text = "Whether what the gateway logged cannot be counted now."
+        yield _gauge("modelport_usage_failing", text, known.usage_failing)
         if known.expires_at is not None:
             text = "From when on callers refuse the gateway's certificate, in seconds since 1970."
             yield _gauge("modelport_certificate_expiry_timestamp_seconds", text, known.expires_at)

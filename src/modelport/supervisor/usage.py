@@ -52,6 +52,11 @@ class Counting:
         if self._store is not None:
             self._store.close()
 
+    @property
+    def failing(self) -> bool:
+        """Whether what was logged last could not be counted; it stays in the log until it is."""
+        return bool(self._trouble)
+
     def may_put_aside(self) -> bool:
         """Whether the log that was put aside before has been counted, so that another one may take its place."""
         return self._counter is not None and self._counter.may_put_aside()

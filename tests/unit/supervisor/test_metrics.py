@@ -26,6 +26,7 @@ GATEWAY = Figures(
     quotas={"acme": (100, 7)},
     captures=Counts(received=5, kept=3, dropped={"queue full": 2}),
     expires_at=1_900_000_000.0,
+    usage_failing=True,
 )
 
 
@@ -78,7 +79,7 @@ def test_the_gateways_figures_are_there_where_a_gateway_is(page):
     assert float(found["modelport_certificate_expiry_timestamp_seconds"]) == 1_900_000_000
     assert found['modelport_quota_limit{tenant="acme"}'] == "100.0"
     assert found['modelport_quota_left{tenant="acme"}'] == "7.0"
-    assert found["modelport_captured_total"] == "3.0"
+    assert found["modelport_captured_total"] == "3.0" and found["modelport_usage_failing"] == "1.0"
     assert found['modelport_capture_dropped_total{reason="queue full"}'] == "2.0"
     assert not any("gateway" in name or "quota" in name or "certificate" in name for name in page())
 

@@ -65,7 +65,7 @@ def test_what_fails_is_told_once_and_made_up_for_and_no_log_is_put_aside_meanwhi
     assert wait_until(lambda: counting.told, timeout_s=5)
     assert not counting.may_put_aside()
     assert not wait_until(lambda: len(counting.told) > 1, timeout_s=0.2)
-    assert [event.kind for event in counting.told] == ["usage_failed"]
+    assert [event.kind for event in counting.told] == ["usage_failed"] and counting.failing
     path.unlink()
-    assert wait_until(counting.may_put_aside, timeout_s=5)
+    assert wait_until(lambda: counting.may_put_aside() and not counting.failing, timeout_s=5)
     assert answered(root) == 1
