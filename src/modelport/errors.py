@@ -9,7 +9,8 @@
     │   └── ExampleInputError      14   the example inputs do not fit the model
     ├── VerificationError          20   the artefact's answers are not the source's
     │   ├── BatchAxisError         21   axis 0 is not a batch axis
-    │   └── NotFiniteError         22   NaN or infinity where numbers are needed
+    │   ├── NotFiniteError         22   NaN or infinity where numbers are needed
+    │   └── GateError              23   the version is not worth what its model's gates ask for
     ├── RepositoryError            30   the model repository
     │   ├── InvalidNameError       31   a model, tensor or file name breaks the rule
     │   ├── ModelNotFoundError     32
@@ -28,7 +29,7 @@
     │   └── RemoteError            54   the server failed while answering
     │       └── UnavailableError   55   it cannot answer now, and may in a while
     ├── ProcessError               60   a program that modelport started failed
-    └── DataError                  61   data for a sample model is out of reach or damaged
+    └── DataError                  61   data to train or evaluate with is out of reach, damaged, or does not fit
 
 The number is the exit code of the command. 70 is kept for an unexpected error (a defect of modelport).
 
@@ -131,6 +132,13 @@ class NotFiniteError(VerificationError):
     """NaN or infinity where the source or the artefact must give numbers."""
 
     exit_code = 22
+
+
+class GateError(VerificationError):
+    """The version is not worth what its model's gates ask for, or that cannot be told."""
+
+    exit_code = 23
+    metric: str = ""
 
 
 class RepositoryError(ModelportError):
@@ -278,7 +286,7 @@ class ProcessError(ModelportError):
 
 
 class DataError(ModelportError):
-    """Data for a sample model cannot be fetched, or is not what was published."""
+    """Data to train or evaluate a model with cannot be fetched or read, or is not what was published or is needed."""
 
     exit_code = 61
     package: str = ""

@@ -15,11 +15,12 @@ import pytest
 LAYERS = (
     ("errors", "_version"),
     ("_process", "_cores"),
-    ("spec",),
+    ("spec", "pages"),
     ("convert",),
     ("verify",),
     ("repository",),
     ("client", "server"),
+    ("evaluate",),
     ("lifecycle", "describe", "upgrade"),
     ("bench", "gateway", "recipes"),
     ("usage", "optimise"),

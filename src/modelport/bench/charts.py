@@ -1,31 +1,18 @@
-"""The pictures of a report, as SVG text that stands in the page itself. The only module that imports matplotlib."""
+"""The pictures of a report."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from modelport.bench.compare import RATE, Compared
 from modelport.bench.load import REQUEST_RATE
 from modelport.bench.summary import Point
+from modelport.pages.pictures import COLOURS, GRID, picture
 
-# Told apart by people who see few colours, too (Okabe and Ito).
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-INK, GRID = "#222222", "#e5e5e5"  # replaced by the page's own: a page may be dark
 PARTS = {"client": "#999999", "network": "#56B4E9", "queue": "#E69F00", "compute": "#009E73"}
-_SETTINGS: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "modelport",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
-    "text.parse_math": False,  # a name is a name, whatever letters it has
-}
 
 Series = Mapping[str, Sequence[Point]]
 
@@ -60,7 +47,7 @@ def latency_over_rate(series: Series) -> str:
         axes.set_ylabel("latency, ms")
         axes.legend(frameon=False) if axes.lines else None
 
-    return _picture(draw, f"Latency against throughput; the numbers are the {_kind(series)}")
+    return picture(draw, f"Latency against throughput; the numbers are the {_kind(series)}")
 
 
 def rate_over_load(series: Series) -> str:
@@ -77,7 +64,7 @@ def rate_over_load(series: Series) -> str:
         axes.set_ylabel("inferences per second")
         axes.legend(frameon=False)
 
-    return _picture(draw, "Throughput against load; the bars are the range of the rounds")
+    return picture(draw, "Throughput against load; the bars are the range of the rounds")
 
 
 def time_parts(points: Sequence[Point]) -> str:
@@ -94,7 +81,7 @@ def time_parts(points: Sequence[Point]) -> str:
         axes.set_ylabel("mean latency, ms")
         axes.legend(frameon=False)
 
-    return _picture(draw, "Where the time goes")
+    return picture(draw, "Where the time goes")
 
 
 def ratios(rows: Sequence[Compared]) -> str:
@@ -111,23 +98,7 @@ def ratios(rows: Sequence[Compared]) -> str:
         axes.set_xlabel(rows[0].load.kind.replace("_", " "))
         axes.set_ylabel("A / B, inferences per second")
 
-    return _picture(draw, "A over B, with the 95 % intervals")
-
-
-def _picture(draw: Callable[[Any], None], title: str) -> str:
-    with matplotlib.rc_context(_SETTINGS):
-        figure = Figure(figsize=(7.2, 4.0), layout="constrained")
-        axes = figure.subplots()
-        draw(axes)
-        axes.set_title(title, fontsize=11, loc="left")
-        axes.grid(visible=True, color=GRID, linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        written = io.StringIO()
-        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = written.getvalue()
-    text = text[text.index("<svg") :]  # without the XML declaration, which a page does not take
-    return text.replace(INK, "currentColor").replace(GRID, "var(--line)").replace(COLOURS[0].lower(), "var(--first)")
+    return picture(draw, "A over B, with the 95 % intervals")
 
 
 def _loads(axes: Any, series: Series) -> None:

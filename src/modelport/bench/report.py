@@ -4,46 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from modelport.bench import charts, compare, summary
 from modelport.bench.compare import Comparison
 from modelport.bench.results import replace
 from modelport.bench.stored import Stored, labels
 from modelport.bench.summary import Point
-
-
-@dataclass(frozen=True, kw_only=True)
-class Text:
-    """A paragraph; a warning stands out."""
-
-    words: str
-    warning: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """A part of the page.
-
-    Attributes:
-        heading: Its heading.
-        texts: Paragraphs.
-        pictures: SVG.
-        columns: Headings of its table; empty for a table of facts.
-        rows: Cells of its table.
-        facts: Whether the table has a name and a text in each row.
-    """
-
-    heading: str
-    texts: Sequence[Text] = ()
-    pictures: Sequence[str] = ()
-    columns: Sequence[str] = ()
-    rows: Sequence[Sequence[object]] = ()
-    facts: bool = False
+from modelport.pages.page import Part, Text, render
 
 
 def write(path: Path, results: Sequence[Stored], comparison: Comparison | None = None) -> None:
@@ -67,10 +36,7 @@ def page(results: Sequence[Stored], comparison: Comparison | None = None) -> str
     parts += [_target(name, stored, series[name]) for name, stored in named.items()]
     parts += [_conditions(name, stored) for name, stored in named.items()]
     time = str(results[0].circumstances.get("time", ""))
-    template = (Path(__file__).with_name("templates") / "report.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    subtitle = f"Measured with perf_analyzer, {time}. Figures are medians over the rounds."
-    return environment.from_string(template).render(title=title, subtitle=subtitle, parts=parts)
+    return render(title, f"Measured with perf_analyzer, {time}. Figures are medians over the rounds.", parts)
 
 
 def _curves(series: Mapping[str, Sequence[Point]]) -> list[str]:

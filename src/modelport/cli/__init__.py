@@ -15,6 +15,7 @@ from modelport.cli.app import app
 import modelport.cli.exporting
 import modelport.cli.optimising
 import modelport.cli.versions
+import modelport.cli.evaluating
 import modelport.cli.dropping
 import modelport.cli.registry
 import modelport.cli.keeping

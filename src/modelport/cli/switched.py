@@ -17,6 +17,7 @@ def show_switch(done: Any, *, json: bool) -> None:
     _render.lines(f"{done.model} version {done.version} serves{before}; proved in {done.server}")
     _render.table("", ("checked", "seconds"), [(check.what, round(check.seconds, 3)) for check in done.checks])
     _render.lines(
+        *(f"gate: {words}" for words in done.judged),
         f"the switch took {done.switch_s:.3f} s; loaded: {', '.join(f'version {v}' for v in done.loaded)}",
         *(f"alias {name} points at version {done.version} now" for name in done.moved_aliases),
         *_route(done),

@@ -24,20 +24,33 @@ def promote_command(
     unload_old: Annotated[
         bool, typer.Option("--unload-old", help="Free the memory of the version before; going back then takes longer.")
     ] = False,
+    override: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Why it may serve whatever the model's gates say; the reason is kept with the version."),
+    ] = None,
     timeout_s: Timeout = 300.0,
     repository: Repository = DEFAULT_REPOSITORY,
     json: Json = False,
 ) -> None:
     """Let a version serve: tried beside the serving one, compared with its evidence, switched, and proved.
 
-    Whatever fails, the version before serves on. Without a running server, a temporary one is used for the proof.
+    Whatever fails, the version before serves on. Without a running server, a temporary one is used for the proof. Where
+    the model has gates (`modelport gate`), the version has to pass them.
 
     Example: `modelport promote digits_cnn`
     """
     from modelport.lifecycle.change import promote
 
     with progress(quiet=json) as report:
-        done = promote(model, version, repository=repository, unload_old=unload_old, timeout_s=timeout_s, report=report)
+        done = promote(
+            model,
+            version,
+            repository=repository,
+            unload_old=unload_old,
+            override=override,
+            timeout_s=timeout_s,
+            report=report,
+        )
     show_switch(done, json=json)
 
 

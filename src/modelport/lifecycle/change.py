@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from modelport.errors import ModelportError, RepositoryError, UsageError
-from modelport.lifecycle import served, settle, turn
+from modelport.lifecycle import gating, served, settle, turn
+from modelport.lifecycle.gating import Gates
 from modelport.lifecycle.plan import Present, newest_candidate, present, require_checked, settings, way_back
 from modelport.lifecycle.turn import PROMOTE, ROLLBACK, Operation, Report, Server, Switched
 from modelport.repository import config as configs
@@ -30,6 +31,7 @@ def promote(
     *,
     repository: str | os.PathLike[str] = DEFAULT_REPOSITORY,
     unload_old: bool = False,
+    override: str | None = None,
     timeout_s: float = LOAD_TIMEOUT_S,
     report: Report = lambda _: None,
 ) -> Switched:
@@ -43,6 +45,7 @@ def promote(
         version: The version; left out, the newest that never served.
         repository: Folder of the model repository.
         unload_old: Take the version before out at once. Else it stays loaded, so that going back takes milliseconds.
+        override: Why it may serve whatever the model's gates say; kept with the version, and as an event.
         timeout_s: Seconds that one loading may take, and one answer on trial.
         report: Called with one line at each step.
 
@@ -50,15 +53,23 @@ def promote(
         ModelNotFoundError, VersionNotFoundError: There is no such model or version, or no candidate.
         ManifestError: The version's files are not what was published.
         VerificationError: The server's answers are not the source's. The old version serves on.
+        GateError: The version is not worth what the model's gates ask for, or that cannot be told. As before.
+        DataError: There is no data to judge it with, or it does not fit. As before.
         ServerError: It does not load. The old version serves on.
         RepositoryLockedError: Another process is changing this model.
         InvalidNameError: A name or the repository's path breaks its rule.
-        UsageError: `timeout_s` is not above 0.
+        UsageError: `timeout_s` is not above 0, or `override` says nothing.
     """
+    if override is not None and not override.strip():
+        raise UsageError(
+            "the gates cannot be overridden without a reason",
+            why="--override is empty, and the reason is kept for those who ask later",
+            fix='write for example --override "the old version leaks memory"',
+        )
     operation = Operation(
         name=PROMOTE, repository=Path(repository), unload_old=unload_old, timeout_s=timeout_s, report=report
     )
-    return _change(model, version, operation)
+    return _change(model, version, operation, override=override)
 
 
 def rollback(
@@ -88,7 +99,7 @@ def rollback(
     return _change(model, version, operation)
 
 
-def _change(model: str, version: int | None, op: Operation) -> Switched:
+def _change(model: str, version: int | None, op: Operation, *, override: str | None = None) -> Switched:
     _check_timeout(op.timeout_s)
     check_path(op.repository)
     version_numbers(op.repository, model)  # for a model that is not there, nothing is made
@@ -100,7 +111,7 @@ def _change(model: str, version: int | None, op: Operation) -> Switched:
         back = op.name == ROLLBACK
         target = version if version is not None else way_back(now) if back else newest_candidate(now)
         try:
-            done = _tried(now, target, op)
+            done = _tried(now, target, op, override)
         except (ModelportError, OSError) as exc:
             why = exc.what if isinstance(exc, ModelportError) else str(exc)
             _happened(op, f"{op.name}_failed", f"version {target} does not serve: {why}", now, target, "error")
@@ -123,15 +134,19 @@ def _check_timeout(timeout_s: float) -> None:
         )
 
 
-def _tried(now: Present, target: int, op: Operation) -> Switched:
+def _tried(now: Present, target: int, op: Operation, override: str | None) -> Switched:
     """Compare the files, then change the version in a server."""
     folder = version_folder(op.repository, now.model, target)
     require_checked(now, target)
     with op.step(f"comparing the files of version {target} with its manifest"):
         proven = served.read(folder)
-    settings(now, target)  # raises where it could not be served
+    config, _ = settings(now, target)  # raises where it could not be served
+    back = op.name == ROLLBACK  # what served once may serve again, and soon
+    gates = Gates(now=now, target=target)
+    if not back:
+        gates = gating.gates(now, target, largest=config.max_batch_size, override=override or "")
     with _server(op) as server:
-        done = turn.change(now, target, proven, server, op)
+        done = turn.change(now, target, proven, server, op, gates)
     if server.temporary:
         _tell_late(now.model, op)
     return done

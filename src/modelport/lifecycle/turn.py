@@ -10,7 +10,8 @@ from pathlib import Path
 
 from modelport.client import Client
 from modelport.errors import ClientError, ModelportError, ServerError, VerificationError
-from modelport.lifecycle import served, settle, trial
+from modelport.lifecycle import gating, served, settle, trial
+from modelport.lifecycle.gating import Gates
 from modelport.lifecycle.plan import Plan, Present, plan
 from modelport.lifecycle.served import Proven
 from modelport.repository import config as configs
@@ -55,6 +56,7 @@ class Switched:
         moved_aliases: Aliases that pointed at a version which is loaded no more; they point at `version` now.
         route: The model's route, which unversioned calls through the gateway follow; empty where none is set.
         route_changed: Whether it is another one than before, since it named a version that is loaded no more.
+        judged: What the model's gates said, in words; empty where it has none, or they were overridden.
     """
 
     operation: str
@@ -68,6 +70,7 @@ class Switched:
     moved_aliases: tuple[str, ...] = ()
     route: str = ""
     route_changed: bool = False
+    judged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,7 @@ class Operation:
         timeout_s: Seconds that one loading may take.
         report: Called with one line at each step.
         checks: What was checked so far.
+        judged: What the model's gates said.
     """
 
     name: str
@@ -89,6 +93,7 @@ class Operation:
     timeout_s: float
     report: Report
     checks: list[Check] = field(default_factory=list)
+    judged: list[str] = field(default_factory=list)
 
     @contextlib.contextmanager
     def step(self, what: str) -> Iterator[None]:
@@ -117,7 +122,7 @@ class Server:
         return TEMPORARY if self.temporary else self.handle.http_url
 
 
-def change(now: Present, target: int, proven: Proven, server: Server, op: Operation) -> Switched:
+def change(now: Present, target: int, proven: Proven, server: Server, op: Operation, gates: Gates) -> Switched:
     """Try the version where that is needed, then switch to it.
 
     Args:
@@ -126,9 +131,10 @@ def change(now: Present, target: int, proven: Proven, server: Server, op: Operat
         proven: What it must answer.
         server: Where that is tried and proved.
         op: What was asked for.
+        gates: What it has to pass besides.
 
     Raises:
-        ModelportError: It does not load, or does not answer as it should. What served before serves on.
+        ModelportError: It does not load, does not answer as it should, or does not pass. What served before serves on.
     """
     handle = server.handle
     trial.clear(handle, now.model)
@@ -142,9 +148,11 @@ def change(now: Present, target: int, proven: Proven, server: Server, op: Operat
     warm = target in ready and (now.serving is None or target <= now.serving)
     try:
         if not warm:
-            _try(now, todo, proven, handle, op)
-        elif not _answers(now, proven, target, handle, op):
-            _revive(now, proven, target, handle, op)
+            _try(now, todo, proven, handle, op, gates)
+        else:
+            if not _answers(now, proven, target, handle, op):
+                _revive(now, proven, target, handle, op)
+            _judge(gates, handle, now.model, op)
         switch_s = _switch(now, todo, proven, server, op)
     except ModelportError as exc:
         if not handle.running():
@@ -169,6 +177,7 @@ def change(now: Present, target: int, proven: Proven, server: Server, op: Operat
         moved_aliases=todo.moved,
         route=route.meant(todo.record.aliases, todo.loaded) if route != Route() else "",
         route_changed=route != now.record.route,
+        judged=tuple(op.judged),
     )
 
 
@@ -217,7 +226,7 @@ def _revive(now: Present, proven: Proven, target: int, handle: ServerHandle, op:
         served.replay_all(client, proven, model=now.model, version=target, where=where)
 
 
-def _try(now: Present, todo: Plan, proven: Proven, handle: ServerHandle, op: Operation) -> None:
+def _try(now: Present, todo: Plan, proven: Proven, handle: ServerHandle, op: Operation, gates: Gates) -> None:
     """Load the version beside the serving one and replay its evidence; callers do not get it yet."""
     folder = version_folder(op.repository, now.model, todo.target)
     with disk.errors(op.repository), contextlib.ExitStack() as stack:
@@ -231,6 +240,15 @@ def _try(now: Present, todo: Plan, proven: Proven, handle: ServerHandle, op: Ope
             where = f"version {todo.target} on trial at {handle.http_url}"
             served.replay_all(client, proven, model=name, version=todo.target, where=where)
             served.replay_mixed(client, proven, model=name, version=todo.target, where=where)
+        _judge(gates, handle, name, op)
+
+
+def _judge(gates: Gates, handle: ServerHandle, name: str, op: Operation) -> None:
+    """Let the version pass the model's gates, where it has some."""
+    if gates.rules:
+        with op.step(f"judging version {gates.target} by {'; '.join(gate.words() for gate in gates.rules)}"):
+            verdicts = gating.pass_through(gates, handle.http_url, name, gates.target)
+        op.judged.extend(verdict.words() for verdict in verdicts)
 
 
 def _switch(now: Present, todo: Plan, proven: Proven, server: Server, op: Operation) -> float:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from modelport.errors import UsageError
 from modelport.recipes.images import WHERE
 from modelport.repository.card import Card
+from modelport.repository.gate import Gate
 
 Array = NDArray[Any]
 QUICK_SAMPLES, QUICK_NUMBERS = 200, 1_000_000
@@ -62,7 +63,8 @@ class Options:
         largest = max(array[:1].size for array in evaluation.inputs.values())
         rows = min(QUICK_SAMPLES, max(1, QUICK_NUMBERS // max(1, largest)))
         inputs = {name: array[:rows] for name, array in evaluation.inputs.items()}
-        return replace(evaluation, inputs=inputs, truth=evaluation.truth[:rows])
+        slices = {name: array[:rows] for name, array in evaluation.slices.items()}
+        return replace(evaluation, inputs=inputs, truth=evaluation.truth[:rows], slices=slices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +74,18 @@ class Evaluation:
     Attributes:
         inputs: Arrays by input name, samples along axis 0.
         truth: What is right, one row for each sample; see the metric for its form.
-        metrics: Names from `modelport.recipes.metrics`, the most telling one first.
+        metrics: Names from `modelport.evaluate.metrics`, the most telling one first.
         padded: The inputs end in zeros along axis 1 that mean nothing and need not be sent.
+        slices: Column to the group of each sample, such as `length` to `short` and `long`.
+        gates: What a later version must be worth on these samples before it may serve.
     """
 
     inputs: Mapping[str, Array]
     truth: Array
     metrics: tuple[str, ...]
     padded: bool = False
+    slices: Mapping[str, Array] = field(default_factory=dict)
+    gates: tuple[Gate, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +158,29 @@ Product = Trained | PythonModel | Ensemble
 
 
 @dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a PyTorch network is trained, so that a smaller one can be: for `modelport optimise`.
+
+    Attributes:
+        network: Makes the network as it was built, untrained. It has one input and gives one output.
+        samples: What it is trained with [samples, ...], as the model's callers send it.
+        targets: What is right, one row for each sample: class numbers for a classifier.
+        fit: The training loop, `modelport.recipes.training.fit` with everything set but the epochs.
+        epochs: How often all samples are seen.
+        students: Smaller networks that a published version can teach, by name; each makes one, untrained.
+        student_epochs: How often they see all samples.
+    """
+
+    network: Callable[[], Any]
+    samples: Array
+    targets: Array
+    fit: Callable[..., None]
+    epochs: int = 1
+    students: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
+    student_epochs: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How sample models are made.
 
@@ -160,12 +189,16 @@ class Recipe:
         build: Trains or loads them; gives all products in the order in which they must be published.
         parts: Models that only serve as steps of an ensemble.
         takes_weights: Whether `--weights` means something to it.
+        evaluation_data: Gives the labelled samples of each model that callers use, without training anything.
+        training: Gives how the network of a model is trained. What it is built with is then kept beside the repository.
     """
 
     models: tuple[str, ...]
     build: Callable[[Options], Sequence[Product]]
     parts: tuple[str, ...] = ()
     takes_weights: bool = False
+    evaluation_data: Callable[[Options], Mapping[str, Evaluation]] | None = None
+    training: Callable[[Options], Mapping[str, Training]] | None = None
 
 
 def recipe_digest(path: Path, options: Options | None = None) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ class StoredEvaluation:
         metrics: Their names, the most telling one first.
         padded: Trailing zeros along axis 1 of the inputs need not be sent.
         framework: What the source model runs in, such as `keras 3.15.1`.
+        slices: Column to the group of each sample.
     """
 
     inputs: Mapping[str, Array]
@@ -39,6 +40,7 @@ class StoredEvaluation:
     metrics: tuple[str, ...]
     padded: bool
     framework: str
+    slices: Mapping[str, Array] = field(default_factory=dict)
 
 
 def save(repository: Path, model: str, version: int, stored: StoredEvaluation) -> None:
@@ -47,6 +49,7 @@ def save(repository: Path, model: str, version: int, stored: StoredEvaluation) -
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {f"input:{name}": _plain(array) for name, array in stored.inputs.items()}
     arrays |= {f"answer:{name}": _plain(array) for name, array in stored.answers.items()}
+    arrays |= {f"slice:{name}": _plain(array) for name, array in stored.slices.items()}
     arrays["truth"] = stored.truth
     arrays["metrics"] = np.array(stored.metrics)
     arrays["padded"] = np.array(stored.padded)
@@ -71,6 +74,7 @@ def load(repository: Path, model: str, version: int) -> StoredEvaluation | None:
             metrics=tuple(arrays["metrics"].tolist()),
             padded=bool(arrays["padded"]),
             framework=str(arrays["framework"]),
+            slices={n.removeprefix("slice:"): a for n, a in arrays.items() if n.startswith("slice:")},
         )
     except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error):
         return None

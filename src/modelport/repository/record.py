@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from modelport.errors import InvalidNameError, ManifestError
+from modelport.repository import gate as rules
 from modelport.repository import route as routes
+from modelport.repository.gate import Gate
 from modelport.repository.route import Route
 from modelport.spec import check_word, parse_version
 
@@ -57,6 +59,7 @@ class Record:
         tuned: Why the model's instances, threads and batches are as they are; empty where they were not tuned.
         route: Where the gateway sends unversioned calls; empty where they go to the serving version.
         latency_budget_ms: What 99 of 100 calls may take, before somebody is told; None where nothing was said.
+        gates: What a version must be worth before it may serve.
     """
 
     on_drop: str = CANDIDATE
@@ -69,6 +72,7 @@ class Record:
     tuned: str = ""
     route: Route = field(default_factory=Route)
     latency_budget_ms: float | None = None
+    gates: tuple[Gate, ...] = ()
 
     def served(self, version: int) -> bool:
         """Whether the version served before."""
@@ -146,6 +150,7 @@ def parse(text: str, *, where: Path) -> Record:
             tuned=str(content.get("tuned", "")),
             route=routes.parse(content.get("route", {})),
             latency_budget_ms=_positive(content.get("latency_budget_ms")),
+            gates=rules.parse(_list(content.get("gates", []))),
         )
         if record.on_drop not in ON_DROP:
             raise ValueError(f"on_drop is {record.on_drop!r}")
@@ -161,6 +166,8 @@ def lines(record: Record) -> str:
     content = _said(dataclasses.asdict(record), Record())
     if record.kept != Kept():
         content["kept"] = _said(content["kept"], Kept())
+    if record.gates:
+        content["gates"] = rules.content(record.gates)
     if record.route != Route():
         content["route"] = routes.content(record.route)
     return f"{NOTE}\n{MARK}{json.dumps(content, sort_keys=True)}\n"

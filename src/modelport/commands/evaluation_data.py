@@ -1,0 +1,89 @@
+"""The labelled data that a command is to use: a file, what a recipe gives, or what is kept for the model's gates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modelport.errors import DataError, UsageError
+from modelport.evaluate import data as rows
+from modelport.evaluate import stored as kept
+from modelport.evaluate.data import EvaluationData
+from modelport.recipes import stored
+from modelport.recipes.find import find_recipes, importable
+from modelport.recipes.recipe import Evaluation, Options
+from modelport.repository.layout import version_numbers
+from modelport.spec import ModelSpec
+
+RECIPE = "recipe"
+
+
+def find(wanted: str | None, repository: Path, model: str, spec: ModelSpec | None = None) -> EvaluationData:
+    """The data that was asked for.
+
+    Args:
+        wanted: An `.npz` or `.csv` file; a recipe's `.py` file, which is asked for its `evaluation_data()`; `recipe`:
+            what was kept when a recipe built the model; None for that of the model's gates, or else of its recipe.
+        repository: The model repository.
+        model: Model name.
+        spec: Its tensors; a `.csv` needs them.
+
+    Raises:
+        DataError: There is none, or it is damaged.
+        UsageError: The file is no recipe.
+    """
+    if wanted is None and kept.has_gate_data(repository, model):
+        return kept.gate_data(repository, model)
+    if wanted in (None, RECIPE):
+        return _kept_by_recipe(repository, model)
+    path = Path(wanted or "")
+    return _of_recipe(path, model) if path.suffix == ".py" else rows.read(path, spec)
+
+
+def of_evaluation(name: str, evaluation: Evaluation) -> EvaluationData:
+    """A recipe's evaluation as labelled data."""
+    return EvaluationData(
+        name=name,
+        inputs=evaluation.inputs,
+        labels=evaluation.truth,
+        slices=evaluation.slices,
+        metrics=evaluation.metrics,
+        padded=evaluation.padded,
+    )
+
+
+def _kept_by_recipe(repository: Path, model: str) -> EvaluationData:
+    for version in reversed(version_numbers(repository, model)):
+        found = stored.load(repository, model, version)
+        if found is not None:
+            return EvaluationData(
+                name=f"recipe of {model}",
+                inputs=found.inputs,
+                labels=found.truth,
+                slices=found.slices,
+                metrics=found.metrics,
+                padded=found.padded,
+            )
+    raise DataError(
+        f"there is no evaluation data for {model!r}",
+        why="no recipe kept some when it built a version, and the model's gates have none",
+        fix="give --data FILE: an .npz with the inputs by name and `labels`, or a recipe's .py file",
+    )
+
+
+def _of_recipe(path: Path, model: str) -> EvaluationData:
+    recipe = find_recipes(path.parent, [path.stem]).get(path)
+    if recipe is None or recipe.evaluation_data is None:
+        raise UsageError(
+            f"{path} gives no evaluation data",
+            why="it defines no RECIPE" if recipe is None else "its RECIPE has no evaluation_data",
+            fix="name a recipe that does, or an .npz file",
+        )
+    with importable(path.parent):
+        found = recipe.evaluation_data(Options())
+    if model not in found:
+        raise UsageError(
+            f"{path} has no evaluation data for {model!r}",
+            why=f"it has some for {', '.join(found)}",
+            fix="name its recipe",
+        )
+    return of_evaluation(f"{path.name} of {model}", found[model])
