@@ -44,7 +44,7 @@ def measure(
         row: Input name -> array with one row.
         batch: Rows of each run.
         threads: ONNX Runtime's threads in each session.
-        seconds: How long; a run that has begun is finished.
+        seconds: How long; a run that has begun is finished, and each session makes one at least.
         sessions: Sessions side by side.
     """
     feed = {name: np.concatenate([array] * batch) for name, array in row.items()}
@@ -54,7 +54,7 @@ def measure(
         session.run(None, feed)
 
     def loop(number: int) -> None:
-        while time.perf_counter() < end:
+        while not runs[number] or time.perf_counter() < end:
             opened[number].run(None, feed)
             runs[number] += 1
 

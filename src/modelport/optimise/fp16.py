@@ -7,7 +7,7 @@ view, and keep float32; so do those whose weights are beyond it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx
@@ -83,9 +83,34 @@ def _converted(model: onnx.ModelProto, blocked: set[str], name: str) -> onnx.Mod
             made: onnx.ModelProto = convert_float_to_float16(
                 copy.deepcopy(model), keep_io_types=True, node_block_list=sorted(blocked)
             )
-        return made
     except Exception as exc:
         raise graph.failed(name, "converted to float16", exc) from exc
+    _remove_round_trips(made, own={node.name for node in model.graph.node})
+    return made
+
+
+def _remove_round_trips(model: onnx.ModelProto, *, own: Collection[str]) -> None:
+    """Between two operators in float32 the converter goes to float16 and back, which overflows after all."""
+    casts = [node for node in model.graph.node if node.op_type == "Cast" and node.name not in own]
+    halved = {node.output[0]: node.input[0] for node in casts if node.attribute[0].i == TensorProto.FLOAT16}
+    whole = {
+        node.output[0]: halved[node.input[0]]
+        for node in casts
+        if node.attribute[0].i == TensorProto.FLOAT and node.input[0] in halved
+    }
+    outputs = {value.name for value in model.graph.output}
+    for node in model.graph.node:
+        for place, tensor in enumerate(node.input):
+            node.input[place] = whole.get(tensor, tensor)
+    for node in casts:
+        if node.output[0] in whole and node.output[0] in outputs:
+            node.op_type, node.input[0] = "Identity", whole[node.output[0]]
+            del node.attribute[:]
+    for group in (whole, halved):  # the second ones first: they were all that used the others
+        used = outputs | {tensor for node in model.graph.node for tensor in node.input}
+        for node in casts:
+            if node.output[0] in group and node.output[0] not in used:
+                model.graph.node.remove(node)
 
 
 def _beyond(model: onnx.ModelProto) -> set[str]:

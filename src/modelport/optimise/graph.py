@@ -19,6 +19,7 @@ from modelport.errors import ConversionError, UsageError
 MAX_OPSET, MAX_IR = 21, 10  # ONNX Runtime 1.19, in Triton 24.10
 MAX_INLINE_BYTES = 1_900_000_000  # a protobuf message ends at 2 GiB
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+QUANTISED = ("QuantizeLinear", "DynamicQuantize", "Integer", "QLinear")  # parts of operators' names
 WEIGHT_BYTES = 64  # smaller constants are none
 
 
@@ -43,7 +44,7 @@ def prepared(path: Path, scratch: Path, *, model: str) -> onnx.ModelProto:
         model: Model name, for messages.
 
     Raises:
-        ConversionError: ONNX Runtime refuses the graph.
+        ConversionError: ONNX Runtime refuses the graph, or it is quantised or in float16 already.
     """
     simplified = scratch / "prepared.onnx"
     try:
@@ -52,6 +53,7 @@ def prepared(path: Path, scratch: Path, *, model: str) -> onnx.ModelProto:
         made = onnx.load(str(simplified))
     except Exception as exc:
         raise failed(model, "simplified", exc) from exc
+    _require_float32(made, model)
     taken: set[str] = set()
     for number, node in enumerate(made.graph.node):
         if not node.name or node.name in taken:
@@ -107,6 +109,21 @@ def elsewhere(model: onnx.ModelProto, operators: frozenset[str]) -> str:
     for node, size in weights(model).items():
         left[kinds[node]] += size if kinds[node] not in operators else 0
     return ", ".join(f"{kind} ({size / 1000:,.0f} kB)" for kind, size in left.most_common(3) if size)
+
+
+def region(model: onnx.ModelProto, layer: str, layers: Collection[str]) -> set[str]:
+    """A layer, and what comes after it up to the next layers: these have its precision."""
+    users: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for tensor in node.input:
+            users.setdefault(tensor, []).append(node)
+    found, waiting = {layer}, [node for node in model.graph.node if node.name == layer]
+    while waiting:
+        for tensor in waiting.pop().output:
+            more = [node for node in users.get(tensor, ()) if node.name not in found and node.name not in layers]
+            found |= {node.name for node in more}
+            waiting += more
+    return found
 
 
 def require_known(model: onnx.ModelProto, names: Collection[str]) -> None:
@@ -165,6 +182,18 @@ def failed(model: str, what: str, exc: Exception) -> ConversionError:
         fix="keep layers out of it with --exclude, or choose another kind",
         model=model,
     )
+
+
+def _require_float32(made: onnx.ModelProto, model: str) -> None:
+    done = sorted({node.op_type for node in _nodes(made.graph) if any(word in node.op_type for word in QUANTISED)})
+    half = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in made.graph.initializer)
+    if done or half:
+        raise ConversionError(
+            f"this version of {model!r} is in smaller numbers already",
+            why=f"its graph has {', '.join(done)}" if done else "its weights are float16",
+            fix=f"optimise the float32 version that it was made from: 'modelport list {model}'",
+            model=model,
+        )
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

@@ -59,6 +59,7 @@ class _Quantizer:
             to="int8",
             fix="use --to int8-dynamic for LSTM, attention and dense layers, or --to fp16",
         )
+        self._regions = {layer: graph.region(self._prepared, layer, self.layers) for layer in self.layers}
         self.elsewhere = graph.elsewhere(self._prepared, LAYERS)
         self.reduce_range = not cpu.processor().fast
         self._ranges = self._calibrated()
@@ -74,8 +75,8 @@ class _Quantizer:
                     QuantType.QInt8,
                     QuantType.QUInt8,
                     self._ranges,
-                    [only] if only else [],
-                    sorted(exclude),
+                    sorted(self._regions[only]) if only else [],
+                    sorted({node for layer in exclude for node in self._regions.get(layer, {layer})}),
                     sorted(OPERATORS),
                     {},
                 )
@@ -128,7 +129,7 @@ def make(task: Task) -> Made:
     excluded, scores, errors = list(given), _scores(task, quantizer, target, given), {}
     if not task.judge.passes(scores):
         errors = _errors(task, quantizer, [layer for layer in quantizer.layers if layer not in given])
-        for layer in sorted(errors, key=lambda one: -errors[one])[: max(1, len(quantizer.layers) // 2)]:
+        for layer in sorted(errors, key=lambda one: -errors[one])[: len(quantizer.layers) - 1]:
             excluded.append(layer)
             task.report(f"keeping {len(excluded)} layers as they are, the last one {layer} ({_words(scores[0])})")
             scores = _scores(task, quantizer, target, excluded)

@@ -1,0 +1,167 @@
+"""`optimise`: a candidate that is smaller, proved, scored, measured, and says what it was made from; or nothing."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+from modelport.cli import main
+from modelport.commands.optimise import optimise
+from modelport.commands.verify import verify
+from modelport.errors import ConversionError, ExampleInputError, UsageError, VerificationError
+from modelport.optimise.types import Options
+from modelport.repository import manifest as manifests
+from modelport.repository.layout import state_folder, version_numbers
+from modelport.repository.registry import row
+from modelport.verify import evidence as evidences
+
+QUICK = {"rounds": 1, "seconds": 0.01}
+
+
+def operators(folder) -> set[str]:
+    return {node.op_type for node in onnx.load(folder / "model.onnx").graph.node}
+
+
+@pytest.mark.parametrize(
+    ("model", "to", "has"),
+    [
+        ("pictures", "int8", {"QuantizeLinear", "DequantizeLinear", "Conv"}),
+        ("memory", "int8-dynamic", {"DynamicQuantizeLSTM", "MatMulInteger"}),
+        ("pictures", "fp16", {"Conv", "Cast"}),
+    ],
+)
+def test_a_candidate_is_made_that_is_smaller_and_proved(repository, data, model, to, has):
+    done = optimise(model, to=to, repository=repository, data=data(model), **QUICK)
+    assert (done.version, done.origin, row(repository, model, 2).state) == (2, 1, "candidate")
+    assert operators(done.folder) >= has
+    assert done.measured.smaller > (1.7 if to == "fp16" else 2.0)
+    assert done.measured.before.latency_ms > 0 and done.measured.after.rows_per_s > 0
+    assert done.scores[-1].after >= 0.95
+    (found,) = verify(f"{model}/2", repository=repository)[0].comparisons.values()
+    assert found.ok, "its golden answers are the original's, within the stated tolerance"
+
+
+def test_the_golden_answers_stay_those_of_the_trained_model_and_the_tolerance_says_why(repository, data):
+    done = optimise("pictures", to="int8", repository=repository, data=data("pictures"), **QUICK)
+    before, after = (evidences.read(repository / "pictures" / version)[1] for version in ("1", "2"))
+    np.testing.assert_array_equal(before.outputs["y"], after.outputs["y"])
+    proof, _ = evidences.read(done.folder)
+    tolerance = proof.tolerances["y"]
+    assert tolerance.kind == "measured" and "rounded to 8 bits" in tolerance.how
+    assert proof.comparisons["y"].max_abs_error <= tolerance.max_abs / 2
+    assert proof.batch_proof is not None and proof.batch_proof.proved
+
+
+def test_the_manifest_says_from_what_and_how_it_was_made(repository, data):
+    done = optimise(
+        "pictures/1",
+        to="int8",
+        repository=repository,
+        data=data("pictures"),
+        options=Options(calibration="percentile", per_channel=False),
+        **QUICK,
+    )
+    facts = manifests.read(done.folder).facts
+    assert facts["optimised_from"] == "pictures/1" and facts["optimised_to"] == "int8"
+    assert len(facts["optimised_from_sha256"]) == len(facts["optimised_calibration_sha256"]) == 64
+    assert facts["optimised_calibration_method"] == "percentile" and "per tensor" in facts["optimised_weights"]
+    assert json.loads(facts["optimised_scores"])[0]["metric"] == "top-1 agreement"
+    assert "Made from pictures/1" in (done.folder / "card.md").read_text()
+    assert (done.folder / "y_labels.txt").read_text().split() == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(("model", "first"), [("memory", "int8-dynamic"), ("pictures", "int8"), ("pictures", "fp16")])
+def test_what_is_in_smaller_numbers_already_is_not_optimised_again(repository, data, model, first):
+    optimise(model, to=first, repository=repository, data=data(model), **QUICK)
+    with pytest.raises(ConversionError, match="in smaller numbers already"):
+        optimise(f"{model}/2", to="fp16", repository=repository, data=data(model), **QUICK)
+    assert version_numbers(repository, model) == [1, 2]
+
+
+def test_layers_get_their_precision_back_until_the_drop_is_allowed(repository, data):
+    file = data("uneven")
+    plain = optimise("uneven", to="int8", repository=repository, data=file, options=Options(max_drop=1.0), **QUICK)
+    assert plain.scores[0].drop > 0.05 and "optimised_layers_excluded" not in plain.facts
+    done = optimise("uneven/1", to="int8", repository=repository, data=file, options=Options(max_drop=0.02), **QUICK)
+    assert done.scores[0].drop <= 0.02
+    assert "second (" in done.facts["optimised_layers_excluded"], "with its error"
+    assert done.facts["optimised_layers_quantised"] in ("1 of 3", "2 of 3")
+    assert any("left in float32" in note for note in done.notes)
+
+
+@pytest.mark.parametrize("model", ["overflowing", "ending_large"])
+def test_operators_that_overflow_in_float16_stay_in_float32(repository, data, model):
+    done = optimise(model, to="fp16", repository=repository, data=data(model), **QUICK)
+    assert done.scores[0].after > 0.95
+    assert "large" in done.facts["optimised_operators_in_float32"] and done.facts["optimised_made_for"] == "gpu"
+    assert any("for GPUs" in note for note in done.notes)
+
+
+@pytest.mark.parametrize(
+    ("model", "to", "options", "error", "words"),
+    [
+        ("plain", "int8", {}, ConversionError, "no layer with weights"),
+        ("pictures", "int8-dynamic", {}, ConversionError, "Conv"),
+        ("memory", "int8", {}, ConversionError, "LSTM"),
+        ("pictures", "int9", {}, UsageError, "int9"),
+        ("pictures", "int8", {"calibration": "guess"}, UsageError, "guess"),
+        ("pictures", "int8", {"exclude": ("nothing",)}, UsageError, "first, second, last"),
+    ],
+)
+def test_what_cannot_be_is_one_clear_error_and_nothing_is_published(repository, data, model, to, options, error, words):
+    with pytest.raises(error) as raised:
+        optimise(model, to=to, repository=repository, data=data(model), options=Options(**options), **QUICK)
+    assert words in str(raised.value)
+    nothing_published(repository, model)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"rows": 5}, "at least 8 are needed"),
+        ({"dims": (3, 8, 9)}, "'x' has shape [96, 3, 8, 9]"),
+        ({"z": np.zeros(96)}, "the model has no input 'z'"),
+    ],
+)
+def test_calibration_data_that_does_not_fit_is_refused(repository, data, given, words):
+    with pytest.raises(ExampleInputError) as raised:
+        optimise("pictures", to="int8", repository=repository, data=data("pictures", **given), **QUICK)
+    assert words in str(raised.value)
+    nothing_published(repository, "pictures")
+
+
+def test_too_few_golden_inputs_do_not_calibrate(repository):
+    with pytest.raises(ExampleInputError, match="to optimise pictures/1 with"):
+        optimise("pictures", to="int8", repository=repository, **QUICK)
+
+
+def test_a_model_that_loses_too_much_is_not_published(repository, data):
+    with pytest.raises(VerificationError) as raised:
+        optimise(
+            "memory",
+            to="int8-dynamic",
+            repository=repository,
+            data=data("memory", rows=3000),
+            options=Options(max_drop=0.0),
+            **QUICK,
+        )
+    assert "would lose too much" in str(raised.value)
+    nothing_published(repository, "memory")
+
+
+def nothing_published(repository, model):
+    assert version_numbers(repository, model) == [1]
+    assert not [*(state_folder(repository) / "staging").iterdir()]
+
+
+def test_the_command_prints_a_table_or_json(repository, data, capsys):
+    words = ["optimise", "memory", "--to", "int8-dynamic", "--rounds", "1", "--seconds", "0.01"]
+    assert main([*words, "--repository", str(repository)]) == 0
+    shown = capsys.readouterr().out
+    assert "x smaller" in shown and "latency, one row" in shown and "top-1 agreement" in shown
+    assert main([*words, "--repository", str(repository), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["version"] == 3 and told["measured"]["smaller"] > 2 and told["scores"]
