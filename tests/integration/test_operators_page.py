@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-import torch
+from onnx import helper
 
 import modelport
 
@@ -35,12 +36,14 @@ def blocks(root):
 
 
 @pytest.fixture
-def service(blocks, tmp_path, environment):
+def service(blocks, tmp_path, environment, make_graph):
     """The unit's command, on loopback, for a model `digits` of two versions."""
     x = np.linspace(-1, 1, 16, dtype=np.float32).reshape(8, 2)
+    graph = make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "x:FLOAT[n,2]", "y:FLOAT[n,2]")
+    file = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
     for _ in range(2):
-        repository = tmp_path / "model_repository"
-        modelport.export(torch.nn.Linear(2, 2), name="digits", repository=repository, example_inputs={"x": x})
+        modelport.export(file, name="digits", repository=tmp_path / "model_repository", example_inputs={"x": x})
     unit = configparser.ConfigParser()
     unit.optionxform = str  # type: ignore[assignment, method-assign]
     unit.read_string(next(text for language, text in blocks if language == "ini"))

@@ -53,7 +53,7 @@ def asked(service):
     def ask():
         while not ended.wait(0.1):
             for grpc in (False, True):
-                service.ask(token, grpc=grpc)
+                service.ask(token, grpc=grpc, n=2)  # version 2 serves
                 service.ask(token, grpc=grpc, version=1)
                 service.ask(token, grpc=grpc, model="nope")
 
@@ -130,7 +130,7 @@ def run_top(service, *words):
 
 
 def test_top_tells_a_script_the_same(asked):
-    told = json.loads(run_top(asked, "--json", "--interval", "2"))
+    told = json.loads(run_top(asked, "--json", "--interval", "1"))
     (net,), (acme,) = told["models"], told["tenants"]
     one, two = (version["work"] for version in net["versions"])
     assert one["requests_per_s"] > 0 and two["requests_per_s"] > one["requests_per_s"]
@@ -223,3 +223,4 @@ def test_the_gateway_hands_out_its_figures_and_nothing_else_of_its_administratio
     connection.close()
     assert "made-up" not in page and 'envoy_modelport_requests{tenant="acme",model="net",code="200"' in page
     assert 'envoy_cluster_name="tenant' not in page and len(page) < 300_000
+    assert "envoy_filesystem_write_failed{} 0" in page, "an alert asks for it"

@@ -159,6 +159,8 @@ def composed(shelf: Any, root: Path) -> Iterator[Composed]:
         made.controller()
         made.until(lambda: "gateway_unreachable" in made.log("controller"))
         made.gateway()
+        if shutil.which("prometheus"):
+            made.prometheus()  # it asks nobody for five seconds: meanwhile others are tested
         yield made
     finally:
         for service in reversed(list(made.running)):

@@ -204,8 +204,8 @@ def test_an_envoy_that_was_started_anew_goes_on_with_the_same_files_and_the_same
 
 
 def test_prometheus_finds_all_three_and_no_alert_fires(composed, require):
+    """Though server, controller and gateway were started anew since it began to ask them."""
     require("prometheus")
-    composed.prometheus()
 
     def told(page: str) -> Any:
         url = f"http://127.0.0.1:{composed.ports['prometheus']}/api/v1/{page}"
