@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.10", "3.11", "3.12")
-EXTRAS = ("export", "server", "gateway", "bench", "samples", "dev")
+EXTRAS = ("export", "server", "gateway", "bench", "samples", "optimise", "dev")
 # What must not drift: numpy 2 breaks the embedded server, and the torch build that the tests ran with.
 FIXED = ("torch==2.13.0", "numpy==1.26.4")
 CUDA = re.compile(r"^(nvidia-(?!pytriton)|triton==|cuda-)")

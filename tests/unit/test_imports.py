@@ -12,7 +12,15 @@ import pytest
 # Package -> the folders and modules under src/modelport that may import it. Wherever else it is needed, the module
 # that has it is reached through a registry, or imported inside the function that needs it.
 ALLOWED = {
-    "torch": ("convert/", "recipes/training.py", "server/triton_backends/"),
+    "torch": (
+        "convert/",
+        "optimise/distilled.py",
+        "optimise/pruned.py",
+        "optimise/trained.py",
+        "recipes/training.py",
+        "server/triton_backends/",
+    ),
+    "torch_pruning": ("optimise/pruned.py",),
     "keras": ("convert/source_keras.py", "recipes/loaders.py"),
     "h5py": ("convert/",),
     "safetensors": ("convert/",),

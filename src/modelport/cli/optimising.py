@@ -16,7 +16,11 @@ from modelport.repository.layout import DEFAULT_REPOSITORY
 def optimise_command(
     name: Annotated[str, typer.Argument(help="NAME or NAME/VERSION, an ONNX model.")],
     to: Annotated[
-        str, typer.Option(help="`int8` (convolutional nets), `int8-dynamic` (LSTM, attention, dense), `fp16`.")
+        str,
+        typer.Option(
+            help="`int8` (convolutional nets), `int8-dynamic` (LSTM, attention, dense), `fp16`; with "
+            "training: `pruned`, `distilled`."
+        ),
     ],
     data: Annotated[
         Optional[Path],  # noqa: UP045
@@ -46,6 +50,30 @@ def optimise_command(
             "original.",
         ),
     ] = None,
+    recipe: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="For training: the recipe's script. Left out: the one that built it, in `export/`."),
+    ] = None,
+    ratio: Annotated[float, typer.Option(help="`pruned`: the share of channels taken out of each layer.")] = 0.5,
+    epochs: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="How often all samples are seen in training. Left out: as the recipe says."),
+    ] = None,
+    student: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="`distilled`: which of the recipe's students is taught. Left out: its only one."),
+    ] = None,
+    teaching: Annotated[
+        float, typer.Option(help="`distilled`: the teacher's share of what it learns; the labels have the rest.")
+    ] = 0.5,
+    temperature: Annotated[float, typer.Option(help="`distilled`: divides all logits; higher is softer.")] = 2.0,
+    into: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The model that it becomes a version of. Left out: the same model."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Train on a sliver of the data: the model is no good.")
+    ] = False,
     rounds: Annotated[int, typer.Option(help="Turns in which original and result are measured.")] = 5,
     seconds: Annotated[float, typer.Option(help="Seconds of each one's part of a turn.")] = 0.5,
     repository: Repository = DEFAULT_REPOSITORY,
@@ -61,12 +89,25 @@ def optimise_command(
     from modelport.commands.optimise import optimise
     from modelport.optimise.types import Options
 
-    options = Options(calibration=calibration, per_channel=per_channel, exclude=tuple(exclude or ()), max_drop=max_drop)
+    options = Options(
+        calibration=calibration,
+        per_channel=per_channel,
+        exclude=tuple(exclude or ()),
+        max_drop=max_drop,
+        recipe=recipe,
+        ratio=ratio,
+        epochs=epochs,
+        student=student,
+        teaching=teaching,
+        temperature=temperature,
+        quick=quick,
+    )
     with progress(quiet=json) as report:
         done = optimise(
             name,
             to=to,
             repository=repository,
+            name=into,
             data=data,
             count=count,
             options=options,

@@ -15,10 +15,13 @@ from modelport import _guard, _render
 from modelport._progress import progress
 from modelport.commands.ask_source import Asked, ask_source
 from modelport.commands.assemble import PYTHON_FILE, publish_ensemble, publish_python_model
+from modelport.commands.evaluation_data import RECIPE
 from modelport.commands.export import Exported, export
+from modelport.commands.gate import gate
 from modelport.convert.types import Array
 from modelport.errors import ManifestError, ModelNotFoundError, VersionNotFoundError
-from modelport.recipes import metrics, stored
+from modelport.evaluate.stored import has_gate_data
+from modelport.recipes import metrics, stored, weights
 from modelport.recipes.recipe import (
     Ensemble,
     Evaluation,
@@ -31,6 +34,7 @@ from modelport.recipes.recipe import (
     recipe_digest,
 )
 from modelport.repository import manifest as manifests
+from modelport.repository import switch
 from modelport.repository.card import Card
 from modelport.repository.config import DEFAULT_MAX_BATCH_SIZE, EnsembleStep
 from modelport.repository.layout import DEFAULT_REPOSITORY, version_folder
@@ -78,7 +82,12 @@ def build(
     with tempfile.TemporaryDirectory(prefix="modelport-") as name:
         options = replace(options, scratch=Path(name))
         training = replace(options, report=_prefixed(options.report, path.stem))
-        return [_publish(product, root, facts, options) for product in recipe.build(training)]
+        built = []
+        for product in recipe.build(training):
+            built.append(_publish(product, root, facts, options))
+            if recipe.training is not None and isinstance(product, Trained) and product.format == "onnx":
+                weights.keep(root, built[-1].exported.model, built[-1].exported.version, product.model)
+        return built
 
 
 def current_versions(
@@ -163,6 +172,7 @@ def _publish(product: Product, repository: Path, facts: Mapping[str, str], optio
     else:
         exported = _publish_ensemble(product, repository, facts, card, asked)
     _keep(repository, exported, product.evaluation, asked)
+    _set_gates(repository, exported.model, product.evaluation)
     return Built(exported=exported, metrics=card.metrics)
 
 
@@ -236,6 +246,17 @@ def _spec(name: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) 
     return ModelSpec(name=name, inputs=tensors(inputs), outputs=tensors(outputs), max_batch_size=DEFAULT_MAX_BATCH_SIZE)
 
 
+def _set_gates(repository: Path, model: str, evaluation: Evaluation) -> None:
+    """What the recipe asks of later versions, where the model's owner asks for nothing; and the data to judge with."""
+    if not evaluation.gates:
+        return
+    if not switch.read(repository, model)[1].gates:
+        for rule in evaluation.gates:
+            gate(model, rule, data=RECIPE, repository=repository)
+    elif not has_gate_data(repository, model):
+        gate(model, data=RECIPE, repository=repository)
+
+
 def _keep(repository: Path, exported: Exported, evaluation: Evaluation, asked: Asked) -> None:
     stored.save(
         repository,
@@ -248,5 +269,6 @@ def _keep(repository: Path, exported: Exported, evaluation: Evaluation, asked: A
             metrics=evaluation.metrics,
             padded=evaluation.padded,
             framework=asked.framework,
+            slices=evaluation.slices,
         ),
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from modelport.recipes import stored
 from modelport.repository.card import CARD_FILE, Card
 from modelport.repository.layout import DEFAULT_REPOSITORY
 from modelport.repository.publish import Published, publish, staged
+from modelport.spec import check_model_name
 from modelport.verify import evidence as evidences
 from modelport.verify.evidence import Evidence
 
@@ -70,6 +72,7 @@ def optimise(
     *,
     to: str,
     repository: str | os.PathLike[str] = DEFAULT_REPOSITORY,
+    name: str | None = None,
     data: Path | None = None,
     count: int = samples.CALIBRATION_ROWS,
     options: Options | None = None,
@@ -81,8 +84,9 @@ def optimise(
 
     Args:
         reference: `NAME` or `NAME/VERSION`; without a version the one that serves.
-        to: `fp16`, `int8` or `int8-dynamic`.
+        to: `fp16`, `int8`, `int8-dynamic`, `pruned` or `distilled`.
         repository: Folder of the model repository.
+        name: The model that it becomes a version of; None for the same model.
         data: `.npz` with real samples, one array for each input; None for what is kept of the version's evaluation.
         count: The most samples to calibrate with.
         options: How; the defaults when left out.
@@ -101,6 +105,8 @@ def optimise(
     """
     root, how = Path(repository), options or Options()
     _check(how, count, rounds, seconds)
+    if name is not None:
+        check_model_name(name)
     module = kind_of(to)
     report("reading the version")
     origin = origins.read(root, reference)
@@ -115,14 +121,15 @@ def optimise(
             judge=judge,
             folder=staging,
             scratch=Path(scratch),
+            repository=root,
             report=report,
         )
         made = module.make(task)
         report("comparing with the original, proving the batch axis")
         runner = OnnxRunner(staging / FILENAME, [tensor.name for tensor in spec.outputs])
         scores = judge.scores(runner)
-        judge.require(scores, model=spec.name, fix="use another kind, or allow more with --max-drop")
-        evidence, golden = examine(origin, made, runner, judge.inputs, judge.original)
+        judge.require(scores, model=spec.name, why=made.reason, fix="use another kind, or allow more with --max-drop")
+        evidence, golden = made.proved or examine(origin, made, runner, judge.inputs, judge.original)
         evidences.write(staging, evidence, golden)
         measured = measuring.measure(
             origin.artefact,
@@ -137,8 +144,10 @@ def optimise(
         )
         facts = _facts(task, made, to, scores, measured)
         report("publishing")
-        published = _publish(root, staging, task, to, evidence, facts, scores)
+        published = _publish(root, staging, task, to, evidence, facts, scores, name or spec.name)
     _keep_evaluation(root, origin, published)
+    if made.progress is not None:
+        shutil.rmtree(made.progress)
     return Optimised(
         model=published.model,
         version=published.version,
@@ -207,10 +216,12 @@ def _publish(
     evidence: Evidence,
     facts: Mapping[str, str],
     scores: tuple[Score, ...],
+    name: str,
 ) -> Published:
     origin = task.origin
     config = type(origin.config).FromString(origin.config.SerializeToString())
     config.default_model_filename = FILENAME
+    config.name = name
     known = origin.manifest.metrics
     metrics = {score.metric: score.after for score in scores if score.metric in known}
     return publish(
@@ -219,7 +230,7 @@ def _publish(
         config,
         finish=lambda folder, version: finish_version(
             folder,
-            spec=origin.manifest.spec,
+            spec=replace(origin.manifest.spec, name=name),
             version=version,
             format="onnx",
             backend=BACKEND,
@@ -230,6 +241,7 @@ def _publish(
             note=origin.manifest.note,
         ),
         labels=origin.labels,
+        candidate=True,
         report=task.report,
     )
 

@@ -125,6 +125,14 @@ def load_weights(model: Any, path: Path) -> None:
         ) from exc
 
 
+def save_weights(model: torch.nn.Module, path: Path) -> None:
+    """Write a torch module's parameters and buffers as safetensors; under a temporary name first."""
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    temporary = path.with_suffix(".tmp")
+    safetensors.torch.save_file(state, str(temporary))
+    temporary.replace(path)
+
+
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file or of a state dict."""
     kind = weights.check_weights(path)

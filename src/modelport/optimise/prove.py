@@ -50,7 +50,7 @@ def examine(origin: Origin, made: Made, runner: Runner, samples: Arrays, origina
     rows_used = first_rows(more_rows(golden.inputs, PROOF_ROWS), PROOF_ROWS) if batched else golden.inputs
     proof = _batch_proof(name, runner, rows_used, tolerances) if batched else None
     padding_error = None
-    declaration = _declaration(origin, rows_used)
+    declaration = declared(origin, rows_used)
     if declaration.pad:
         padding_error = padding.prove(runner, declaration, rows_used, origin.manifest.spec.outputs, tolerances)
     evidence = Evidence(
@@ -122,12 +122,14 @@ def _batch_proof(name: str, runner: Runner, inputs: Arrays, tolerances: dict[str
     )
 
 
-def _declaration(origin: Origin, inputs: Arrays) -> Declaration:
+def declared(origin: Origin, inputs: Arrays) -> Declaration:
+    """The version's tensors as its source would be declared, with these inputs as examples."""
     spec = origin.manifest.spec
     first = 1 if spec.batched else 0
     return Declaration(
         name=spec.name,
         example_inputs=inputs,
+        output_names=tuple(tensor.name for tensor in spec.outputs),
         batched=spec.batched,
         dynamic_axes={
             t.name: {axis + first: f"{t.name}_{axis}" for axis, size in enumerate(t.dims) if size == VARIES}

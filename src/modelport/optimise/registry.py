@@ -13,6 +13,8 @@ KINDS: Mapping[str, str] = {
     "fp16": "modelport.optimise.fp16",
     "int8": "modelport.optimise.int8",
     "int8-dynamic": "modelport.optimise.int8_dynamic",
+    "pruned": "modelport.optimise.pruned",
+    "distilled": "modelport.optimise.distilled",
 }
 
 

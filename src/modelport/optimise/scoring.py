@@ -13,9 +13,12 @@ import numpy as np
 
 from modelport.convert.types import Array, Arrays, Runner, rows, take
 from modelport.errors import VerificationError
+from modelport.evaluate.metrics import score, worsening
 
 AGREEMENT, R2, EQUAL = "top-1 agreement", "R2 against the original", "equal elements"
 MAX_DROP, MAX_DISAGREEMENT = 0.01, 0.05
+TINY = 1e-9  # what is computed may be off its limit by a rounding error
+COARSE = "its numbers became too coarse for what it computes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +26,7 @@ class Score:
     """One figure of both models.
 
     Attributes:
-        metric: Its name; higher is better.
+        metric: Its name.
         before: Of the original; 1 where it is the measure.
         after: Of the optimised one.
         samples: How many it was computed from.
@@ -36,8 +39,8 @@ class Score:
 
     @property
     def drop(self) -> float:
-        """How much lower it is; below 0 where it is higher."""
-        return self.before - self.after
+        """How much worse it is; below 0 where it is better."""
+        return worsening(self.metric, self.before, self.after)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,7 @@ class Judge:
         truth: What is right; None where nobody knows.
         metrics: Names of the metrics for `truth`.
         max_drop: How much lower the first score may be; None for `MAX_DROP` of a metric, `MAX_DISAGREEMENT` otherwise.
+        min_agreement: The least agreement with the original, whatever the metric says; None for any.
         batched: Whether the samples are rows.
     """
 
@@ -58,6 +62,7 @@ class Judge:
     truth: Array | None = None
     metrics: tuple[str, ...] = ()
     max_drop: float | None = None
+    min_agreement: float | None = None
     batched: bool = True
 
     @property
@@ -75,10 +80,11 @@ class Judge:
         return tuple(found)
 
     def passes(self, scores: tuple[Score, ...]) -> bool:
-        """Whether the drop is allowed."""
-        return scores[0].drop <= self.allowed + 1e-12
+        """Whether the drop is allowed, and the agreement enough."""
+        enough = self.min_agreement is None or scores[-1].after >= self.min_agreement - TINY
+        return enough and scores[0].drop <= self.allowed + TINY
 
-    def require(self, scores: tuple[Score, ...], *, model: str, fix: str) -> None:
+    def require(self, scores: tuple[Score, ...], *, model: str, fix: str, why: str = COARSE) -> None:
         """Refuse a model that lost too much.
 
         Raises:
@@ -86,11 +92,13 @@ class Judge:
         """
         if self.passes(scores):
             return
-        first = scores[0]
+        first, limit = scores[0], f"allowed is a drop of {self.allowed:.4g}"
+        if first.drop <= self.allowed + TINY:
+            first, limit = scores[-1], f"at least {self.min_agreement} is needed"
         raise VerificationError(
             f"{model!r} would lose too much: {first.metric} falls from {first.before:.4g} to {first.after:.4g} "
-            f"on {first.samples} samples, allowed is a drop of {self.allowed:.4g}",
-            why="its numbers became too coarse for what it computes",
+            f"on {first.samples} samples, {limit}",
+            why=why,
             fix=fix,
             model=model,
         )
@@ -98,8 +106,6 @@ class Judge:
     def _metrics(self, got: Mapping[str, Array], count: int) -> list[Score]:
         if self.truth is None or not self.metrics:
             return []
-        from modelport.recipes.metrics import score
-
         return [
             Score(
                 metric=name,

@@ -81,12 +81,28 @@ class Options:
         per_channel: Whether weights get a scale for each channel, not one for the whole tensor.
         exclude: Names of layers that keep their precision.
         max_drop: How much lower the first score may be; None for the default of that score.
+        min_agreement: The least agreement with the original; None for any where a metric decides.
+        recipe: The recipe's script, for kinds that train; None for the one that built the version, in `export/`.
+        ratio: The share of channels that `pruned` takes out of each layer.
+        epochs: How often all samples are seen in training; None for what the recipe says.
+        student: Which of the recipe's students is taught; None for its only one.
+        teaching: The teacher's share of what `distilled` learns from, the labels have the rest; 0 to 1.
+        temperature: By how much the logits of teacher and student are divided; higher is softer.
+        quick: Train with a sliver of the recipe's data, to see that everything works.
     """
 
     calibration: str = "minmax"
     per_channel: bool = True
     exclude: tuple[str, ...] = ()
     max_drop: float | None = None
+    min_agreement: float | None = None
+    recipe: Path | None = None
+    ratio: float = 0.5
+    epochs: int | None = None
+    student: str | None = None
+    teaching: float = 0.5
+    temperature: float = 2.0
+    quick: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +116,7 @@ class Task:
         judge: Scores a runner against the original.
         folder: An empty folder; the artefact `FILENAME` goes there.
         scratch: A folder for what is not kept.
+        repository: The model repository.
         report: Called with one line at each step.
     """
 
@@ -109,6 +126,7 @@ class Task:
     judge: Judge
     folder: Path
     scratch: Path
+    repository: Path
     report: Report
 
 
@@ -122,13 +140,18 @@ class Made:
         reason: Why the answers differ, for the evidence.
         facts: For the manifest.
         notes: For people, one line each.
+        proved: Evidence and golden answers of a network that was trained for this: it is compared with itself, as in an
+            export. None where the original's answers are what it is compared with.
+        progress: A folder with what is needed to go on after an interruption; it goes when the version is published.
     """
 
-    margin: float
+    margin: float = 1.0
     reason: str
     unit: float = 0.0
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    proved: tuple[Evidence, Golden] | None = None
+    progress: Path | None = None
 
 
 class Kind(Protocol):

@@ -158,6 +158,21 @@ Product = Trained | PythonModel | Ensemble
 
 
 @dataclass(frozen=True, kw_only=True)
+class Student:
+    """A smaller network that a published version can teach.
+
+    Attributes:
+        network: Makes it, untrained.
+        fit: Its training loop, which takes `loss` as well.
+        epochs: How often all samples are seen.
+    """
+
+    network: Callable[[], Any]
+    fit: Callable[..., None]
+    epochs: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training:
     """How a PyTorch network is trained, so that a smaller one can be: for `modelport optimise`.
 
@@ -165,10 +180,10 @@ class Training:
         network: Makes the network as it was built, untrained. It has one input and gives one output.
         samples: What it is trained with [samples, ...], as the model's callers send it.
         targets: What is right, one row for each sample: class numbers for a classifier.
-        fit: The training loop, `modelport.recipes.training.fit` with everything set but the epochs.
-        epochs: How often all samples are seen.
-        students: Smaller networks that a published version can teach, by name; each makes one, untrained.
-        student_epochs: How often they see all samples.
+        fit: The training loop, `fit(network, inputs, targets, epochs=..., checkpoint=..., report=...)`; see
+            `modelport.recipes.training.fit`.
+        epochs: How often all samples are seen once more when it was pruned.
+        students: Smaller networks that a published version can teach, by name.
     """
 
     network: Callable[[], Any]
@@ -176,8 +191,7 @@ class Training:
     targets: Array
     fit: Callable[..., None]
     epochs: int = 1
-    students: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
-    student_epochs: int = 1
+    students: Mapping[str, Student] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
