@@ -10,17 +10,29 @@ from modelport.commands.build import main
 from modelport.recipes import images
 from modelport.recipes.recipe import Evaluation, Options, Recipe, Trained
 from modelport.repository.card import Card
+from modelport.repository.gate import Gate
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import keras
 from keras import layers
 
+GATE = Gate(metric="accuracy", min=0.84, max_drop=0.02)
+
+
+def scored(data: images.LabelledImages) -> Evaluation:
+    test = (data.test[:500] / 255).astype(np.float32)
+    return Evaluation(inputs={"image": test}, truth=data.test_labels[:500], metrics=("accuracy",), gates=(GATE,))
+
+
+def evaluation_data(options: Options) -> dict[str, Evaluation]:
+    return {"cifar10_mlp": scored(images.cifar10(options.data, options.report))}
+
 
 def build(options: Options) -> list[Trained]:
     data = images.cifar10(options.data, options.report)
     rows = options.rows(20_000)
-    train, test = ((pixels / 255).astype(np.float32) for pixels in (data.train[:rows], data.test[:500]))
+    train = (data.train[:rows] / 255).astype(np.float32)
 
     keras.utils.set_random_seed(0)
     image = keras.Input((32, 32, 3), name="image")
@@ -45,13 +57,13 @@ def build(options: Options) -> list[Trained]:
             model=file,
             output_names=("probabilities",),
             labels=data.labels,
-            evaluation=Evaluation(inputs={"image": test}, truth=data.test_labels[:500], metrics=("accuracy",)),
+            evaluation=scored(data),
             card=card,
         )
     ]
 
 
-RECIPE = Recipe(models=("cifar10_mlp",), build=build)
+RECIPE = Recipe(models=("cifar10_mlp",), build=build, evaluation_data=evaluation_data)
 
 if __name__ == "__main__":
     main(RECIPE, __file__)

@@ -10,17 +10,29 @@ from modelport.commands.build import main
 from modelport.recipes import images
 from modelport.recipes.recipe import Evaluation, Options, Recipe, Trained
 from modelport.repository.card import Card
+from modelport.repository.gate import Gate
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import keras
 from keras import layers
 
+GATE = Gate(metric="accuracy", min=0.95, max_drop=0.005)
+
+
+def scored(digits: images.LabelledImages) -> Evaluation:
+    test = (digits.test[:1000, ..., None] / 255).astype(np.float32)
+    return Evaluation(inputs={"image": test}, truth=digits.test_labels[:1000], metrics=("accuracy",), gates=(GATE,))
+
+
+def evaluation_data(options: Options) -> dict[str, Evaluation]:
+    return {"digits_cnn": scored(images.mnist(options.data, options.report))}
+
 
 def build(options: Options) -> list[Trained]:
     digits = images.mnist(options.data, options.report)
     rows = options.rows(len(digits.train))
-    train, test = ((pixels[..., None] / 255).astype(np.float32) for pixels in (digits.train[:rows], digits.test))
+    train = (digits.train[:rows, ..., None] / 255).astype(np.float32)
     shifts = ((0, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))  # pixels down and right
 
     keras.utils.set_random_seed(0)
@@ -53,15 +65,13 @@ def build(options: Options) -> list[Trained]:
             output_names=("probabilities",),
             labels=digits.labels,
             instance_count=2,  # many small requests: one computes while the other's answers go out
-            evaluation=Evaluation(
-                inputs={"image": test[:1000]}, truth=digits.test_labels[:1000], metrics=("accuracy",)
-            ),
+            evaluation=scored(digits),
             card=card,
         )
     ]
 
 
-RECIPE = Recipe(models=("digits_cnn",), build=build)
+RECIPE = Recipe(models=("digits_cnn",), build=build, evaluation_data=evaluation_data)
 
 if __name__ == "__main__":
     main(RECIPE, __file__)

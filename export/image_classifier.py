@@ -10,8 +10,21 @@ from modelport.recipes import images, published
 from modelport.recipes.packages import fetch
 from modelport.recipes.recipe import Evaluation, Options, Recipe, Trained
 from modelport.repository.card import Card
+from modelport.repository.gate import Gate
 
 SIDE = 224
+
+
+GATE = Gate(metric="top5", min=0.9, max_drop=0.1)  # of fourteen pictures, one may be lost
+
+
+def scored(photographs: images.Photographs) -> Evaluation:
+    inputs = {"image": photographs.images}
+    return Evaluation(inputs=inputs, truth=photographs.right, metrics=("top5",), gates=(GATE,))
+
+
+def evaluation_data(options: Options) -> dict[str, Evaluation]:
+    return {"image_classifier": scored(images.photographs(SIDE, options.report))}
 
 
 def build(options: Options) -> list[Trained]:
@@ -35,13 +48,13 @@ def build(options: Options) -> list[Trained]:
             model=model,
             output_names=("probabilities",),
             labels=photographs.labels,
-            evaluation=Evaluation(inputs={"image": photographs.images}, truth=photographs.right, metrics=("top5",)),
+            evaluation=scored(photographs),
             card=card,
         )
     ]
 
 
-RECIPE = Recipe(models=("image_classifier",), build=build)
+RECIPE = Recipe(models=("image_classifier",), build=build, evaluation_data=evaluation_data)
 
 if __name__ == "__main__":
     main(RECIPE, __file__)

@@ -9,12 +9,23 @@ from modelport.commands.build import main
 from modelport.recipes.recipe import Evaluation, Options, Recipe, Trained
 from modelport.recipes.training import fit
 from modelport.repository.card import Card
+from modelport.repository.gate import Gate
+
+
+def points() -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    x = random.uniform(-3, 3, size=(4300, 1)).astype(np.float32)
+    return x, (2 * x + 1 + random.normal(0, 0.3, size=x.shape)).astype(np.float32)
+
+
+def evaluation_data(options: Options) -> dict[str, Evaluation]:
+    x, y = points()
+    gate = Gate(metric="r2", min=0.98, max_drop=0.005)
+    return {"linear_regression": Evaluation(inputs={"x": x[4000:]}, truth=y[4000:], metrics=("r2",), gates=(gate,))}
 
 
 def build(options: Options) -> list[Trained]:
-    random = np.random.default_rng(0)
-    x = random.uniform(-3, 3, size=(4300, 1)).astype(np.float32)
-    y = (2 * x + 1 + random.normal(0, 0.3, size=x.shape)).astype(np.float32)
+    x, y = points()
     rows = options.rows(4000)
 
     torch.manual_seed(0)
@@ -43,13 +54,13 @@ def build(options: Options) -> list[Trained]:
             name="linear_regression",
             model=model,
             output_names=("y",),
-            evaluation=Evaluation(inputs={"x": x[4000:]}, truth=y[4000:], metrics=("r2",)),
+            evaluation=evaluation_data(options)["linear_regression"],
             card=card,
         )
     ]
 
 
-RECIPE = Recipe(models=("linear_regression",), build=build)
+RECIPE = Recipe(models=("linear_regression",), build=build, evaluation_data=evaluation_data)
 
 if __name__ == "__main__":
     main(RECIPE, __file__)

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from networks.reviews import load
+import numpy as np
+from networks.reviews import EncodedReviews, load
 from networks.text import trained
 
 from modelport.commands.build import main
 from modelport.recipes.recipe import Evaluation, Options, Recipe, Trained
 from modelport.repository.card import Card
+from modelport.repository.gate import Gate
+
+GATE = Gate(metric="accuracy", min=0.82, max_drop=0.01)
+
+
+def scored(data: EncodedReviews) -> Evaluation:
+    words = (data.test != 0).sum(axis=1)
+    return Evaluation(
+        inputs={"tokens": data.test},
+        truth=data.test_labels,
+        metrics=("accuracy",),
+        padded=True,
+        slices={"words": np.where(words <= np.median(words), "fewer", "more")},
+        gates=(GATE,),
+    )
+
+
+def evaluation_data(options: Options) -> dict[str, Evaluation]:
+    return {"sentiment_lstm": scored(load(options))}
 
 
 def build(options: Options) -> list[Trained]:
@@ -32,15 +52,13 @@ def build(options: Options) -> list[Trained]:
             pad={"tokens": 0},
             instance_count=2,  # a second thread has nothing to do in a recurrent network
             labels=data.labels,
-            evaluation=Evaluation(
-                inputs={"tokens": data.test}, truth=data.test_labels, metrics=("accuracy",), padded=True
-            ),
+            evaluation=scored(data),
             card=card,
         )
     ]
 
 
-RECIPE = Recipe(models=("sentiment_lstm",), build=build)
+RECIPE = Recipe(models=("sentiment_lstm",), build=build, evaluation_data=evaluation_data)
 
 if __name__ == "__main__":
     main(RECIPE, __file__)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from networks.reviews import load
+from networks.reviews import EncodedReviews, load
 from networks.text import ProbabilitiesAndBest, trained
 from triton_models.text_labels import model as labeller
 from triton_models.text_tokenizer import model as tokenizer
@@ -15,6 +15,7 @@ from triton_models.text_tokenizer import model as tokenizer
 from modelport.commands.build import main
 from modelport.recipes.recipe import Ensemble, Evaluation, Options, Product, PythonModel, Recipe, Trained
 from modelport.repository.card import Card
+from modelport.repository.gate import Gate
 
 FOLDER = Path(__file__).parent / "triton_models"
 STEPS = (
@@ -23,6 +24,22 @@ STEPS = (
     ("text_net", ["tokens"], ["probabilities", "best"]),
     ("text_labels", ["best"], ["label"]),
 )
+
+
+GATE = Gate(metric="accuracy", min=0.81, max_drop=0.02)
+
+
+def texts(data: EncodedReviews) -> np.ndarray:
+    return np.array(data.test_texts, dtype=object)[:, None]
+
+
+def scored(data: EncodedReviews, inputs: dict[str, np.ndarray], gates: tuple[Gate, ...] = ()) -> Evaluation:
+    return Evaluation(inputs=inputs, truth=data.test_labels, metrics=("accuracy",), gates=gates)
+
+
+def evaluation_data(options: Options) -> dict[str, Evaluation]:
+    data = load(options)
+    return {"text_classifier": scored(data, {"text": texts(data)}, (GATE,))}
 
 
 def build(options: Options) -> list[Product]:
@@ -38,7 +55,6 @@ def build(options: Options) -> list[Product]:
         return {"probabilities": probabilities.numpy(), "label": labeller.label(best.numpy(), list(data.labels))}
 
     double = copy.deepcopy(network).double()
-    texts = np.array(data.test_texts, dtype=object)[:, None]
     both = np.array([[0], [1]])
 
     def card(title, description):
@@ -47,14 +63,11 @@ def build(options: Options) -> list[Product]:
             title=title, description=description, source=source, data=data.origin, licence="Apache-2.0, data CC0"
         )
 
-    def scored(inputs):
-        return Evaluation(inputs=inputs, truth=data.test_labels, metrics=("accuracy",))
-
     return [
         PythonModel(
             folder=FOLDER / "text_tokenizer",
             texts={"vocabulary.txt": "\n".join(data.vocabulary)},
-            example_inputs={"text": texts[:8]},
+            example_inputs={"text": texts(data)[:8]},
             answers={"tokens": data.test[:8]},
             card=card("Tokenizer", f"Text to the numbers of its first {tokenizer.LENGTH} words."),
         ),
@@ -64,7 +77,7 @@ def build(options: Options) -> list[Product]:
             output_names=("probabilities", "best"),
             labels=data.labels,
             format="torchscript",
-            evaluation=scored({"tokens": data.test}),
+            evaluation=scored(data, {"tokens": data.test}),
             card=card("Sentiment network", "Word numbers to probabilities and the number of the likeliest class."),
         ),
         PythonModel(
@@ -80,7 +93,7 @@ def build(options: Options) -> list[Product]:
             framework=f"pytorch {torch.__version__.split('+')[0]}",
             answer=answer,
             answer_double=lambda inputs: answer(inputs, double),
-            evaluation=scored({"text": texts}),
+            evaluation=scored(data, {"text": texts(data)}, (GATE,)),
             card=card(
                 "Sentiment of a text",
                 "Takes a text, gives the probability that it is negative and that it is positive, and the name of "
@@ -90,7 +103,12 @@ def build(options: Options) -> list[Product]:
     ]
 
 
-RECIPE = Recipe(models=("text_classifier",), parts=tuple(model for model, _, _ in STEPS), build=build)
+RECIPE = Recipe(
+    models=("text_classifier",),
+    parts=tuple(model for model, _, _ in STEPS),
+    build=build,
+    evaluation_data=evaluation_data,
+)
 
 if __name__ == "__main__":
     main(RECIPE, __file__)

@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 
 from modelport import Client
+from modelport.commands import evaluation_data
+from modelport.commands.gate import gate
+from modelport.recipes.find import find_recipes
 from modelport.server import EmbeddedServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +57,20 @@ def test_a_recipe_publishes_what_is_committed(name, repository, require):
         assert made == kept, f"{model}: run export/{name}.py, then commit the configuration and the labels"
         card = (repository / model / "1" / "card.md").read_text()
         assert all(row in card for row in ("| source |", "| data |", "| licence |", "| size |")), card
+
+
+def test_every_sample_model_has_a_gate_and_data_to_judge_it_with(repository, require):
+    """What callers use is gated from its first version on; a recipe gives the same rows again without training."""
+    recipes = find_recipes(ROOT / "export")
+    assert len(recipes) == len(RECIPES)
+    for path, found in recipes.items():
+        assert found.evaluation_data is not None, path
+        for model in found.models:
+            require(f"{model}, built", present=(repository / model).exists())
+            state = gate(model, repository=repository)
+            assert state.gates and state.data == f"recipe of {model}" and state.rows, model
+    given = evaluation_data.find(str(ROOT / "export" / "tabular_classifier.py"), repository, "tabular_classifier")
+    assert given.sha256 == evaluation_data.find("recipe", repository, "tabular_classifier").sha256
 
 
 def test_what_the_recipes_made_is_served_without_building_it_again(repository, tmp_path, require):

@@ -13,14 +13,13 @@ from typing import NoReturn
 
 from modelport import _guard, _render
 from modelport._progress import progress
+from modelport.commands import evaluation_data
 from modelport.commands.ask_source import Asked, ask_source
 from modelport.commands.assemble import PYTHON_FILE, publish_ensemble, publish_python_model
-from modelport.commands.evaluation_data import RECIPE
 from modelport.commands.export import Exported, export
 from modelport.commands.gate import gate
 from modelport.convert.types import Array
 from modelport.errors import ManifestError, ModelNotFoundError, VersionNotFoundError
-from modelport.evaluate.stored import has_gate_data
 from modelport.recipes import metrics, stored, weights
 from modelport.recipes.recipe import (
     Ensemble,
@@ -34,7 +33,6 @@ from modelport.recipes.recipe import (
     recipe_digest,
 )
 from modelport.repository import manifest as manifests
-from modelport.repository import switch
 from modelport.repository.card import Card
 from modelport.repository.config import DEFAULT_MAX_BATCH_SIZE, EnsembleStep
 from modelport.repository.layout import DEFAULT_REPOSITORY, version_folder
@@ -172,7 +170,7 @@ def _publish(product: Product, repository: Path, facts: Mapping[str, str], optio
     else:
         exported = _publish_ensemble(product, repository, facts, card, asked)
     _keep(repository, exported, product.evaluation, asked)
-    _set_gates(repository, exported.model, product.evaluation)
+    _set_gates(repository, exported.model, product.evaluation, quick=options.quick)
     return Built(exported=exported, metrics=card.metrics)
 
 
@@ -246,15 +244,16 @@ def _spec(name: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) 
     return ModelSpec(name=name, inputs=tensors(inputs), outputs=tensors(outputs), max_batch_size=DEFAULT_MAX_BATCH_SIZE)
 
 
-def _set_gates(repository: Path, model: str, evaluation: Evaluation) -> None:
+def _set_gates(repository: Path, model: str, evaluation: Evaluation, *, quick: bool) -> None:
     """What the recipe asks of later versions, where the model's owner asks for nothing; and the data to judge with."""
     if not evaluation.gates:
         return
-    if not switch.read(repository, model)[1].gates:
+    now = gate(model, repository=repository)
+    if not now.gates:
         for rule in evaluation.gates:
-            gate(model, rule, data=RECIPE, repository=repository)
-    elif not has_gate_data(repository, model):
-        gate(model, data=RECIPE, repository=repository)
+            gate(model, rule, data=evaluation_data.RECIPE, repository=repository)
+    elif not now.data or (now.data == evaluation_data.name_of(model) and not quick):
+        gate(model, data=evaluation_data.RECIPE, repository=repository)
 
 
 def _keep(repository: Path, exported: Exported, evaluation: Evaluation, asked: Asked) -> None:

@@ -169,7 +169,13 @@ def _built(
                 made = build(recipe, path, repository=repository, options=options)
             for one in made:
                 if not one.exported.serving:
-                    promote(one.exported.model, one.exported.version, repository=repository, report=options.report)
+                    promote(
+                        one.exported.model,
+                        one.exported.version,
+                        repository=repository,
+                        override="trained on a sliver of the data, to try the recipe" if options.quick else None,
+                        report=options.report,
+                    )
             have = {one.exported.model: one.exported.version for one in made}
             how = f"built in {time.monotonic() - started:.0f} s"
         versions |= {name: have[name] for name in recipe.models}

@@ -39,6 +39,11 @@ def find(wanted: str | None, repository: Path, model: str, spec: ModelSpec | Non
     return _of_recipe(path, model) if path.suffix == ".py" else rows.read(path, spec)
 
 
+def name_of(model: str) -> str:
+    """What the data is called that a recipe kept."""
+    return f"recipe of {model}"
+
+
 def of_evaluation(name: str, evaluation: Evaluation) -> EvaluationData:
     """A recipe's evaluation as labelled data."""
     return EvaluationData(
@@ -56,7 +61,7 @@ def _kept_by_recipe(repository: Path, model: str) -> EvaluationData:
         found = stored.load(repository, model, version)
         if found is not None:
             return EvaluationData(
-                name=f"recipe of {model}",
+                name=name_of(model),
                 inputs=found.inputs,
                 labels=found.truth,
                 slices=found.slices,
