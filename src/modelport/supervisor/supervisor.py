@@ -12,11 +12,10 @@ Threads for probes and work are made when they are needed.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelport.gateway.settings import Settings
@@ -24,28 +23,26 @@ from modelport.repository import drops, events
 from modelport.repository.layout import state_folder
 from modelport.server import EmbeddedServer, checks
 from modelport.server.remote import RemoteServer
-from modelport.supervisor import health
 from modelport.supervisor.announce import Announcer
 from modelport.supervisor.care import Care
-from modelport.supervisor.health import Answer, Health
+from modelport.supervisor.health import Health
 from modelport.supervisor.jobs import Jobs
 from modelport.supervisor.keeper import Keeper
 from modelport.supervisor.link import Link
 from modelport.supervisor.metrics import Known, Metrics
+from modelport.supervisor.pages import Pages
 from modelport.supervisor.probes import Prober
-from modelport.supervisor.readiness import Readiness
 from modelport.supervisor.signals import Signals
 from modelport.supervisor.single import only_one
 from modelport.supervisor.wishes import Wishes
 
 if TYPE_CHECKING:
-    from modelport.supervisor.gateway import Figures, Front
+    from modelport.supervisor.gateway import Figures
 
 HOST = "127.0.0.1"
 POLL_S = 0.2  # between two looks at the server's process
 LOOK_S = 0.5  # between two looks at everything else
 LONGEST_S = 2.0  # the same where there are so many models that a look costs much
-STUCK_S = 30.0  # without a look, the supervisor is not healthy
 END_S = 2.0  # for the threads to end
 
 
@@ -101,13 +98,9 @@ class Supervisor:
     ) -> None:
         self.server = server
         self.health_url = self.gateway_url = ""
-        self._front: Front | None = None
         self._options = options
         self._clock = time.monotonic
-        self._began = self._looked_at = self._clock()
         self._ended = threading.Event()
-        self._trouble = ""
-        self._watcher_lives: Callable[[], bool] = lambda: False
         repository = server.repository
         self._announce = Announcer(repository, write, as_json=options.as_json)
         self._link = Link()
@@ -117,13 +110,14 @@ class Supervisor:
         )
         wishes = Wishes(repository, only, watched=options.watch)
         self._care = Care(repository, self._link, wishes, self._prober, self._jobs, self._announce, self._clock)
+        self._pages = Pages(self._link, self._care, self._prober, self._clock, watched=options.watch)
         known = Known(
             link=self._link,
             care=self._care,
             prober=self._prober,
             events=self._announce.counts,
             drops=lambda: drops.everything(repository),
-            ready=self._ready,
+            ready=self._pages.ready,
             gateway=self._gateway_known,
             clock=self._clock,
         )
@@ -142,16 +136,12 @@ class Supervisor:
             KeyboardInterrupt: A signal came while it started; it is stopped.
         """
         checks.check_repository(self.server.repository)
-        pages = {
-            "healthz": self._healthz,
-            "readyz": self._readyz,
-            "metrics": self._metrics_page,
-            "status": self._status,
-        }
         with (
             self._announce.server_log(),
             only_one(self.server.repository, self.server.state_dir),
-            Health(self._options.health_address, self._options.health_port, pages) as own,
+            Health(
+                self._options.health_address, self._options.health_port, self._pages.by_name(self._metrics.text)
+            ) as own,
             Signals() as signals,
         ):
             self.health_url = own.url
@@ -195,25 +185,25 @@ class Supervisor:
         try:
             with signals.interrupting():
                 front.start()
-            self.gateway_url, self._front = running.settings.url, front
+            self.gateway_url, self._pages.front = running.settings.url, front
             yield
         finally:
             front.stop()
 
     def _gateway_known(self) -> Figures | None:
-        return self._front.figures() if self._front else None
+        return self._pages.front.figures() if self._pages.front else None
 
     @contextlib.contextmanager
     def _watching(self) -> Any:
         """The threads that look, and the watcher for what is copied in."""
-        self._looked_at = self._clock()
+        self._pages.looked_at = self._clock()
         thread = threading.Thread(target=self._looks, name="modelport-care", daemon=True)
         watcher = self._drops()
         try:
             thread.start()
             if watcher is not None:
                 watcher.start()
-                self._watcher_lives = watcher.alive
+                self._pages.watcher_lives = watcher.alive
             yield
         finally:
             self._link.stopping = True
@@ -256,80 +246,8 @@ class Supervisor:
             self._announce.follow()
         except Exception as exc:
             trouble = f"{type(exc).__name__}: {exc}"
-            if trouble != self._trouble:
+            if trouble != self._pages.trouble:
                 self._announce(events.event("supervisor_failed", trouble, level="error"))
-            self._trouble = trouble
+            self._pages.trouble = trouble
         else:
-            self._trouble, self._looked_at = "", self._clock()
-
-    def _healthz(self, _: str) -> Answer:
-        handle = self._link.handle
-        server = handle is not None and handle.running()
-        looking = not self._link.starts or self._clock() - self._looked_at < STUCK_S
-        content: dict[str, object] = {"supervisor": looking, "server": server, "restarts": self._link.restarts}
-        if self._options.watch:
-            content["watcher"] = self._watcher_lives()
-        if self._trouble:
-            content["trouble"] = self._trouble
-        return health.as_json(200 if looking and server and content.get("watcher", True) else 503, content)
-
-    def _readyz(self, model: str) -> Answer:
-        """All models, or `/readyz/<model>`."""
-        found = self._ready()
-        whole = found.missing.get("")
-        if not model:
-            missing = dict(found.missing)
-            return health.as_json(
-                200 if found.ready else 503, {"ready": found.ready, "missing": missing, "models": found.models}
-            )
-        if whole is None and model not in found.models:
-            return health.as_json(404, {"ready": False, "missing": {model: "no version of it is to be served"}})
-        reason = whole or found.missing.get(model)
-        return health.as_json(
-            503 if reason else 200, {"ready": not reason, "missing": {model: reason} if reason else {}}
-        )
-
-    def _ready(self) -> Readiness:
-        """What the server is, but for a gateway that is down: then no caller gets through."""
-        found, front = self._care.ready(), self._front
-        if front is None or front.gateway.running or "" in found.missing:
-            return found
-        return replace(found, ready=False, missing={**found.missing, "": "the gateway is down"})
-
-    def _metrics_page(self, _: str) -> Answer:
-        return 200, self._metrics.text()
-
-    def _status(self, _: str) -> Answer:
-        """All of it, for `modelport status`."""
-        found, now, link, front = self._ready(), self._clock(), self._link, self._front
-        results = self._prober.results()
-        models = {
-            model: {
-                **asdict(view),
-                "serving": view.serving,
-                "ready": None if model not in found.models else model not in found.missing,
-                "reason": found.missing.get(model, ""),
-                "stubs": {v: self._care.stubs.alive(model, v) for v in view.loaded if not view.inside},
-                "probes": {v: asdict(results[model, v]) for v in view.loaded if (model, v) in results},
-            }
-            for model, view in self._care.views.items()
-        }
-        content = {
-            "pid": os.getpid(),
-            "now": now,
-            "uptime_s": now - self._began,
-            "server_uptime_s": now - link.since if link.handle else None,
-            "restarts": link.restarts,
-            "ready": found.ready,
-            "missing": found.missing,
-            "models": models,
-            "gateway": {
-                "url": self.gateway_url,
-                "pid": front.gateway.pid,
-                "up": front.gateway.running,
-                "metrics_url": front.gateway.settings.metrics_url,
-            }
-            if front
-            else None,
-        }
-        return health.as_json(200, content)
+            self._pages.trouble, self._pages.looked_at = "", self._clock()
