@@ -78,8 +78,10 @@ def show_command(
         "tags": ", ".join(row.tags),
         "versions": ", ".join(map(str, shown.versions)),
         "a rollback goes to": f"version {shown.way_back}" if shown.way_back else "",
+        "gates": "; ".join(shown.gates),
     }
     _render.lines(*(f"{what}: {words}" for what, words in facts.items() if words), "", shown.card)
+    _print_worth(shown)
     rows = [(name, _render.size(record.size_bytes), record.sha256) for name, record in shown.manifest.files.items()]
     _render.table("files", ("file", "size", "sha256"), rows)
     _render.table("made with", ("software", "version"), list(shown.manifest.makers.items()))
@@ -227,6 +229,26 @@ def prune_command(
     _render.table("", ("version", "what becomes of it"), [rows[v] for v in sorted(rows)])
     if not done.deleted:
         _render.lines("nothing to delete")
+
+
+def _print_worth(shown: Any) -> None:
+    """What was measured of the version when it was served, and what the gates said of it."""
+    rows = [
+        (
+            one["at"].partition(".")[0],
+            name,
+            f"{value['value']:.4g}",
+            f"{value['low']:.4g} to {value['high']:.4g}",
+            one["data"],
+        )
+        for one in shown.evaluations
+        for name, value in one["scores"]["scores"].items()
+    ]
+    if rows:
+        _render.table("as served", ("time", "metric", "value", "95 % interval", "data"), rows)
+    judged = [(one["at"].partition(".")[0], one["result"], one["words"]) for one in shown.judgements]
+    if judged:
+        _render.table("by the gates", ("time", "result", ""), judged)
 
 
 def _print_list(rows: list[Any]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modelport.errors import DataError, UsageError
 from modelport.evaluate import data as rows
-from modelport.evaluate import stored as kept
+from modelport.evaluate import gate_data
 from modelport.evaluate.data import EvaluationData
 from modelport.recipes import stored
 from modelport.recipes.find import find_recipes, importable
@@ -31,8 +31,8 @@ def find(wanted: str | None, repository: Path, model: str, spec: ModelSpec | Non
         DataError: There is none, or it is damaged.
         UsageError: The file is no recipe.
     """
-    if wanted is None and kept.has_gate_data(repository, model):
-        return kept.gate_data(repository, model)
+    if wanted is None and gate_data.exists(repository, model):
+        return gate_data.read(repository, model)
     if wanted in (None, RECIPE):
         return _kept_by_recipe(repository, model)
     path = Path(wanted or "")

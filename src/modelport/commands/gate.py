@@ -12,7 +12,7 @@ import numpy as np
 
 from modelport.commands import evaluation_data
 from modelport.errors import DataError, UsageError
-from modelport.evaluate import metrics, stored
+from modelport.evaluate import gate_data, metrics
 from modelport.evaluate.data import EvaluationData
 from modelport.lifecycle import served
 from modelport.repository import events, journal, registry, switch
@@ -149,8 +149,8 @@ def _keep_data(root: Path, model: str, gates: Sequence[Gate], wanted: str | None
     spec = served.read(version_folder(root, model, serving), compare_files=False).manifest.spec
     data = evaluation_data.find(wanted, root, model, spec)
     require_fit(root, model, gates, data)
-    if wanted is not None or not stored.has_gate_data(root, model):
-        stored.keep_gate_data(root, model, data)
+    if wanted is not None or not gate_data.exists(root, model):
+        gate_data.keep(root, model, data)
 
 
 def _require_there(model: str, metric: str, known: dict[str, Gate]) -> None:
@@ -164,7 +164,7 @@ def _require_there(model: str, metric: str, known: dict[str, Gate]) -> None:
 
 def _state(root: Path, model: str) -> GateState:
     gates = switch.read(root, model)[1].gates
-    if not stored.has_gate_data(root, model):
+    if not gate_data.exists(root, model):
         return GateState(model=model, gates=gates)
-    data = stored.gate_data(root, model)
+    data = gate_data.read(root, model)
     return GateState(model=model, gates=gates, data=data.name, rows=data.rows)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from modelport.errors import ManifestError, RepositoryError
+from modelport.evaluate import stored
 from modelport.repository import journal, registry
 from modelport.repository import manifest as manifests
 from modelport.repository.card import CARD_FILE
@@ -28,6 +31,9 @@ class Shown:
         config: The model's `config.pbtxt` as it stands.
         versions: All versions of the model.
         way_back: The version that a rollback of the model goes to; None where there is none.
+        gates: What a version of the model must be worth before it may serve, in words.
+        evaluations: What the served version was worth, the latest last; see `commands.evaluate.Evaluated`.
+        judgements: What the gates said of it, and why it serves where they were overridden.
     """
 
     row: VersionRow
@@ -36,6 +42,9 @@ class Shown:
     config: str
     versions: tuple[int, ...]
     way_back: int | None
+    gates: tuple[str, ...] = ()
+    evaluations: tuple[Mapping[str, Any], ...] = ()
+    judgements: tuple[Mapping[str, Any], ...] = ()
 
 
 def list_models(
@@ -84,6 +93,7 @@ def show(reference: str, *, repository: str | os.PathLike[str] = DEFAULT_REPOSIT
     row = registry.row(root, name, int(folder.name))
     card = folder / CARD_FILE
     path = config_path(root, name)
+    known = stored.read(root, name, int(folder.name))
     return Shown(
         row=row,
         manifest=_manifest(folder, row),
@@ -91,6 +101,9 @@ def show(reference: str, *, repository: str | os.PathLike[str] = DEFAULT_REPOSIT
         config=path.read_text(encoding="utf-8", errors="replace") if path.exists() else "",
         versions=stands.numbers,
         way_back=stands.way_back,
+        gates=tuple(gate.words() for gate in stands.record.gates),
+        evaluations=tuple(known[stored.EVALUATIONS]),
+        judgements=tuple(known[stored.JUDGEMENTS]),
     )
 
 

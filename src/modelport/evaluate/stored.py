@@ -1,7 +1,7 @@
-"""What is known of a version's worth, in `<state>/evaluation/` beside the repository: versions do not change.
+"""What is known of a version's worth: evaluations, and what the gates said of it.
 
-results/<model>/<version>.json   evaluations and judgements of the version, bound to it by its manifest's sha256
-gates/<model>.npz                the labelled data that the model's gates are judged with
+It is in `<state>/evaluation/results/<model>/<version>.json` beside the repository, for versions do not change, and is
+bound to the version by its manifest's sha256.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modelport.errors import DataError
-from modelport.evaluate import data as rows
-from modelport.evaluate.data import EvaluationData
 from modelport.repository import disk, lock, placed
 from modelport.repository.journal import STAGING
 from modelport.repository.layout import state_folder
@@ -68,43 +65,8 @@ def read(repository: Path, model: str, version: int) -> dict[str, list[dict[str,
         return empty
 
 
-def gate_data(repository: Path, model: str) -> EvaluationData:
-    """The data that a model's gates are judged with.
-
-    Raises:
-        DataError: There is none, or it is damaged.
-    """
-    path = _gate_data(repository, model)
-    if not path.is_file():
-        raise DataError(
-            f"the gates of {model!r} have no evaluation data",
-            why=f"there is no file {path.name} in {path.parent}",
-            fix=f"'modelport gate {model} --data FILE' (or --data recipe) keeps some",
-        )
-    return rows.read(path)
-
-
-def has_gate_data(repository: Path, model: str) -> bool:
-    """Whether there is data to judge the model's gates with."""
-    return _gate_data(repository, model).is_file()
-
-
-def keep_gate_data(repository: Path, model: str, data: EvaluationData) -> None:
-    """Keep the data that a model's gates are judged with; its lock is held by the caller.
-
-    Raises:
-        RepositoryError: The disk refused.
-    """
-    with disk.errors(repository):
-        rows.write(_gate_data(repository, model), data)
-
-
 def _results(repository: Path, model: str, version: int) -> Path:
     return state_folder(repository) / FOLDER / "results" / model / f"{version}.json"
-
-
-def _gate_data(repository: Path, model: str) -> Path:
-    return state_folder(repository) / FOLDER / "gates" / f"{model}.npz"
 
 
 def _digest(repository: Path, model: str, version: int) -> str:

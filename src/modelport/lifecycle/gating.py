@@ -12,7 +12,7 @@ from typing import Any
 
 from modelport.client import Client
 from modelport.errors import ClientError, GateError, UsageError
-from modelport.evaluate import asking, judge, metrics, stored
+from modelport.evaluate import asking, gate_data, judge, metrics, stored
 from modelport.evaluate.data import EvaluationData
 from modelport.evaluate.forms import Array
 from modelport.evaluate.judge import Verdict
@@ -65,7 +65,7 @@ def gates(now: Present, target: int, *, largest: int, override: str = "") -> Gat
         return Gates(now=now, target=target, override=override)
     for gate in now.record.gates:
         metrics.known(gate.metric)
-    data = stored.gate_data(now.repository, now.model)
+    data = gate_data.read(now.repository, now.model)
     return Gates(now=now, target=target, largest=largest, rules=now.record.gates, data=data)
 
 

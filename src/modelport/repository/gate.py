@@ -49,4 +49,7 @@ def parse(content: Any) -> tuple[Gate, ...]:
 
 def content(gates: tuple[Gate, ...]) -> list[dict[str, Any]]:
     """As they are kept: what is not said is left out."""
-    return [{name: value for name, value in vars(gate).items() if value is not None and value is not False} for gate in gates]
+    return [
+        {name: value for name, value in vars(gate).items() if value is not None and value is not False}
+        for gate in gates
+    ]

@@ -12,7 +12,7 @@ from modelport.cli import main
 from modelport.commands.evaluate import evaluate
 from modelport.commands.gate import gate
 from modelport.errors import DataError, GateError, UsageError
-from modelport.evaluate import stored
+from modelport.evaluate import gate_data, stored
 from modelport.repository import events, switch
 from modelport.repository.gate import Gate
 
@@ -78,6 +78,10 @@ def test_a_gate_refuses_a_worse_version_and_lets_a_better_one_serve(shelf, serve
     results = [one["result"] for v in (2, 3) for one in stored.read(shelf.root, net, v)[stored.JUDGEMENTS]]
     assert results == ["passed", "refused", "overridden"]
     assert stored.read(shelf.root, net, 3)[stored.JUDGEMENTS][-1]["words"] == "the old one leaks"
+    assert main(["show", f"{net}/3", "--json", "--repository", str(shelf.root)]) == 0
+    shown = json.loads(capsys.readouterr().out.partition("loaded: version")[2].partition("\n")[2])
+    assert shown["gates"] == ["accuracy >= 0.5, accuracy drop <= 0.02"]
+    assert [one["result"] for one in shown["judgements"]] == ["refused", "overridden"]
     kinds = [event.kind for event in events.latest(shelf.root, 9) if event.model == net]
     assert {"gate_passed", "gate_refused", "gate_overridden"} <= {*kinds}
     assert modelport.rollback(net, repository=shelf.root).version == 2, "a way back needs no gate"
@@ -122,12 +126,12 @@ def test_a_gate_that_cannot_be_is_refused_and_nothing_changes(
         gate(net, rule, data=file and str(file), repository=shelf.root)
     assert caught.value.why and caught.value.fix
     assert (shelf.root / net / "config.pbtxt").read_bytes() == before
-    assert not stored.has_gate_data(shelf.root, net)
+    assert not gate_data.exists(shelf.root, net)
 
 
 def test_gates_whose_data_is_gone_refuse_every_promotion(shelf, server, net, data, ask, untouched):
     gate(net, RULE, data=str(data), repository=shelf.root)
-    (stored._gate_data(shelf.root, net)).unlink()
+    gate_data.path(shelf.root, net).unlink()
     shelf.publish(net, value=0.5)
     with pytest.raises(DataError, match="have no evaluation data"):
         modelport.promote(net, repository=shelf.root)
