@@ -142,7 +142,7 @@ def _readable(path: Path) -> Iterator[io.BufferedReader]:
     with tempfile.TemporaryDirectory(prefix="modelport-backup-") as folder:
         copy = Path(folder) / path.name
         with (
-            contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as source,
+            contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as source,
             contextlib.closing(sqlite3.connect(copy)) as whole,
         ):
             source.backup(whole)
