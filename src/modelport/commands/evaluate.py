@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from modelport.bench import places
 from modelport.client import Client
 from modelport.commands import evaluation_data
+from modelport.commands.bench import writable
 from modelport.errors import UsageError
 from modelport.evaluate import asking, intervals, stored
 from modelport.evaluate.data import EvaluationData
@@ -95,6 +97,9 @@ def evaluate(
         ClientError: A request got no answer.
     """
     _check(protocol, url, resamples, report)
+    if report is not None:
+        writable(report)
+        _pages()  # what it needs may not be installed, which is not to be found out at the end
     root = Path(repository)
     wanted = places.wanted(root, *parse_reference(reference))
     spec = manifests.read(version_folder(root, wanted.model, wanted.version)).spec
@@ -121,12 +126,17 @@ def evaluate(
         report=report,
     )
     if report is not None:
-        from modelport.evaluate import report as pages  # matplotlib takes a second to load
-
-        pages.write(report, _facts(done), found, answers[found.output], rows.labels, _names(root, wanted, found))
+        _pages().write(report, _facts(done), found, answers[found.output], rows.labels, _names(root, wanted, found))
     kept = {name: value for name, value in vars(done).items() if name != "report"}
     stored.add(root, wanted.model, wanted.version, stored.EVALUATIONS, kept)
     return done
+
+
+def _pages() -> ModuleType:
+    """Loaded only for a report: matplotlib takes a second."""
+    from modelport.evaluate import report
+
+    return report
 
 
 def _check(protocol: str | None, url: str | None, resamples: int, report: Path | None) -> None:
