@@ -20,6 +20,7 @@ from modelport.repository.card import Card
 from modelport.repository.gate import Gate
 
 MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+LABELLED = 2000  # of the images that the student is taught with
 COMMON = {"name": "resnet18", "output_names": ("logits",)}
 GATE = Gate(metric="accuracy", min=0.83, max_drop=0.02)
 GATE_OF_PHOTOGRAPHS = Gate(metric="top5", min=0.9, max_drop=0.1)  # of fourteen pictures, one may be lost
@@ -28,9 +29,11 @@ GATE_OF_PHOTOGRAPHS = Gate(metric="top5", min=0.9, max_drop=0.1)  # of fourteen 
 def clothes(options: Options) -> tuple[np.ndarray, np.ndarray, images.LabelledImages]:
     """Images to train and to score with, as callers send them, and where they come from."""
     data = images.fashion_mnist(options.data, options.report)
-    pixels = (data.train[: options.rows(12_000)], data.test[:1000])
-    train, test = (np.repeat((part / 255).astype(np.float32)[:, None], 3, axis=1) for part in pixels)
-    return train, test, data
+    return three_channels(data.train[: options.rows(12_000)]), three_channels(data.test[:1000]), data
+
+
+def three_channels(pixels: np.ndarray) -> np.ndarray:
+    return np.repeat((pixels / 255).astype(np.float32)[:, None], 3, axis=1)
 
 
 def train_further(model: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor, **options: Any) -> None:
@@ -62,8 +65,17 @@ def of_clothes(test: np.ndarray, data: images.LabelledImages) -> Evaluation:
 
 
 def training(options: Options) -> dict[str, Training]:
-    """How it is trained, and a small network that it can teach."""
+    """How it is trained, and a small network that it teaches with images it has not seen, few of them labelled."""
     train, _, data = clothes(options)
+    unseen = slice(len(train), len(train) + 14_000)
+    known = np.where(np.arange(14_000) < LABELLED, data.train_labels[unseen], -1)
+    small = Student(
+        network=SmallConvNet,
+        fit=partial(fit, learning_rate=5e-3),
+        epochs=8,
+        samples=three_channels(data.train[unseen]),
+        targets=known,
+    )
     return {
         "resnet18": Training(
             network=partial(ResNet18, classes=10),
@@ -71,7 +83,7 @@ def training(options: Options) -> dict[str, Training]:
             targets=data.train_labels[: len(train)],
             fit=train_further,
             epochs=2,
-            students={"small": Student(network=SmallConvNet, fit=partial(fit, learning_rate=5e-3), epochs=6)},
+            students={"small": small},
         )
     }
 

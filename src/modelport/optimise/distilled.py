@@ -8,8 +8,8 @@ Network", 2015).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,36 +22,54 @@ from modelport.errors import UsageError
 from modelport.evaluate import asking
 from modelport.evaluate.data import EvaluationData
 from modelport.optimise import trained
-from modelport.optimise.types import Made, Task
-from modelport.recipes.recipe import Training
+from modelport.optimise.types import Made, Options, Task
+from modelport.recipes.recipe import Student, Training
 
 SUMMARY = "a smaller network of the recipe, taught by the version's served answers"
 SAMPLES = 0
 REASON = "it is another, smaller network, which was taught by the version"
 PART_ROWS = 1000  # answers are kept in parts of so many rows
 TIMEOUT_S = 60.0
+UNKNOWN = -1  # the class number of samples that nobody labelled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What a student learns from.
+
+    Attributes:
+        samples: Inputs [samples, ...].
+        targets: Class numbers, `UNKNOWN` where nobody knows.
+        times: How many times as often they are seen, for as many steps as with all samples.
+    """
+
+    samples: Array
+    targets: Array
+    times: float = 1.0
 
 
 def make(task: Task) -> Made:
     """Ask the teacher, train the student, export it."""
     options = task.options
-    _check(task)
+    _check(options)
     training = trained.training_of(task)
-    name = _student(task, training)
+    name = _student(options, training)
     student = training.students[name]
-    epochs = options.epochs or student.epochs
-    settings = {"epochs": epochs, "student": name, "share": options.teaching, "temperature": options.temperature}
+    lesson = _lesson(training, student, options)
+    epochs = round((options.epochs or student.epochs) * lesson.times)
+    settings = {"epochs": epochs, "student": name, "teaching": options.teaching, "temperature": options.temperature}
     progress = trained.progress_folder(task, "distilled", **settings)
-    answers = teach(task, training, progress)
+    answers = teach(task, lesson, progress) if options.teaching else np.zeros((len(lesson.samples), 2), np.float32)
+    targets = np.concatenate([lesson.targets[:, None].astype(np.float32), answers], axis=1)
     torch.manual_seed(0)
     network = student.network()
-    targets = np.concatenate([training.targets[:, None].astype(np.float32), answers], axis=1)
     loss = soft_loss(options.teaching, options.temperature)
-    trained.train(task, student.fit, network, training.samples, targets, progress=progress, epochs=epochs, loss=loss)
+    trained.train(task, student.fit, network, lesson.samples, targets, progress=progress, epochs=epochs, loss=loss)
     facts = {
         "student": name,
         "epochs": str(epochs),
-        "training_samples": str(len(training.samples)),
+        "training_samples": str(len(lesson.samples)),
+        "labelled_samples": str(int((lesson.targets != UNKNOWN).sum())),
         "teaching": str(options.teaching),
         "temperature": str(options.temperature),
     }
@@ -59,7 +77,7 @@ def make(task: Task) -> Made:
 
 
 def soft_loss(share: float, temperature: float) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """The loss of a student's logits; the targets hold the class number, then the teacher's logits.
+    """The loss of a student's logits; the targets hold the class number or -1, then the teacher's logits.
 
     Args:
         share: Of the teacher; the rest is the usual loss of the class numbers.
@@ -67,7 +85,9 @@ def soft_loss(share: float, temperature: float) -> Callable[[torch.Tensor, torch
     """
 
     def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        right = functional.cross_entropy(logits, targets[:, 0].long())
+        right = functional.cross_entropy(logits, targets[:, 0].long(), ignore_index=UNKNOWN, reduction="none").mean()
+        if share == 0:
+            return right
         own = functional.log_softmax(logits / temperature, dim=1)
         taught = functional.log_softmax(targets[:, 1:] / temperature, dim=1)
         apart = functional.kl_div(own, taught, log_target=True, reduction="batchmean")
@@ -76,15 +96,15 @@ def soft_loss(share: float, temperature: float) -> Callable[[torch.Tensor, torch
     return loss
 
 
-def teach(task: Task, training: Training, progress: Path) -> Array:
-    """The served version's logits for the training samples [samples, classes]; what was answered before is kept.
+def teach(task: Task, lesson: Lesson, progress: Path) -> Array:
+    """The served version's logits for all samples [samples, classes]; what was answered before is kept.
 
     Raises:
         UsageError: It gives no logits of classes.
         ServerError: A temporary server does not start, or does not load the version.
         ClientError: A request got no answer.
     """
-    starts = range(0, len(training.samples), PART_ROWS)
+    starts = range(0, len(lesson.samples), PART_ROWS)
     parts = [progress / f"answers-{start}.npy" for start in starts]
     if not all(part.is_file() for part in parts):
         wanted = places.Wanted(model=task.origin.manifest.spec.name, version=task.origin.manifest.version)
@@ -94,14 +114,14 @@ def teach(task: Task, training: Training, progress: Path) -> Array:
         ):
             for start, part in zip(starts, parts, strict=True):
                 if not part.is_file():
-                    task.report(f"asking the teacher: {100 * start // len(training.samples)} %")
-                    _keep(part, _ask(client, wanted, task, training, slice(start, start + PART_ROWS)))
+                    task.report(f"asking the teacher: {100 * start // len(lesson.samples)} %")
+                    _keep(part, _ask(client, wanted, task, lesson, slice(start, start + PART_ROWS)))
     return np.concatenate([np.load(part, allow_pickle=False) for part in parts])
 
 
-def _ask(client: Client, wanted: places.Wanted, task: Task, training: Training, index: slice) -> Array:
+def _ask(client: Client, wanted: places.Wanted, task: Task, lesson: Lesson, index: slice) -> Array:
     name = task.origin.manifest.spec.inputs[0].name
-    rows = EvaluationData(name="training", inputs={name: training.samples[index]}, labels=training.targets[index])
+    rows = EvaluationData(name="training", inputs={name: lesson.samples[index]}, labels=lesson.targets[index])
     largest = task.origin.manifest.spec.max_batch_size
     answers = asking.answers(client, wanted.model, wanted.version, rows, largest=largest)
     first = next(iter(answers.values()))
@@ -121,8 +141,20 @@ def _keep(path: Path, answers: Array) -> None:
     temporary.replace(path)
 
 
-def _student(task: Task, training: Training) -> str:
-    wanted, known = task.options.student, tuple(training.students)
+def _lesson(training: Training, student: Student, options: Options) -> Lesson:
+    """All samples; without a teacher only the labelled ones, for as many steps."""
+    samples = training.samples if student.samples is None else student.samples
+    targets = training.targets if student.targets is None else student.targets
+    if options.quick:
+        samples, targets = samples[: trained.QUICK_ROWS], targets[: trained.QUICK_ROWS]
+    known = targets != UNKNOWN
+    if options.teaching or known.all() or not known.any():
+        return Lesson(samples=samples, targets=targets)
+    return Lesson(samples=samples[known], targets=targets[known], times=len(known) / int(known.sum()))
+
+
+def _student(options: Options, training: Training) -> str:
+    wanted, known = options.student, tuple(training.students)
     if wanted is None and len(known) == 1:
         return known[0]
     if wanted in known:
@@ -134,8 +166,7 @@ def _student(task: Task, training: Training) -> str:
     )
 
 
-def _check(task: Task) -> None:
-    options: Any = task.options
+def _check(options: Options) -> None:
     wrong = []
     if not 0 <= options.teaching <= 1:
         wrong.append(f"teaching {options.teaching} is not from 0 to 1")

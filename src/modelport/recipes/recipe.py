@@ -165,11 +165,15 @@ class Student:
         network: Makes it, untrained.
         fit: Its training loop, which takes `loss` as well.
         epochs: How often all samples are seen.
+        samples: What it is taught with; None for what the network was trained with.
+        targets: What is right for `samples`, -1 where nobody knows: there only the teacher's answers count.
     """
 
     network: Callable[[], Any]
     fit: Callable[..., None]
     epochs: int = 1
+    samples: Array | None = None
+    targets: Array | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

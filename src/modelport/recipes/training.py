@@ -11,7 +11,6 @@ import torch
 
 from modelport.errors import DataError
 
-SAVE_EVERY_S = 5.0
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -27,6 +26,7 @@ def fit(
     batch_size: int = 64,
     threads: int | None = None,
     checkpoint: Path | None = None,
+    save_every_s: float = 5.0,
     report: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Train in place, in a seeded order, the learning rate rising to `learning_rate` and falling to zero.
@@ -43,8 +43,9 @@ def fit(
         epochs: How often all samples are seen.
         batch_size: Samples in one step.
         threads: Cores to use, torch's own choice when None. Small recurrent networks are faster with one.
-        checkpoint: A file that is written every few seconds; where it is there, training goes on from it. Its network
-            and its other options must be the same.
+        checkpoint: A file that is written now and then; where it is there, training goes on from it. Network and other
+            options must be the same.
+        save_every_s: Seconds between two writes.
         report: Called after each part of the work with how far it is.
     """
     steps = epochs * -(-len(inputs) // batch_size)
@@ -54,7 +55,7 @@ def fit(
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     model.train()
-    kept = _Checkpoint(checkpoint, model, descent, schedule)
+    kept = _Checkpoint(checkpoint, save_every_s, model, descent, schedule)
     done = kept.restore()
     number = 0
     for _ in range(epochs):
@@ -78,8 +79,9 @@ def fit(
 class _Checkpoint:
     """How far training is, in a file."""
 
-    def __init__(self, path: Path | None, *parts: Any) -> None:
+    def __init__(self, path: Path | None, every_s: float, *parts: Any) -> None:
         self._path = path
+        self._every_s = every_s
         self._parts = parts
         self._saved = time.monotonic()
 
@@ -102,7 +104,7 @@ class _Checkpoint:
 
     def save(self, steps: int, *, last: bool) -> None:
         """Save all parts, when it is time."""
-        if self._path is None or not (last or time.monotonic() - self._saved >= SAVE_EVERY_S):
+        if self._path is None or not (last or time.monotonic() - self._saved >= self._every_s):
             return
         parts = [part.state_dict() for part in self._parts]
         temporary = self._path.with_suffix(".tmp")

@@ -52,7 +52,10 @@ def build(options: Options) -> list[Trained]:
 
 def training(options: Options) -> dict[str, Training]:
     images, right = pictures(256, 1)
-    students = {"narrow": Student(network=partial(Net, 3), fit=loop, epochs=2)}
+    students = {
+        "narrow": Student(network=partial(Net, 3), fit=loop, epochs=2),
+        "half_labelled": Student(network=partial(Net, 3), fit=loop, targets=np.where(np.arange(256) < 128, right, -1)),
+    }
     how = Training(network=Net, samples=images, targets=right, fit=loop, epochs=2, students=students)
     return {"halves": how}
 
