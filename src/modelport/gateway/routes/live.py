@@ -11,6 +11,8 @@ from typing import Any
 
 from modelport.errors import ModelportError, ServerError, UnreachableError
 from modelport.gateway import private
+from modelport.gateway.envoy.listener import ACCESS_LOG
+from modelport.gateway.envoy.metrics import ADMIN_SOCKET
 from modelport.gateway.routes import change, replay, state
 from modelport.gateway.routes.calls import Calls
 from modelport.gateway.routes.replay import Pair
@@ -26,7 +28,6 @@ from modelport.repository.versions import serving_version
 from modelport.server import connection
 from modelport.server.handle import ServerHandle
 
-ADMIN_SOCKET, ACCESS_LOG = "admin.sock", "access.log"
 LOST_S = 30.0  # the server may be away so long before it counts as ended
 Report = Callable[[str], None]
 
