@@ -27,7 +27,13 @@ def optimise_command(
         typer.Option(
             "--data",
             "-d",
-            help="`.npz` with real samples, one array for each input. Left out: what is kept of its evaluation.",
+            help="`.npz` with real samples to calibrate with, an array for each input. Left out: half of those scored.",
+        ),
+    ] = None,
+    evaluation: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="What to score with, as `modelport evaluate --data` takes it. Left out: what gates or recipe kept."
         ),
     ] = None,
     count: Annotated[int, typer.Option("--samples", help="The most samples to calibrate with.")] = 128,
@@ -74,6 +80,10 @@ def optimise_command(
     quick: Annotated[
         bool, typer.Option("--quick", help="Train on a sliver of the data: the model is no good.")
     ] = False,
+    min_agreement: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="The least agreement with the original. Left out: any, where a metric decides."),
+    ] = None,
     rounds: Annotated[int, typer.Option(help="Turns in which original and result are measured.")] = 5,
     seconds: Annotated[float, typer.Option(help="Seconds of each one's part of a turn.")] = 0.5,
     repository: Repository = DEFAULT_REPOSITORY,
@@ -94,6 +104,7 @@ def optimise_command(
         per_channel=per_channel,
         exclude=tuple(exclude or ()),
         max_drop=max_drop,
+        min_agreement=min_agreement,
         recipe=recipe,
         ratio=ratio,
         epochs=epochs,
@@ -109,6 +120,7 @@ def optimise_command(
             repository=repository,
             name=into,
             data=data,
+            evaluation=evaluation,
             count=count,
             options=options,
             rounds=rounds,

@@ -11,10 +11,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from modelport.commands import evaluation_data
 from modelport.commands.export import finish_version
 from modelport.convert.format_onnx import BACKEND, OnnxRunner
 from modelport.convert.types import Arrays
-from modelport.errors import UsageError
+from modelport.errors import DataError, UsageError
+from modelport.evaluate.data import EvaluationData
 from modelport.optimise import data as samples
 from modelport.optimise import measure as measuring
 from modelport.optimise import origin as origins
@@ -74,6 +76,7 @@ def optimise(
     repository: str | os.PathLike[str] = DEFAULT_REPOSITORY,
     name: str | None = None,
     data: Path | None = None,
+    evaluation: str | None = None,
     count: int = samples.CALIBRATION_ROWS,
     options: Options | None = None,
     rounds: int = ROUNDS,
@@ -87,7 +90,9 @@ def optimise(
         to: `fp16`, `int8`, `int8-dynamic`, `pruned` or `distilled`.
         repository: Folder of the model repository.
         name: The model that it becomes a version of; None for the same model.
-        data: `.npz` with real samples, one array for each input; None for what is kept of the version's evaluation.
+        data: `.npz` with real samples to calibrate with, an array for each input; None for half of the evaluation data.
+        evaluation: What to score with, as `modelport evaluate --data` takes it; None for that of the model's gates or
+            of its recipe, where there is any.
         count: The most samples to calibrate with.
         options: How; the defaults when left out.
         rounds: In how many turns original and optimised model are measured.
@@ -98,6 +103,7 @@ def optimise(
         UsageError: Options that cannot be right, or a version that is no ONNX model.
         ModelNotFoundError, VersionNotFoundError: There is no such version.
         ManifestError: Its files are not what was published.
+        DataError: The evaluation data that was named cannot be used.
         ExampleInputError: The samples do not fit the model, or are too few.
         ConversionError: An operator that cannot be converted, or most weights are in such ones.
         VerificationError: The result loses more than allowed, or mixes rows.
@@ -111,7 +117,8 @@ def optimise(
     report("reading the version")
     origin = origins.read(root, reference)
     spec = origin.manifest.spec
-    found = samples.gather(origin, root, data, count=count, fewest=module.SAMPLES)
+    known = _evaluation(evaluation, root, origin)
+    found = samples.gather(origin, data, known, count=count, fewest=module.SAMPLES)
     judge = _judge(origin, found, how)
     with staged(root, spec.name) as staging, tempfile.TemporaryDirectory(prefix="modelport-optimise-") as scratch:
         task = Task(
@@ -145,7 +152,7 @@ def optimise(
         facts = _facts(task, made, to, scores, measured)
         report("publishing")
         published = _publish(root, staging, task, to, evidence, facts, scores, name or spec.name)
-    _keep_evaluation(root, origin, published)
+    _keep_evaluation(root, origin, published, runner if made.proved is not None else None)
     if made.progress is not None:
         shutil.rmtree(made.progress)
     return Optimised(
@@ -163,12 +170,23 @@ def optimise(
     )
 
 
+def _evaluation(wanted: str | None, root: Path, origin: Origin) -> EvaluationData | None:
+    try:
+        return evaluation_data.find(wanted, root, origin.manifest.spec.name, origin.manifest.spec)
+    except DataError:
+        if wanted is not None:
+            raise
+        return None  # nothing is kept: what is given, or the golden inputs, is enough
+
+
 def _check(options: Options, count: int, rounds: int, seconds: float) -> None:
     wrong = []
     if options.calibration not in CALIBRATIONS:
         wrong.append(f"calibration {options.calibration!r} is not one of {', '.join(CALIBRATIONS)}")
     if options.max_drop is not None and not 0 <= options.max_drop <= 1:
         wrong.append(f"max_drop {options.max_drop} is not from 0 to 1")
+    if options.min_agreement is not None and not 0 <= options.min_agreement <= 1:
+        wrong.append(f"min_agreement {options.min_agreement} is not from 0 to 1")
     wrong += [f"{name} {value} is not above 0" for name, value in (("samples", count), ("rounds", rounds)) if value < 1]
     if not 0 < seconds <= 60:
         wrong.append(f"seconds {seconds} is not above 0 and at most 60")
@@ -186,6 +204,7 @@ def _judge(origin: Origin, found: Data, options: Options) -> Judge:
         truth=found.truth,
         metrics=found.metrics,
         max_drop=options.max_drop,
+        min_agreement=options.min_agreement,
         batched=batched,
     )
 
@@ -266,8 +285,11 @@ def _card(origin: Origin, to: str, metrics: Mapping[str, float]) -> Card:
     )
 
 
-def _keep_evaluation(root: Path, origin: Origin, published: Published) -> None:
-    """The original's stored evaluation holds for the new version as well."""
+def _keep_evaluation(root: Path, origin: Origin, published: Published, own: OnnxRunner | None) -> None:
+    """The original's stored evaluation holds for the new version as well; one that was trained has answers of its own."""
     kept = stored.load(root, origin.manifest.spec.name, origin.manifest.version)
-    if kept is not None:
-        stored.save(root, published.model, published.version, kept)
+    if kept is None:
+        return
+    if own is not None:
+        kept = replace(kept, answers=one_by_one(own, dict(kept.inputs), batched=origin.manifest.spec.batched))
+    stored.save(root, published.model, published.version, kept)

@@ -7,28 +7,31 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from modelport.convert.samples import read_samples
 from modelport.convert.types import Array, Arrays, rows, take
 from modelport.errors import ExampleInputError
+from modelport.evaluate.data import EvaluationData
+from modelport.evaluate.metrics import usual
 from modelport.optimise.types import Data, Origin
-from modelport.recipes import stored
 from modelport.spec import VARIES, ModelSpec, TensorSpec
 
 CALIBRATION_ROWS = 128
 SCORED_ROWS = 1000
+HELD_BACK = 4  # the fewest rows to score beside those that calibrate
 
 
-def gather(origin: Origin, repository: Path, file: Path | None, *, count: int, fewest: int) -> Data:
+def gather(origin: Origin, file: Path | None, evaluation: EvaluationData | None, *, count: int, fewest: int) -> Data:
     """The samples for a version.
 
-    A file's rows calibrate, and the stored evaluation is scored; without one half of the file is held back. Without a
-    file the stored evaluation is split in two. The order is shuffled: files are often sorted by class.
+    A file's rows calibrate, and the evaluation data is scored; without that, one half of the file is held back. Without
+    a file the evaluation data is split in two. The order is shuffled: files are often sorted by class.
 
     Args:
         origin: The version.
-        repository: The model repository; its state folder may keep an evaluation of the version.
-        file: `.npz` with an array for each input; None for what is kept.
+        file: `.npz` with an array for each input; None for none.
+        evaluation: Labelled data; None for none. Without either, the golden inputs are scored.
         count: The most rows to calibrate with.
         fewest: The fewest that the kind works with.
 
@@ -36,33 +39,37 @@ def gather(origin: Origin, repository: Path, file: Path | None, *, count: int, f
         ExampleInputError: The samples do not fit the model, or are too few.
     """
     spec = origin.manifest.spec
-    kept = stored.load(repository, spec.name, origin.manifest.version)
-    given = None if file is None else _checked(read_samples(file), spec, str(file))
-    if given is None and kept is None:
-        given, words = dict(origin.golden.inputs), "the version's golden inputs"
-    else:
-        words = "the version's stored evaluation" if file is None else file.name
+    given = None if file is None else _checked(read_samples(file), spec, file.name)
+    known = None if evaluation is None else _checked(dict(evaluation.inputs), spec, evaluation.name)
+    words = file.name if file is not None else evaluation.name if evaluation is not None else "its golden inputs"
     if not spec.batched:
-        samples = given if given is not None else dict(origin.golden.inputs)
+        samples = given or known or dict(origin.golden.inputs)
         _require(1, fewest, words, origin)
         return _data(samples, samples, None, (), words)
-    if given is not None and kept is not None:
-        scored = range(min(SCORED_ROWS, rows(kept.inputs)))
-        calibration = _first(given, count)
+    if given is not None and evaluation is not None and known is not None:
+        scored = np.arange(min(SCORED_ROWS, rows(known)))
+        calibration = take(given, _shuffled(given)[:count])
         _require(rows(calibration), fewest, words, origin)
-        return _data(calibration, take(kept.inputs, scored), kept.truth[: len(scored)], kept.metrics, words)
-    samples = given if given is not None else dict(kept.inputs)  # type: ignore[union-attr]
-    order = np.random.default_rng(0).permutation(rows(samples))
-    cut = min(count, max(fewest, len(order) // 2))
-    if fewest == 0:
-        cut = 0 if len(order) < 16 else cut  # nothing is calibrated: score them all
+        return _data(calibration, take(known, scored), evaluation.labels[scored], _metrics(evaluation, origin), words)
+    samples = given or known or dict(origin.golden.inputs)
+    order = _shuffled(samples)
+    cut = min(count, max(fewest, len(order) // 2)) if fewest else 0  # where nothing is calibrated, all are scored
     one, two = order[:cut], order[cut : cut + SCORED_ROWS]
     _require(len(one), fewest, words, origin)
-    if len(two) < min(4, len(order)):
-        raise _too_few(len(order), fewest + 4, words, origin)
-    truth = None if given is not None or kept is None else kept.truth[two]
-    metrics = () if given is not None or kept is None else kept.metrics
-    return _data(take(samples, one if cut else two), take(samples, two), truth, metrics, words)
+    _require(len(order), fewest + min(HELD_BACK, len(order)), words, origin)
+    calibration, scoring = take(samples, one if cut else two), take(samples, two)
+    if given is not None or evaluation is None:
+        return _data(calibration, scoring, None, (), words)
+    return _data(calibration, scoring, evaluation.labels[two], _metrics(evaluation, origin), words)
+
+
+def _metrics(evaluation: EvaluationData, origin: Origin) -> tuple[str, ...]:
+    """What the data says, else what the version was published with, else the first that usually fits."""
+    if evaluation.metrics:
+        return evaluation.metrics
+    output = next(iter(origin.golden.outputs.values()))
+    fits = usual(output, evaluation.labels[: len(output)])
+    return tuple(name for name in fits if name in origin.manifest.metrics) or fits[:1]
 
 
 def digest_of(arrays: Mapping[str, Array]) -> str:
@@ -87,18 +94,14 @@ def _data(calibration: Arrays, scoring: Arrays, truth: Array | None, metrics: tu
     )
 
 
-def _first(samples: Arrays, count: int) -> Arrays:
-    order = np.random.default_rng(0).permutation(rows(samples))
-    return take(samples, order[:count])
+def _shuffled(samples: Arrays) -> NDArray[np.int64]:
+    return np.random.default_rng(0).permutation(rows(samples))
 
 
 def _require(have: int, fewest: int, words: str, origin: Origin) -> None:
-    if have < fewest:
-        raise _too_few(have, fewest, words, origin)
-
-
-def _too_few(have: int, fewest: int, words: str, origin: Origin) -> ExampleInputError:
-    return ExampleInputError(
+    if have >= fewest:
+        return
+    raise ExampleInputError(
         f"there are {have} samples to optimise {origin.reference} with, at least {fewest} are needed",
         why=f"they come from {words}; scales that so few set do not fit other inputs",
         fix="give real samples, a hundred or more: --data FILE.npz with an array for each input, rows in front",

@@ -126,6 +126,37 @@ def region(model: onnx.ModelProto, layer: str, layers: Collection[str]) -> set[s
     return found
 
 
+def last(model: onnx.ModelProto, layers: Collection[str]) -> set[str]:
+    """The layers after which no other comes on the way to an output."""
+    found = set()
+    for layer in layers:
+        own = region(model, layer, layers)
+        given = {tensor for node in model.graph.node if node.name in own for tensor in node.output}
+        if not any(given & set(node.input) for node in model.graph.node if node.name not in own):
+            found.add(layer)
+    return found
+
+
+def take_out_pairs(model: onnx.ModelProto, layers: Collection[str]) -> None:
+    """Leave what these layers give as it is: the QuantizeLinear and DequantizeLinear after them go."""
+    outputs = {value.name for value in model.graph.output}
+    for layer in [node for node in model.graph.node if node.name in layers]:
+        for down in [n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] in layer.output]:
+            for up in [n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] == down.output[0]]:
+                before, after = down.input[0], up.output[0]
+                model.graph.node.remove(up)
+                if after in outputs:
+                    layer.output[list(layer.output).index(before)] = after
+                _rename_inputs(model, *((before, after) if after in outputs else (after, before)))
+            model.graph.node.remove(down)
+
+
+def _rename_inputs(model: onnx.ModelProto, old: str, new: str) -> None:
+    for node in model.graph.node:
+        for place, tensor in enumerate(node.input):
+            node.input[place] = new if tensor == old else tensor
+
+
 def require_known(model: onnx.ModelProto, names: Collection[str]) -> None:
     """Refuse names that no node has.
 

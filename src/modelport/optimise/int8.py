@@ -1,7 +1,10 @@
 """Kind `int8`: weights and activations as 8-bit integers, scales set beforehand by real samples (QDQ).
 
-For convolutional nets. Where the whole model loses too much, layers get their precision back, one after the other, the
-one first that does most harm when it alone is quantised.
+For convolutional nets. What the last layers give stays in float32: its range differs more between inputs than that of
+what is inside, and classes whose scores leave the range of the calibration samples would all become equal.
+
+Where the whole model loses too much, layers get their precision back, one after the other, the one first that does most
+harm when it alone is quantised.
 """
 
 from __future__ import annotations
@@ -60,6 +63,8 @@ class _Quantizer:
             fix="use --to int8-dynamic for LSTM, attention and dense layers, or --to fp16",
         )
         self._regions = {layer: graph.region(self._prepared, layer, self.layers) for layer in self.layers}
+        self._last = graph.last(self._prepared, self.layers)
+        self._after = set().union(*(self._regions[layer] - {layer} for layer in self._last))
         self.elsewhere = graph.elsewhere(self._prepared, LAYERS)
         self.reduce_range = not cpu.processor().fast
         self._ranges = self._calibrated()
@@ -76,13 +81,14 @@ class _Quantizer:
                     QuantType.QUInt8,
                     self._ranges,
                     sorted(self._regions[only]) if only else [],
-                    sorted({node for layer in exclude for node in self._regions.get(layer, {layer})}),
+                    sorted(self._after.union(*(self._regions.get(layer, {layer}) for layer in exclude))),
                     sorted(OPERATORS),
                     {},
                 )
                 quantizer.quantize_model()
         except Exception as exc:
             raise graph.failed(self.name, "quantised to int8", exc) from exc
+        graph.take_out_pairs(quantizer.model.model, self._last)
         graph.save(quantizer.model.model, path, name=self.name)
         return OnnxRunner(path, [tensor.name for tensor in self._task.origin.manifest.spec.outputs])
 

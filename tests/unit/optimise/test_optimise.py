@@ -165,3 +165,11 @@ def test_the_command_prints_a_table_or_json(repository, data, capsys):
     assert main([*words, "--repository", str(repository), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["version"] == 3 and told["measured"]["smaller"] > 2 and told["scores"]
+
+
+def test_what_the_last_layer_gives_is_not_quantised(repository, data):
+    """Scores beyond the range of the calibration samples must not all become the same."""
+    done = optimise("pictures", to="int8", repository=repository, data=data("pictures"), **QUICK)
+    graph = onnx.load(done.folder / "model.onnx").graph
+    (last,) = (node for node in graph.node if node.name == "last")
+    assert [node.op_type for node in graph.node if last.output[0] in node.input] == ["Softmax"]

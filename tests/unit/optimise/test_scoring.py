@@ -60,3 +60,18 @@ def test_what_is_allowed_is_allowed_to_its_edge_and_no_further():
         assert one.passes(one.scores(Answers(got))) is passes
     with pytest.raises(VerificationError, match=r"falls from 1 to 0\.75 on 4 samples, allowed is a drop of 0\.24"):
         one.require(one.scores(Answers(got)), model="m", fix="")
+
+
+def test_agreement_can_be_asked_for_whatever_the_metric_says():
+    got = Answers(np.eye(4)[[0, 1, 2, 0]])
+    one = judge(np.eye(4), truth=np.array([0, 1, 2, 0]), metrics=("accuracy",), min_agreement=0.8)
+    with pytest.raises(
+        VerificationError, match=r"top-1 agreement falls from 1 to 0\.75 on 4 samples, at least 0\.8 is"
+    ):
+        one.require(one.scores(got), model="m", fix="")
+
+
+def test_more_of_an_error_is_a_drop():
+    one = judge(np.array([[1.0], [2.0]]), truth=np.array([[1.0], [2.0]]), metrics=("mae",), max_drop=0.1)
+    scores = one.scores(Answers(np.array([[1.0], [2.5]])))
+    assert scores[0].drop == 0.25 and not one.passes(scores)
