@@ -286,7 +286,7 @@ def _card(origin: Origin, to: str, metrics: Mapping[str, float]) -> Card:
 
 
 def _keep_evaluation(root: Path, origin: Origin, published: Published, own: OnnxRunner | None) -> None:
-    """The original's stored evaluation holds for the new version as well; one that was trained has answers of its own."""
+    """The original's stored evaluation holds for the new version as well; a trained one has its own answers."""
     kept = stored.load(root, origin.manifest.spec.name, origin.manifest.version)
     if kept is None:
         return

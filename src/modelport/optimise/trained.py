@@ -39,7 +39,7 @@ def training_of(task: Task) -> Training:
         raise UsageError(
             f"{path} does not say how its models are trained",
             why="it defines no RECIPE" if recipe is None else "its RECIPE has no `training`",
-            fix="give it one (see docs/smaller-models.md), or use a kind that trains nothing: fp16, int8, int8-dynamic",
+            fix="give it one (see docs/add-a-model.md), or use a kind that trains nothing: fp16, int8, int8-dynamic",
         )
     task.report(f"reading the training data of {path.name}")
     with importable(path.parent):

@@ -13,11 +13,12 @@ from torch.nn import functional
 
 from modelport.commands.build import build
 from modelport.commands.optimise import optimise
+from modelport.convert.format_onnx import OnnxRunner
 from modelport.convert.source_files import read_weights, save_weights
 from modelport.errors import ConversionError, UsageError, VerificationError
 from modelport.optimise import distilled, pruned
 from modelport.optimise.types import Options
-from modelport.recipes import weights
+from modelport.recipes import stored, weights
 from modelport.recipes.find import find_recipes
 from modelport.repository.layout import state_folder, version_numbers
 from modelport.repository.registry import row
@@ -65,6 +66,10 @@ def test_a_pruned_version_has_a_smaller_graph_and_is_proved_against_the_pruned_n
     before = evidences.read(repository / "halves" / "1")[1]
     assert np.abs(golden.outputs["logits"] - before.outputs["logits"]).max() > 10 * proof.tolerances["logits"].max_abs
     assert done.scores[0].metric == "accuracy" and done.scores[0].after > 0.8
+    kept = [stored.load(repository, "halves", version) for version in (1, 2)]
+    np.testing.assert_array_equal(kept[0].inputs["image"], kept[1].inputs["image"])
+    mine = OnnxRunner(done.folder / "model.onnx", ["logits"]).run({"image": kept[1].inputs["image"]})
+    np.testing.assert_allclose(kept[1].answers["logits"], mine["logits"], atol=1e-4)
     assert not progress(repository), "what is needed to go on is gone when it is published"
 
 
