@@ -67,8 +67,9 @@ def of_clothes(test: np.ndarray, data: images.LabelledImages) -> Evaluation:
 def training(options: Options) -> dict[str, Training]:
     """How it is trained, and a small network that it teaches with images it has not seen, few of them labelled."""
     train, _, data = clothes(options)
-    unseen = slice(len(train), len(train) + 14_000)
-    known = np.where(np.arange(14_000) < LABELLED, data.train_labels[unseen], -1)
+    unseen = slice(len(train), len(train) + options.rows(14_000))
+    known = data.train_labels[unseen].copy()
+    known[LABELLED:] = -1
     small = Student(
         network=SmallConvNet,
         fit=partial(fit, learning_rate=5e-3),

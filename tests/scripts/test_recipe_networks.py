@@ -43,6 +43,13 @@ def test_resnet18_has_the_names_and_sizes_of_torchvisions():
         assert tuple(state[name].shape) == shape
 
 
+def test_the_student_is_a_small_part_of_its_teacher():
+    """Three sides that halve, and as many classes as it is given."""
+    small = load("networks.small_convnet").SmallConvNet(classes=7).eval()
+    assert small(torch.zeros(2, 3, 28, 28)).shape == (2, 7)
+    assert sum(p.numel() for p in small.parameters()) < 30_000
+
+
 def test_padding_does_not_change_the_answer_of_the_text_network():
     text = load("networks.text")
     torch.manual_seed(0)

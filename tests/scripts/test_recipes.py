@@ -105,6 +105,18 @@ def test_the_server_names_the_classes(repository, require):
                 assert list(alone) == ["label"] and set(alone["label"].ravel()) <= set(wanted["text_classifier"])
 
 
+def test_what_a_recipe_trained_can_be_pruned_and_trained_once_more(repository, require):
+    """By the command, from the weights that were kept when the recipe built it."""
+    require("resnet18, built", present=(repository / "resnet18" / "1").exists())
+    command = [str(Path(sys.executable).with_name("modelport")), "optimise", "resnet18", "--to", "pruned", "--quick"]
+    options = ["--epochs", "1", "--max-drop", "1", "--rounds", "1", "--seconds", "0.01"]
+    done = run([*command, *options, "--repository", str(repository), "--json"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = json.loads(done.stdout)
+    assert (made["model"], made["version"], made["to"]) == ("resnet18", 2, "pruned")
+    assert made["measured"]["smaller"] > 3.5, "half the channels are a quarter of the weights"
+
+
 def test_published_weights_go_into_resnet18(repository, tmp_path, require):
     """`--weights` with a file that has torchvision's names and shapes for a thousand classes (random numbers here)."""
     import torch

@@ -145,8 +145,6 @@ def _lesson(training: Training, student: Student, options: Options) -> Lesson:
     """All samples; without a teacher only the labelled ones, for as many steps."""
     samples = training.samples if student.samples is None else student.samples
     targets = training.targets if student.targets is None else student.targets
-    if options.quick:
-        samples, targets = samples[: trained.QUICK_ROWS], targets[: trained.QUICK_ROWS]
     known = targets != UNKNOWN
     if options.teaching or known.all() or not known.any():
         return Lesson(samples=samples, targets=targets)

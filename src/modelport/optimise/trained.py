@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from modelport.repository.layout import state_folder
 from modelport.verify.prove import describe, examine
 
 RECIPES = Path("export")
-QUICK_ROWS = 256
 
 
 def training_of(task: Task) -> Training:
@@ -43,7 +41,7 @@ def training_of(task: Task) -> Training:
         )
     task.report(f"reading the training data of {path.name}")
     with importable(path.parent):
-        known = recipe.training(Options(report=task.report))
+        known = recipe.training(Options(quick=task.options.quick, report=task.report))
     if name not in known:
         raise UsageError(
             f"{path} does not say how {name!r} is trained",
@@ -57,9 +55,7 @@ def training_of(task: Task) -> Training:
             why="networks with one input can be pruned and taught, no others",
             fix="use a kind that trains nothing: fp16, int8, int8-dynamic",
         )
-    if not task.options.quick:
-        return found
-    return replace(found, samples=found.samples[:QUICK_ROWS], targets=found.targets[:QUICK_ROWS])
+    return found
 
 
 def recipe_path(task: Task) -> Path:

@@ -88,7 +88,7 @@ class Options:
         student: Which of the recipe's students is taught; None for its only one.
         teaching: The teacher's share of what `distilled` learns from, the labels have the rest; 0 to 1.
         temperature: By how much the logits of teacher and student are divided; higher is softer.
-        quick: Train with a sliver of the recipe's data, to see that everything works.
+        quick: Ask the recipe for a sliver of its data, to see that everything works.
     """
 
     calibration: str = "minmax"
