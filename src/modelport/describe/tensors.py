@@ -45,14 +45,19 @@ def of(entry: Any, folder: Path) -> Tensor:
         entry: Of `config.input` or `config.output`.
         folder: The model's, where its label files are.
     """
-    word = type(entry).DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number[entry.data_type].name
     return Tensor(
         name=str(entry.name),
-        datatype="BYTES" if word == "TYPE_STRING" else str(word).removeprefix("TYPE_"),
+        datatype=datatype(entry),
         dims=tuple(map(int, entry.dims)),
         optional=bool(getattr(entry, "optional", False)),
         labels=tuple(text(path).splitlines()) if (path := label_file(entry, folder)) else (),
     )
+
+
+def datatype(entry: Any) -> str:
+    """The element type of a tensor's entry in a configuration, as the protocol says it."""
+    word = type(entry).DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number[entry.data_type].name
+    return "BYTES" if word == "TYPE_STRING" else str(word).removeprefix("TYPE_")
 
 
 def label_file(entry: Any, folder: Path) -> Path | None:

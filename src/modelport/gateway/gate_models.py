@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from modelport.describe.tensors import datatype
 from modelport.errors import ManifestError, ModelNotFoundError
 from modelport.gateway.capture import stored as captured
 from modelport.repository import config as configs
@@ -68,19 +69,13 @@ def _model(repository: Path, name: str) -> Mapping[str, Any] | None:
 def _inputs(config: Any) -> dict[str, Any]:
     inputs = {
         str(one.name): {
-            "datatype": _datatype(one),
+            "datatype": datatype(one),
             "dims": [int(dim) for dim in one.dims],
             "optional": bool(one.optional),
         }
         for one in config.input
     }
     return {"batch": int(config.max_batch_size), "inputs": inputs, "names": ", ".join(inputs)}
-
-
-def _datatype(tensor: Any) -> str:
-    """As the protocol says it."""
-    word = type(tensor).DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number[tensor.data_type].name
-    return "BYTES" if word == "TYPE_STRING" else str(word).removeprefix("TYPE_")
 
 
 def _route(route: Route, aliases: Mapping[str, str], loaded: tuple[int, ...]) -> dict[str, Any]:

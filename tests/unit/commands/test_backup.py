@@ -73,7 +73,7 @@ def test_logs_locks_and_sockets_of_what_runs_are_not_in_it(repository, tmp_path)
 
 
 def test_a_database_that_is_being_written_is_copied_whole(repository, tmp_path):
-    """With its write-ahead log, which is not in the file itself yet; in a folder whose name means something in a URI."""
+    """With its write-ahead log, which is not in the file itself yet; in a folder whose name says something in a URI."""
     repository = repository.rename(tmp_path / "models?mode=memory#%41")
     path = state_folder(repository) / "usage" / "counts.sqlite"
     path.parent.mkdir(parents=True)
