@@ -137,7 +137,7 @@ def require_fit(repository: Path, model: str, gates: Sequence[Gate], data: Evalu
             why="; ".join(wrong),
             fix="name the arrays as the model's inputs are named, rows along the first axis",
         )
-    golden = next(iter(proven.golden.outputs.values()))
+    golden = proven.golden.outputs[proven.manifest.spec.outputs[0].name]
     alike = golden[np.arange(data.rows) % len(golden)] if proven.evidence.batched else np.stack([golden] * data.rows)
     for rule in gates:
         metrics.prepare(rule.metric, alike, data.labels)

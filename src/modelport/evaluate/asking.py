@@ -25,7 +25,7 @@ def answers(
         largest: The most rows that the model takes in a request; 0 where it has no batch axis.
 
     Returns:
-        Output name to array [rows, ...].
+        Output name to array [rows, ...], in the model's order.
 
     Raises:
         DataError: The data has other inputs than the model.
@@ -46,7 +46,8 @@ def answers(
         for start in range(0, data.rows, rows_at_once)
     ]
     together = np.concatenate if largest else np.stack
-    return {name: together([part[name] for part in parts]) for name in parts[0]}
+    names = [tensor.name for tensor in spec.outputs]  # a server may answer in another order, as for ensembles
+    return {name: together([part[name] for part in parts]) for name in names}
 
 
 def request(data: EvaluationData, index: slice, batched: bool = True) -> dict[str, Array]:

@@ -114,9 +114,9 @@ def test_a_loaded_version_is_judged_where_it_is(shelf, server, net, data):
         (RULE, {"labels": np.full(ROWS, 0.5)}, UsageError, "the metric accuracy does not fit"),
     ],
 )
-def test_a_gate_that_cannot_be_is_refused_and_nothing_changes(
-    shelf, server, net, data, tmp_path, rule, arrays, error, words
-):
+def test_a_gate_that_cannot_be_is_refused_and_nothing_changes(shelf, data, tmp_path, rule, arrays, error, words):
+    net = f"ruled{len(list(shelf.root.iterdir()))}"
+    shelf.publish(net)
     before = (shelf.root / net / "config.pbtxt").read_bytes()
     file = None
     if arrays is not None:
