@@ -149,6 +149,9 @@ def take_out_pairs(model: onnx.ModelProto, layers: Collection[str]) -> None:
                     layer.output[list(layer.output).index(before)] = after
                 _rename_inputs(model, *((before, after) if after in outputs else (after, before)))
             model.graph.node.remove(down)
+    used = {tensor for node in _nodes(model.graph) for tensor in node.input} | outputs
+    for constant in [one for one in model.graph.initializer if one.name not in used]:
+        model.graph.initializer.remove(constant)
 
 
 def _rename_inputs(model: onnx.ModelProto, old: str, new: str) -> None:

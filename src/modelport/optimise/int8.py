@@ -4,7 +4,7 @@ For convolutional nets. What the last layers give stays in float32: its range di
 what is inside, and classes whose scores leave the range of the calibration samples would all become equal.
 
 Where the whole model loses too much, layers get their precision back, one after the other, the one first that does most
-harm when it alone is quantised.
+harm for its size when it alone is quantised.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ METHODS = {
     "percentile": CalibrationMethod.Percentile,
 }
 CHUNK = 8  # samples whose activations are in memory together
+MOST = 0.5  # of the weights may get their precision back; with more it is no int8 model any more
 PROBED = 16  # samples with which a single layer's error is measured
 MARGIN = 2.0
 REASON = (
@@ -63,6 +64,7 @@ class _Quantizer:
             fix="use --to int8-dynamic for LSTM, attention and dense layers, or --to fp16",
         )
         self._regions = {layer: graph.region(self._prepared, layer, self.layers) for layer in self.layers}
+        self.bytes_of = {layer: size for layer, size in graph.weights(self._prepared).items() if layer in self.layers}
         self._last = graph.last(self._prepared, self.layers)
         self._after = set().union(*(self._regions[layer] - {layer} for layer in self._last))
         self.elsewhere = graph.elsewhere(self._prepared, LAYERS)
@@ -135,7 +137,9 @@ def make(task: Task) -> Made:
     excluded, scores, errors = list(given), _scores(task, quantizer, target, given), {}
     if not task.judge.passes(scores):
         errors = _errors(task, quantizer, [layer for layer in quantizer.layers if layer not in given])
-        for layer in sorted(errors, key=lambda one: -errors[one])[: len(quantizer.layers) - 1]:
+        for layer in sorted(errors, key=lambda one: -errors[one] / quantizer.bytes_of[one]):
+            if sum(quantizer.bytes_of[one] for one in (*excluded, layer)) > MOST * sum(quantizer.bytes_of.values()):
+                continue
             excluded.append(layer)
             task.report(f"keeping {len(excluded)} layers as they are, the last one {layer} ({_words(scores[0])})")
             scores = _scores(task, quantizer, target, excluded)

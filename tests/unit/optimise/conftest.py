@@ -53,13 +53,15 @@ def convolutional() -> onnx.ModelProto:
 
 
 def uneven() -> onnx.ModelProto:
-    """One output channel of its second layer is a thousand times as large as the others, and weighs little after it."""
+    """One channel of its first layer has weights a thousand times as large as the others, and never gives anything."""
     made = convolutional()
-    for tensor in made.graph.initializer:
-        if tensor.name in ("w2", "w3"):
-            array = numpy_helper.to_array(tensor).copy()
-            array[0] *= 1000 if tensor.name == "w2" else 0.001
-            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    first = made.graph.initializer[0]
+    array = numpy_helper.to_array(first).copy()
+    array[0] *= 1000
+    first.CopyFrom(numpy_helper.from_array(array, first.name))
+    bias = np.array([-1e5, *[0.0] * 15], dtype=np.float32)
+    made.graph.initializer.append(numpy_helper.from_array(bias, "b1"))
+    made.graph.node[0].input.append("b1")
     return made
 
 
