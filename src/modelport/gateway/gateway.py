@@ -102,9 +102,8 @@ class Gateway:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._held.enter_context(single.only_one(self.folder))
         try:
-            self.admin.end_leftover()
             servers = self.settings.upstreams if upstreams is None else tuple(upstreams)
-            self.settings = replace(places.listening(self.settings), upstreams=servers)
+            self.settings = replace(places.freed(self.admin, self.settings), upstreams=servers)
             self._turnstiles = {}
             self._write_or_keep()
             self._child = _process.Child(self._command(), log=self.log, cwd=self.folder)

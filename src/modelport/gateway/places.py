@@ -7,12 +7,15 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
+from modelport import _process
 from modelport.errors import PortTakenError
 from modelport.gateway import single
 from modelport.gateway.envoy.admin import Admin
 from modelport.gateway.envoy.metrics import ADMIN_SOCKET
 from modelport.gateway.settings import Settings
 from modelport.server import ports
+
+FREED_S = 2.0  # an Envoy that ends answers no more, and has its ports for a moment
 
 
 def clear(folder: Path, settings: Settings) -> None:
@@ -30,8 +33,18 @@ def clear(folder: Path, settings: Settings) -> None:
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with single.only_one(folder):
-        Admin(folder / ADMIN_SOCKET).end_leftover()
-        listening(settings)
+        freed(Admin(folder / ADMIN_SOCKET), settings)
+
+
+def freed(admin: Admin, settings: Settings) -> Settings:
+    """End an Envoy that was left, and give the settings with free ports where they say 0.
+
+    Raises:
+        PortTakenError: Something else listens on one.
+    """
+    if admin.end_leftover():
+        _process.wait_until(lambda: _can_listen(settings), timeout_s=FREED_S)
+    return listening(settings)
 
 
 def listening(settings: Settings) -> Settings:
@@ -45,6 +58,14 @@ def listening(settings: Settings) -> Settings:
         return replace(settings, port=port)
     metrics = _free(settings.metrics_address, settings.metrics_port, "gateway's metrics", "--gateway-metrics-port")
     return replace(settings, port=port, metrics_port=metrics)
+
+
+def _can_listen(settings: Settings) -> bool:
+    try:
+        listening(settings)
+    except PortTakenError:
+        return False
+    return True
 
 
 def _free(address: str, port: int, what: str, option: str) -> int:

@@ -90,3 +90,12 @@ def test_a_socket_that_nobody_listens_on_is_removed(tmp_path):
         one.bind(name)
     places.clear(tmp_path, FREE)
     assert not (tmp_path / ADMIN_SOCKET).exists()
+
+
+def test_the_port_of_one_that_was_left_may_be_taken_for_a_moment(tmp_path, monkeypatch):
+    monkeypatch.setattr(admin, "_ENDED_S", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as its, leftover(tmp_path):
+        timer = threading.Timer(0.8, its.close)  # it is drained for 0.3 s before
+        timer.start()
+        places.clear(tmp_path, replace(FREE, port=its.getsockname()[1]))
+        timer.join()

@@ -68,18 +68,23 @@ class Admin:
                     quiet_since = time.monotonic()
                 time.sleep(0.05)
 
-    def end_leftover(self) -> None:
-        """End an Envoy that outlived whoever started it; what it is answering has a second."""
+    def end_leftover(self) -> bool:
+        """End an Envoy that outlived whoever started it; what it is answering has a second. Says whether there was one.
+
+        Its ports may be taken for a moment still.
+        """
         if not self.path.exists():
-            return
+            return False
         self.drain(_LEFTOVER_S)
         try:
             self.ask("POST", "/quitquitquit")
         except OSError:
-            pass  # a socket that nobody listens on
+            found = False  # a socket that nobody listens on
         else:
+            found = True
             _process.wait_until(lambda: not self._answers(), timeout_s=_ENDED_S)
         self.path.unlink(missing_ok=True)
+        return found
 
     def _answers(self) -> bool:
         try:
