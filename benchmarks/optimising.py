@@ -170,7 +170,8 @@ def summary(facts: Mapping[str, Any]) -> str:
     before, after = seen["before"], seen["after"]
     parts = [
         f"{facts['model']} to {facts['to']}: {seen['smaller']:.2f} x smaller",
-        f"latency {before['latency_ms']:.3f} to {after['latency_ms']:.3f} ms, x {seen['faster']['median']:.2f} faster{flag}",
+        f"latency {before['latency_ms']:.3f} to {after['latency_ms']:.3f} ms"
+        f", x {seen['faster']['median']:.2f} faster{flag}",
         f"throughput x {seen['more']['median']:.2f}",
         scores,
         f"missed: {', '.join(missed)}" if missed else "all goals reached",
