@@ -7,7 +7,8 @@ import torch
 from networks.neighbours import Neighbours
 
 from modelport.commands.build import main
-from modelport.recipes import metrics, tables
+from modelport.evaluate import metrics
+from modelport.recipes import tables
 from modelport.recipes.recipe import Evaluation, Options, Recipe, Trained
 from modelport.repository.card import Card
 from modelport.repository.gate import Gate

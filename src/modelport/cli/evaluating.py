@@ -15,6 +15,7 @@ from modelport.repository.layout import DEFAULT_REPOSITORY
 DATA = (
     "An .npz (inputs by name, `labels`, `slice_<name>`) or .csv; a recipe's .py file; `recipe` for what a recipe kept. "
 )
+FEW = 100  # rows
 
 
 @app.command("evaluate")
@@ -137,7 +138,8 @@ def gate_command(
         *(f"{model}: {one.words()}" for one in state.gates), *([] if state.gates else [f"{model} has no gate"])
     )
     if state.data:
-        _render.lines(f"judged with {state.rows} rows: {state.data}")
+        few = "; so few show little" if state.rows < FEW else ""
+        _render.lines(f"judged with {state.rows} rows{few}: {state.data}")
 
 
 def _cells(scores: Any, columns: Any) -> list[str]:

@@ -20,7 +20,8 @@ from modelport.commands.export import Exported, export
 from modelport.commands.gate import gate
 from modelport.convert.types import Array
 from modelport.errors import ManifestError, ModelNotFoundError, VersionNotFoundError
-from modelport.recipes import metrics, stored, weights
+from modelport.evaluate import metrics
+from modelport.recipes import stored, weights
 from modelport.recipes.recipe import (
     Ensemble,
     Evaluation,

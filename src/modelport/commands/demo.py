@@ -17,11 +17,12 @@ from modelport.client import Client
 from modelport.commands.build import build, current_versions
 from modelport.convert.types import Arrays, rows
 from modelport.errors import DataError, VerificationError
+from modelport.evaluate import metrics
+from modelport.evaluate.asking import request
 from modelport.lifecycle.change import promote
-from modelport.recipes import metrics, stored
+from modelport.recipes import stored
 from modelport.recipes.find import find_recipes, importable
-from modelport.recipes.recipe import Array, Options, as_rows
-from modelport.recipes.stored import StoredEvaluation
+from modelport.recipes.recipe import Options, as_rows
 from modelport.repository import manifest as manifests
 from modelport.repository.layout import DEFAULT_REPOSITORY
 from modelport.server import EmbeddedServer, failures
@@ -196,7 +197,7 @@ def _row(client: Client, repository: Path, model: str, version: int, protocol: s
     limits = evidences.read(folder)[0].tolerances
 
     def ask(index: slice) -> Arrays:
-        return client.infer(model, version=version, inputs=_request(samples, index))
+        return client.infer(model, version=version, inputs=request(samples.inputs, index, padded=samples.padded))
 
     count = rows(samples.inputs)
     batches = [ask(slice(start, min(start + BATCH_ROWS, count))) for start in range(0, count, BATCH_ROWS)]
@@ -236,19 +237,6 @@ def _singles(ask: Callable[[slice], Arrays], count: int) -> tuple[Arrays, list[f
         answers.append(ask(slice(row, row + 1)))
         times_ms.append(1000 * (time.perf_counter() - started))
     return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}, times_ms
-
-
-def _request(samples: StoredEvaluation, index: slice) -> Arrays:
-    """The samples with these numbers; where the inputs are padded, only as long as the longest of them."""
-    inputs = as_rows(samples.inputs, index)
-    if not samples.padded:
-        return inputs
-    return {name: array[:, : _longest(array)] for name, array in inputs.items()}
-
-
-def _longest(array: Array) -> int:
-    used = np.flatnonzero((array != 0).any(axis=0))
-    return int(used[-1]) + 1 if used.size else 1
 
 
 def _badness(comparison: Comparison, limits: Mapping[str, Tolerance]) -> tuple[bool, bool, float]:

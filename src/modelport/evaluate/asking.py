@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from modelport.client import Client
@@ -28,7 +30,7 @@ def answers(
         Output name to array [rows, ...], in the model's order.
 
     Raises:
-        DataError: The data has other inputs than the model.
+        DataError: The data has other inputs than the model, or rows of the first output differ in shape.
         RequestError: A type or a shape does not fit the model.
         ClientError: The server gave no answer.
     """
@@ -41,21 +43,33 @@ def answers(
             fix="name the arrays as the inputs are named; labels are `labels`, groups of rows `slice_<name>`",
         )
     rows_at_once = min(BATCH_ROWS, largest) or 1
-    parts = [
-        client.infer(model, version=version, inputs=request(data, slice(start, start + rows_at_once), largest > 0))
-        for start in range(0, data.rows, rows_at_once)
-    ]
-    together = np.concatenate if largest else np.stack
+    starts = range(0, data.rows, rows_at_once)
+    sent = (request(data.inputs, slice(start, start + rows_at_once), padded=data.padded) for start in starts)
+    if not largest:
+        sent = ({name: array[0] for name, array in one.items()} for one in sent)
+    parts = [client.infer(model, version=version, inputs=one) for one in sent]
     names = [tensor.name for tensor in spec.outputs]  # a server may answer in another order, as for ensembles
-    return {name: together([part[name] for part in parts]) for name in names}
+    return _together(data, names, parts, batched=largest > 0)
 
 
-def request(data: EvaluationData, index: slice, batched: bool = True) -> dict[str, Array]:
-    """These rows; where the inputs are padded, only as long as the longest of them; without a batch axis, the row."""
-    rows = {name: array[index] for name, array in data.inputs.items()}
-    if data.padded:
-        rows = {name: array[:, : _longest(array)] for name, array in rows.items()}
-    return rows if batched else {name: array[0] for name, array in rows.items()}
+def _together(
+    data: EvaluationData, names: Sequence[str], parts: Sequence[Mapping[str, Array]], *, batched: bool
+) -> dict[str, Array]:
+    """The answers as one array for each output; those whose rows differ in shape are left out."""
+    alike = [name for name in names if len({part[name].shape[int(batched) :] for part in parts}) == 1]
+    if names[0] not in alike:
+        raise DataError(
+            f"the answers to {data.name} cannot be scored",
+            why=f"the output {names[0]!r} has rows of different shapes, which no metric takes",
+            fix="give rows of one length, or a model whose first output is of one shape",
+        )
+    return {name: (np.concatenate if batched else np.stack)([part[name] for part in parts]) for name in alike}
+
+
+def request(inputs: Mapping[str, Array], index: slice, *, padded: bool) -> dict[str, Array]:
+    """These rows of each input; where they are padded, only as long as the longest of them."""
+    rows = {name: array[index] for name, array in inputs.items()}
+    return {name: array[:, : _longest(array)] for name, array in rows.items()} if padded else rows
 
 
 def _longest(array: Array) -> int:

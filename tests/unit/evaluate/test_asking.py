@@ -60,3 +60,16 @@ def test_data_with_other_inputs_is_refused():
     with pytest.raises(DataError, match="does not fit") as caught:
         answers(Served(), "m", None, wrong, largest=1)
     assert "it has y; the model's inputs are x" in caught.value.why
+
+
+def test_an_output_whose_rows_differ_in_shape_is_left_out_unless_it_is_the_one_that_counts():
+    class PerStep(Served):
+        def infer(self, model, *, version, inputs):
+            return {**super().infer(model, version=version, inputs=inputs), self.ragged: inputs["x"]}
+
+    client = PerStep()
+    client.ragged = "less"
+    assert list(answers(client, "m", None, data(4, padded=True), largest=2)) == ["sum"]
+    client.ragged = "sum"
+    with pytest.raises(DataError, match="cannot be scored"):
+        answers(client, "m", None, data(4, padded=True), largest=2)
