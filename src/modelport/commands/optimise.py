@@ -138,17 +138,7 @@ def optimise(
         judge.require(scores, model=spec.name, why=made.reason, fix="use another kind, or allow more with --max-drop")
         evidence, golden = made.proved or examine(origin, made, runner, judge.inputs, judge.original)
         evidences.write(staging, evidence, golden)
-        measured = measuring.measure(
-            origin.artefact,
-            staging / FILENAME,
-            judge.inputs,
-            batched=spec.batched,
-            largest=spec.max_batch_size,
-            instances=max(1, sum(group.count for group in origin.config.instance_group)),
-            rounds=rounds,
-            seconds=seconds,
-            report=report,
-        )
+        measured = _measured(task, rounds, seconds)
         facts = _facts(task, made, to, scores, measured)
         report("publishing")
         published = _publish(root, staging, task, to, evidence, facts, scores, name or spec.name)
@@ -167,6 +157,21 @@ def optimise(
         evidence=evidence,
         facts=facts,
         notes=made.notes,
+    )
+
+
+def _measured(task: Task, rounds: int, seconds: float) -> Measured:
+    origin = task.origin
+    return measuring.measure(
+        origin.artefact,
+        task.folder / FILENAME,
+        task.judge.inputs,
+        batched=origin.manifest.spec.batched,
+        largest=origin.manifest.spec.max_batch_size,
+        instances=max(1, sum(group.count for group in origin.config.instance_group)),
+        rounds=rounds,
+        seconds=seconds,
+        report=task.report,
     )
 
 
