@@ -119,7 +119,7 @@ def values(metric: str, answer: Array, labels: Array) -> tuple[Array, Array]:
         UsageError: Their shapes differ, or they are no numbers.
     """
     found, right = columns(metric, answer), labels.reshape(len(labels), -1)
-    if found.dtype.kind not in "iuf" or right.dtype.kind not in "iufb" or found.shape != right.shape:
+    if found.dtype.kind not in "iuf" or right.dtype.kind not in "iuf" or found.shape != right.shape:
         why = f"it needs a right number for each answered one; the output is {found.dtype} {list(found.shape)}, "
         raise unfit(metric, why + f"the labels are {right.dtype} {list(right.shape)}")
     return found.astype(np.float64), right.astype(np.float64)
