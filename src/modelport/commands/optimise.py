@@ -144,7 +144,7 @@ def optimise(
         published = _publish(root, staging, task, to, evidence, facts, scores, name or spec.name)
     _keep_evaluation(root, origin, published, runner if made.proved is not None else None)
     if made.progress is not None:
-        shutil.rmtree(made.progress)
+        shutil.rmtree(made.progress, ignore_errors=True)  # another process may be removing it as well
     return Optimised(
         model=published.model,
         version=published.version,

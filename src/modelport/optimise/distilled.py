@@ -58,13 +58,13 @@ def make(task: Task) -> Made:
     lesson = _lesson(training, student, options)
     epochs = round((options.epochs or student.epochs) * lesson.times)
     settings = {"epochs": epochs, "student": name, "teaching": options.teaching, "temperature": options.temperature}
-    progress = trained.progress_folder(task, "distilled", **settings)
-    answers = teach(task, lesson, progress) if options.teaching else np.zeros((len(lesson.samples), 2), np.float32)
-    targets = np.concatenate([lesson.targets[:, None].astype(np.float32), answers], axis=1)
     torch.manual_seed(0)
     network = student.network()
     loss = soft_loss(options.teaching, options.temperature)
-    trained.train(task, student.fit, network, lesson.samples, targets, progress=progress, epochs=epochs, loss=loss)
+    with trained.progress_folder(task, "distilled", **settings) as progress:
+        answers = teach(task, lesson, progress) if options.teaching else np.zeros((len(lesson.samples), 2), np.float32)
+        targets = np.concatenate([lesson.targets[:, None].astype(np.float32), answers], axis=1)
+        trained.train(task, student.fit, network, lesson.samples, targets, progress=progress, epochs=epochs, loss=loss)
     facts = {
         "student": name,
         "epochs": str(epochs),

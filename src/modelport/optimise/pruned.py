@@ -34,10 +34,10 @@ def make(task: Task) -> Made:
     training = trained.training_of(task)
     network = _published(task, training)
     epochs = task.options.epochs or training.epochs
-    progress = trained.progress_folder(task, "pruned", ratio=task.options.ratio, epochs=epochs)
     before = sum(parameter.numel() for parameter in network.parameters())
     prune(network, torch.from_numpy(training.samples[:1]), task.options.ratio, name=task.origin.manifest.spec.name)
-    trained.train(task, training.fit, network, training.samples, training.targets, progress=progress, epochs=epochs)
+    with trained.progress_folder(task, "pruned", ratio=task.options.ratio, epochs=epochs) as progress:
+        trained.train(task, training.fit, network, training.samples, training.targets, progress=progress, epochs=epochs)
     facts = {
         "ratio": str(task.options.ratio),
         "epochs": str(epochs),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from modelport.optimise.prove import declared
 from modelport.optimise.types import Made, Task
 from modelport.recipes.find import find_recipes, importable
 from modelport.recipes.recipe import Options, Training, recipe_digest
+from modelport.repository import lock
 from modelport.repository.layout import state_folder
 from modelport.verify.prove import describe, examine
 
 RECIPES = Path("export")
+LOCK_FILE, LOCK_WAIT_S = "lock", 1.0
 
 
 def training_of(task: Task) -> Training:
@@ -76,17 +79,23 @@ def recipe_path(task: Task) -> Path:
     return RECIPES / built
 
 
-def progress_folder(task: Task, kind: str, **settings: object) -> Path:
-    """Where progress is kept: one folder for each version, recipe and way of training. It is made."""
+@contextlib.contextmanager
+def progress_folder(task: Task, kind: str, **settings: object) -> Iterator[Path]:
+    """Where progress is kept: one folder for each version, recipe and way of training. It is made, and locked.
+
+    Raises:
+        RepositoryLockedError: Another process is training the same.
+    """
     words = {**settings, "origin": task.origin.digest, "recipe": recipe_digest(recipe_path(task))}
     words["rows"] = "quick" if task.options.quick else "all"
     digest = hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:12]
     name = task.origin.reference.replace("/", "-")
     folder = state_folder(task.repository) / "optimise" / f"{name}-{kind}-{digest}"
     folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        task.report("going on from where it was interrupted")
-    return folder
+    with lock.file(folder / LOCK_FILE, f"{task.origin.reference} is being {kind}", timeout_s=LOCK_WAIT_S):
+        if any(path.name != LOCK_FILE for path in folder.iterdir()):
+            task.report("going on from where it was interrupted")
+        yield folder
 
 
 def train(task: Task, fit: Callable[..., None], network: Any, *data: Array, progress: Path, **options: Any) -> None:

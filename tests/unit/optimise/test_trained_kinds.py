@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +19,7 @@ from modelport.commands.build import build
 from modelport.commands.optimise import optimise
 from modelport.convert.format_onnx import OnnxRunner
 from modelport.convert.source_files import read_weights, save_weights
-from modelport.errors import ConversionError, UsageError, VerificationError
+from modelport.errors import ConversionError, RepositoryLockedError, UsageError, VerificationError
 from modelport.optimise import distilled, pruned
 from modelport.optimise.types import Options
 from modelport.recipes import stored, weights
@@ -51,6 +55,19 @@ def progress(repository: Path) -> list[Path]:
     return sorted((state_folder(repository) / "optimise").glob("*/*"))
 
 
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Another process holds this lock."""
+    program = (
+        "import fcntl, sys; f = open(sys.argv[1], 'ab'); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); input()"
+    )
+    command = [sys.executable, "-c", program, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline()
+        yield
+        other.communicate(b"\n")
+
+
 def test_a_pruned_version_has_a_smaller_graph_and_is_proved_against_the_pruned_network(repository):
     done = optimise("halves", to="pruned", repository=repository, options=how(), **QUICK)
     assert (done.version, row(repository, "halves", 2).state) == (2, "candidate")
@@ -74,7 +91,7 @@ def test_a_pruned_version_has_a_smaller_graph_and_is_proved_against_the_pruned_n
 
 
 def test_what_lost_too_much_is_not_published_and_is_not_trained_again(repository, tmp_path):
-    """The same command with more allowed goes on with what was trained."""
+    """The same command with more allowed goes on with what was trained; two processes do not train the same."""
     noise = tmp_path / "noise.npz"  # neither half is brighter: the two networks do not agree on all of them
     np.savez(noise, image=np.random.default_rng(3).random((200, 1, 8, 8), dtype=np.float32))
     (state_folder(repository) / "evaluation" / "halves-1.npz").unlink()
@@ -87,6 +104,9 @@ def test_what_lost_too_much_is_not_published_and_is_not_trained_again(repository
     with pytest.raises(VerificationError, match="would lose too much"):
         run(0.0)
     assert version_numbers(repository, "halves") == [1] and progress(repository)
+    (lock,) = (path for path in progress(repository) if path.name == "lock")
+    with held(lock), pytest.raises(RepositoryLockedError, match="halves/1 is being pruned"):
+        run(1.0)
     said.clear()
     run(1.0)
     assert "going on from where it was interrupted" in said and not any(one.startswith("training") for one in said)
