@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelport.errors import UsageError
+from modelport.recipes import weights
 from modelport.repository import config as configs
 from modelport.repository import disk, drops, events, journal, lock, registry, switch
 from modelport.repository.layout import DEFAULT_REPOSITORY, version_numbers
@@ -137,6 +138,8 @@ def _delete(repository: Path, stands: Standing, config: configs.ModelConfig, kno
             switch.write(repository, model, config, known.without(versions))
         for version in versions:
             drops.forget(repository, model, version)
+            with disk.errors(repository):
+                weights.forget(repository, model, version)
 
 
 def _size(folder: Path) -> int:

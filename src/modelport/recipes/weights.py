@@ -21,6 +21,11 @@ def keep(repository: Path, model: str, version: int, network: Any) -> None:
     save_weights(network, path)
 
 
+def forget(repository: Path, model: str, version: int) -> None:
+    """Remove the weights of a version that is gone."""
+    path_of(repository, model, version).unlink(missing_ok=True)
+
+
 def path_of(repository: Path, model: str, version: int) -> Path:
     """Where the weights of a version are, if they were kept."""
     return state_folder(repository) / "weights" / f"{model}-{version}.safetensors"

@@ -11,6 +11,7 @@ import pytest
 
 from modelport.commands.prune import prune
 from modelport.errors import ManifestError, ModelNotFoundError, RepositoryError, UsageError
+from modelport.recipes import weights
 from modelport.repository import drops, events, placed, switch
 from modelport.repository.route import Route, Share
 
@@ -58,6 +59,15 @@ def test_what_is_told_of_a_deleted_version_is_its_size(shelf):
     size = sum(path.stat().st_size for path in (shelf / "net" / "8").iterdir())
     done = prune("net", keep=0, repository=shelf)
     assert done.deleted[8] == size
+
+
+def test_the_weights_that_a_version_was_built_with_go_with_it(shelf):
+    kept = [weights.path_of(shelf, "net", version) for version in (4, 5)]
+    kept[0].parent.mkdir(parents=True)
+    for path in kept:
+        path.write_bytes(b"numbers")
+    prune("net", keep=0, repository=shelf)
+    assert [path.exists() for path in kept] == [False, True]
 
 
 def test_a_dry_run_touches_nothing(shelf, there):

@@ -15,7 +15,7 @@ ABOUT = "modelport-backup.json"
 REPOSITORY, STATE = "repository", "state"
 FORMAT = 1
 # Of the state folder: what belongs to processes that run, what they said, and what a server makes anew.
-_PASSING = frozenset({"lock", "locks", "logs", "runs", "staging", "trial", "serve.lock", "server.json"})
+_PASSING = frozenset({"lock", "locks", "logs", "optimise", "runs", "staging", "trial", "serve.lock", "server.json"})
 _PASSING_BELOW = {"gateway": frozenset({"followed", "bootstrap.json", "envoy.log", "openapi"})}
 _PASSING_ENDS = (".lock", ".sock", ".tmp", "-wal", "-shm")
 
