@@ -260,7 +260,7 @@ def _publish(
             backend=BACKEND,
             framework=origin.manifest.framework,
             evidence=evidence,
-            card=_card(origin, to, metrics),
+            card=_card(origin, to, metrics, facts),
             facts=facts,
             note=origin.manifest.note,
         ),
@@ -270,7 +270,7 @@ def _publish(
     )
 
 
-def _card(origin: Origin, to: str, metrics: Mapping[str, float]) -> Card:
+def _card(origin: Origin, to: str, metrics: Mapping[str, float], facts: Mapping[str, str]) -> Card:
     """The original's card, as far as it holds, and what was done."""
     path = origin.folder / CARD_FILE
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
@@ -279,6 +279,9 @@ def _card(origin: Origin, to: str, metrics: Mapping[str, float]) -> Card:
         cells = [cell.strip() for cell in line.strip("|").split(" | ")]
         if len(cells) == 2 and cells[0] in _SAID:
             said[cells[0]] = cells[1]
+    if "optimised_training_samples" in facts:
+        samples_seen = facts["optimised_training_samples"]
+        said["source"] = f"{to} from {origin.reference}, trained by its recipe on {samples_seen} samples"
     title = lines[0].removeprefix("# ") if lines else origin.manifest.spec.name
     description = next((line for line in lines[1:] if line and not line.startswith(("|", "#"))), "")
     return Card(

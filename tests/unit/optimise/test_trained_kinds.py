@@ -82,6 +82,10 @@ def test_a_pruned_version_has_a_smaller_graph_and_is_proved_against_the_pruned_n
     assert proof.tolerances["logits"].kind == "noise_floor"
     before = evidences.read(repository / "halves" / "1")[1]
     assert np.abs(golden.outputs["logits"] - before.outputs["logits"]).max() > 10 * proof.tolerances["logits"].max_abs
+    assert (
+        "| source | pruned from halves/1, trained by its recipe on 256 samples |"
+        in (done.folder / "card.md").read_text()
+    )
     assert done.scores[0].metric == "accuracy" and done.scores[0].after > 0.8
     kept = [stored.load(repository, "halves", version) for version in (1, 2)]
     np.testing.assert_array_equal(kept[0].inputs["image"], kept[1].inputs["image"])
