@@ -57,6 +57,8 @@ class CustomBuildHook(BuildHookInterface):
         root = Path(self.root)
         compiler = shlex.split(os.environ.get("CXX", "c++"))
         wanted = os.environ.get("MODELPORT_NATIVE", "1") != "0"
+        if not wanted and version != "editable":
+            return  # packages hold what is named below alone; what an installation from this folder runs stays
         for library in LIBRARIES:
             (root / library.file).unlink(missing_ok=True)
         if not wanted or not sys.platform.startswith("linux") or shutil.which(compiler[0]) is None:

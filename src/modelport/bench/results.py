@@ -17,6 +17,7 @@ from typing import Any
 from modelport import _cores
 from modelport._process import run
 from modelport.errors import ProcessError
+from modelport.server.toolchain import NATIVE
 
 NOT_COMPILED = "PYTHONDONTWRITEBYTECODE"
 UNSTABLE = 0.25  # a spread of more than this part of the median says that the machine was not quiet
@@ -63,7 +64,8 @@ def conditions(packages: Sequence[str]) -> dict[str, Any]:
         packages: Names of the installed packages whose versions matter.
 
     Returns:
-        The time, machine, versions, commit and command line, ready for JSON.
+        The time, machine, versions, commit and command line, ready for JSON; and whether ONNX models run in the
+        server's own process, as they do where a compiler was there when modelport was installed.
     """
     return {
         "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -71,6 +73,7 @@ def conditions(packages: Sequence[str]) -> dict[str, Any]:
         "commit": _commit(),
         "machine": _machine(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
+        "compiled_backend": NATIVE.is_file(),
     }
 
 

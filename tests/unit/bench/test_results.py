@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from modelport.bench import results
+from modelport.server import toolchain
 
 
 def test_spread_is_median_and_range():
@@ -31,6 +32,7 @@ def test_the_file_says_what_made_it_and_keeps_every_row(tmp_path, monkeypatch, r
     assert written["versions"]["no-such-package"] == "not installed"
     assert written["machine"]["cores"] >= 1 and written["machine"]["cpu"] and len(written["time"]) >= 20
     assert written["command"] == ["python", "benchmarks/x.py", "--clients", "1"]
+    assert written["compiled_backend"] is toolchain.NATIVE.is_file()
     assert [p.name for p in path.parent.iterdir()] == ["x.json"]
 
 
