@@ -105,6 +105,17 @@ def test_without_a_compiler_the_wheel_is_for_every_system(build, env):
     assert not {LIBRARY, SEND} & {*names}
 
 
+def test_a_package_without_it_leaves_what_is_installed_from_the_folder_alone(build, tree):
+    """Whoever builds the controller's image beside a checkout goes on with the compiled backend."""
+    installed = tree / "src" / LIBRARY
+    installed.write_bytes(b"compiled before")
+    try:
+        assert LIBRARY not in zipfile.ZipFile(build("wheel", MODELPORT_NATIVE="0")).namelist()
+        assert installed.read_bytes() == b"compiled before"
+    finally:
+        installed.unlink()
+
+
 def test_the_sources_of_the_backend_are_in_the_source_package(build, root):
     made = build("sdist", MODELPORT_NATIVE="0")
     with tarfile.open(made) as archive:
