@@ -25,15 +25,24 @@ def read_samples(path: Path) -> Arrays:
         UnsafeSourceError: It is a zip bomb.
     """
     try:
-        if path.is_file() and zipfile.is_zipfile(path):
-            archives.check_zip(path)
-        return with_texts(read_npz(path))
+        return with_texts(read_foreign_npz(path))
     except UNREADABLE as exc:
         raise ExampleInputError(
             f"the samples in {path} cannot be read",
             why=(str(exc) or type(exc).__name__).splitlines()[0],
             fix="write them with numpy.savez(path, image=array) with plain arrays, the samples along axis 0",
         ) from exc
+
+
+def read_foreign_npz(path: Path) -> Arrays:
+    """The same as `read_npz` of a file that somebody gave, which may be made to fill the memory.
+
+    Raises:
+        UnsafeSourceError: It is a zip bomb.
+    """
+    if path.is_file() and zipfile.is_zipfile(path):
+        archives.check_zip(path)
+    return read_npz(path)
 
 
 def read_npz(path: Path) -> Arrays:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from modelport.convert.samples import UNREADABLE, read_foreign_npz
 from modelport.errors import DataError
 from modelport.evaluate.forms import Array
 from modelport.spec import ModelSpec, TensorSpec
@@ -90,6 +89,7 @@ def read(path: Path, spec: ModelSpec | None = None) -> EvaluationData:
 
     Raises:
         DataError: It is missing, damaged, or holds something else.
+        UnsafeSourceError: It is a zip bomb.
     """
     if path.suffix == ".csv" and spec is not None:
         return _read_csv(path, spec)
@@ -98,9 +98,8 @@ def read(path: Path, spec: ModelSpec | None = None) -> EvaluationData:
             path, f"its name does not end with .npz or .csv; {_FORMS}", "write such a file with numpy.savez"
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as exc:
+        arrays = dict(read_foreign_npz(path))
+    except UNREADABLE as exc:
         raise _unusable(
             path, f"{type(exc).__name__}: {exc}", "name a file that numpy.savez wrote, without objects"
         ) from exc

@@ -7,14 +7,13 @@ source model gave to them. It is bound to the version by the digest of its manif
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from modelport.convert.samples import UNREADABLE, read_npz
 from modelport.recipes.recipe import Array
 from modelport.repository.layout import state_folder
 from modelport.repository.manifest import MANIFEST_FILE
@@ -63,8 +62,7 @@ def save(repository: Path, model: str, version: int, stored: StoredEvaluation) -
 def load(repository: Path, model: str, version: int) -> StoredEvaluation | None:
     """The evaluation of a version; None when there is none that belongs to it."""
     try:
-        with np.load(_path(repository, model, version), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_npz(_path(repository, model, version))
         if str(arrays["manifest"]) != _manifest_digest(repository, model, version):
             return None
         return StoredEvaluation(
@@ -76,7 +74,7 @@ def load(repository: Path, model: str, version: int) -> StoredEvaluation | None:
             framework=str(arrays["framework"]),
             slices={n.removeprefix("slice:"): a for n, a in arrays.items() if n.startswith("slice:")},
         )
-    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+    except (*UNREADABLE, KeyError):
         return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelport.errors import DataError
+from modelport.errors import DataError, UnsafeSourceError
 from modelport.evaluate.data import EvaluationData, read, write
 from modelport.spec import ModelSpec, TensorSpec, dtype_of
 
@@ -64,6 +64,21 @@ def test_a_file_that_cannot_be_used_is_refused_with_the_reason(tmp_path, arrays,
     with pytest.raises(DataError) as caught:
         read(tmp_path / "d.npz")
     assert words in caught.value.why and caught.value.fix
+
+
+def test_a_file_that_would_fill_the_memory_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "d.npz", x=np.zeros((100, 1 << 20), np.int8), labels=np.ones(100))
+    with pytest.raises(UnsafeSourceError, match="zip bomb"):
+        read(tmp_path / "d.npz")
+
+
+def test_a_single_array_is_no_labelled_data(tmp_path):
+    """Whatever its file is called."""
+    with (tmp_path / "d.npz").open("wb") as file:
+        np.save(file, np.ones(3))
+    with pytest.raises(DataError, match="cannot be used") as caught:
+        read(tmp_path / "d.npz")
+    assert "single array" in caught.value.why
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no more", b"a,b\n"])
