@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import os
 import select
 import struct
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -149,12 +152,14 @@ def test_a_million_chunks_of_one_byte_are_answered_and_take_little_memory(setup,
 
 def test_memory_that_is_taken_would_be_seen(setup):
     """Negative control of the one above."""
-    import os
-
-    with setup.peak(os.getpid()) as grown:
-        taken = b"x" * (48 << 20)
-    assert grown() > 32 << 20
-    del taken
+    take = "input('up'); taken = b'x' * (48 << 20); input('taken')"
+    with subprocess.Popen([sys.executable, "-u", "-c", take], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as taker:
+        assert taker.stdout.read(2) == b"up"
+        with setup.peak(taker.pid) as grown:
+            os.write(taker.stdin.fileno(), b"\n")
+            assert taker.stdout.read(5) == b"taken"
+        assert grown() > 32 << 20
+        os.write(taker.stdin.fileno(), b"\n")
 
 
 def test_requests_are_refused_while_held_ones_take_the_memory_and_answered_afterwards(setup, everything, tmp_path):
