@@ -156,8 +156,13 @@ def _show(done: Any) -> None:
         ),
     ]
     rows += [
-        (f"{s.metric}, {s.samples} samples", f"{s.before:.4f}", f"{s.after:.4f}", f"drop {s.drop:.4f}")
-        for s in done.scores
+        (
+            f"{s.metric}, {s.samples} samples",
+            f"{s.before:.4f}",
+            f"{s.after:.4f}",
+            f"drop {s.drop:.4f}" if number or done.drop is None else f"drop {done.drop}",
+        )
+        for number, s in enumerate(done.scores)
     ]
     _render.table("", ("", f"version {done.origin}", f"version {done.version}", ""), rows)
     _render.lines(f"measured: {seen.how}, {seen.rounds} rounds, {seen.sessions} x {seen.threads} threads", *done.notes)
