@@ -86,8 +86,7 @@ class Judge:
 
     def scored(self, got: Mapping[str, Array]) -> tuple[Score, ...]:
         """The scores of these answers, the one that decides first: a metric, or agreement with the original."""
-        count = rows(self.inputs) if self.batched else 1
-        same, metrics = agreement(self.original, got, count), self._metrics(got, count)
+        same, metrics = agreement(self.original, got, self.rows), self._metrics(got, self.rows)
         return (same, *metrics) if self.by_agreement else (*metrics, same)
 
     def interval(self, got: Mapping[str, Array]) -> Interval | None:
@@ -126,6 +125,11 @@ class Judge:
             fix=fix,
             model=model,
         )
+
+    @property
+    def rows(self) -> int:
+        """How many samples there are."""
+        return rows(self.inputs) if self.batched else 1
 
     @property
     def _by_metric(self) -> bool:
