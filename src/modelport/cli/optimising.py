@@ -152,7 +152,7 @@ def optimise_command(
         _one(name, to, objective, json, **common)
 
 
-def _one(name: str, to: str | None, objective: str | None, json: bool, **common: Any) -> None:
+def _one(reference: str, to: str | None, objective: str | None, json: bool, **common: Any) -> None:
     from modelport.commands.optimise import optimise
 
     if to is None or objective is not None:
@@ -162,19 +162,19 @@ def _one(name: str, to: str | None, objective: str | None, json: bool, **common:
             fix='--to int8, or --budget "accuracy drop <= 0.01"',
         )
     with progress(quiet=json) as report:
-        done = optimise(name, to=to, report=report, **common)
+        done = optimise(reference, to=to, report=report, **common)
     if json:
         _render.as_json(done)
     else:
         _show(done)
 
 
-def _within(name: str, budget: str, objective: str | None, json: bool, **common: Any) -> None:
+def _within(reference: str, budget: str, objective: str | None, json: bool, **common: Any) -> None:
     from modelport.commands.ladder import optimise_within
 
     try:
         with progress(quiet=json) as report:
-            done = optimise_within(name, budget=budget, objective=objective or "latency", report=report, **common)
+            done = optimise_within(reference, budget=budget, objective=objective or "latency", report=report, **common)
     except KeyboardInterrupt:
         _render.error("what was tried is kept: the same command goes on with what is left")
         raise
