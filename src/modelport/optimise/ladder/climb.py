@@ -133,7 +133,7 @@ def _pointless(rung: Rung, found: Sequence[Tried]) -> str:
     """Why a rung need not be tried after what came of those before it; empty where it has to be."""
     for before in (one for one in found if one.to == rung.to):
         if before.state == NOT_TRIED:
-            return before.why
+            return f"as {before.rung}"
         everything = before.facts.get("optimised_layers_excluded", "") == ", ".join(rung.options.exclude)
         if rung.to == "int8" and before.state == PASSED and everything:
             return f"all layers are quantised in {before.rung}: other ranges make it neither smaller nor faster"
