@@ -113,6 +113,21 @@ def test_after_an_interruption_the_same_command_goes_on(repository, data):
     assert not [*(state_folder(repository) / "staging").iterdir()]
 
 
+def test_what_is_kept_and_was_damaged_is_made_anew(repository, data):
+    file = data("memory")
+
+    def damaging(text):
+        if text == "publishing":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        climb(repository, "memory", data=file, report=damaging)
+    (path,) = (state_folder(repository) / "optimise").glob("*/int8-dynamic/model.onnx")
+    path.write_bytes(path.read_bytes()[:-1])
+    done = climb(repository, "memory", data=file)
+    onnx.checker.check_model(onnx.load(done.folder / "model.onnx"))
+
+
 def test_what_was_published_before_a_kill_is_not_published_again(repository, data, monkeypatch):
     file = data("memory")
     with monkeypatch.context() as patched:

@@ -156,6 +156,9 @@ def test_the_weights_have_to_be_those_of_the_version(repository):
     save_weights(network, path)
     with pytest.raises(VerificationError, match="not what halves/1 was built from"):
         optimise("halves", to="pruned", repository=repository, options=how(), **QUICK)
+    more = {"options": Options(recipe=RECIPE), "kinds": ("pruned",), "repository": repository, **QUICK}
+    done = optimise_within("halves", budget="accuracy drop <= 1", **more)
+    assert {one.state for one in done.rungs} == {"not tried"}, "they may be there another time"
     path.unlink()
     with pytest.raises(UsageError, match="was built with are not there"):
         optimise("halves", to="pruned", repository=repository, options=how(), **QUICK)

@@ -93,13 +93,15 @@ def _try(rung: Rung, workshop: Workshop, task: Task, rounds: int, seconds: float
         except RepositoryError:
             raise
         except (VerificationError, ConversionError) as exc:
-            refused = isinstance(exc, VerificationError)
+            refused, scores = isinstance(exc, VerificationError), _scores(task)
+            if refused and not scores:  # such as weights that are not the version's: they may be there another time
+                return Tried(rung=rung.words, to=rung.to, state=NOT_TRIED, why=f"{_words(exc)}; {exc.fix}")
             tried = Tried(
                 rung=rung.words,
                 to=rung.to,
                 state=REFUSED if refused else IMPOSSIBLE,
                 why=exc.what if refused else _words(exc),
-                scores=_scores(task),
+                scores=scores,
             )
         except ModelportError as exc:  # something is missing, or an option is wrong: that may change
             return Tried(rung=rung.words, to=rung.to, state=NOT_TRIED, why=f"{_words(exc)}; {exc.fix}")
@@ -116,7 +118,7 @@ def _try(rung: Rung, workshop: Workshop, task: Task, rounds: int, seconds: float
                 notes=made.notes,
                 own=made.own,
             )
-        workshop.keep(rung, tried, folder)
+        tried = workshop.keep(rung, tried, folder)
     if progress is not None:
         shutil.rmtree(progress, ignore_errors=True)  # another process may be removing it as well
     return tried

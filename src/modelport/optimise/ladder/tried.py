@@ -7,7 +7,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from modelport.optimise.ladder.rungs import Rung
 from modelport.optimise.measure import Measured, Side
 from modelport.optimise.scoring import Score
 from modelport.repository import disk, lock
+from modelport.repository.manifest import file_record
 from modelport.verify import evidence as evidences
 
 PASSED, REFUSED, IMPOSSIBLE, NOT_TRIED = "within budget", "refused", "impossible", "not tried"
@@ -41,6 +42,7 @@ class Tried:
         facts: For the manifest.
         notes: For people.
         own: Whether it was trained, so that its answers are its own.
+        files: File name to sha256, of artefact and evidence.
     """
 
     rung: str
@@ -53,6 +55,7 @@ class Tried:
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     own: bool = False
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 class Workshop:
@@ -75,10 +78,11 @@ class Workshop:
         return any(self.folder.glob(f"*/{FILE}"))
 
     def read(self, rung: Rung) -> Tried | None:
-        """What came of a rung; None where it was not tried, or that cannot be read."""
+        """What came of a rung; None where it was not tried, or what is kept of it is damaged."""
+        folder = self.folder / rung.folder
         try:
-            content = json.loads((self.folder / rung.folder / FILE).read_text(encoding="utf-8"))
-            return _from_json(content)
+            found = _from_json(json.loads((folder / FILE).read_text(encoding="utf-8")))
+            return found if found.files == _files(folder) else None
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -96,16 +100,22 @@ class Workshop:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def keep(self, rung: Rung, tried: Tried, folder: Path) -> None:
-        """Move a folder that `making` gave to its place; of what is not within the budget no artefact is kept."""
+    def keep(self, rung: Rung, tried: Tried, folder: Path) -> Tried:
+        """Move a folder that `making` gave to its place; of what is not within the budget no artefact is kept.
+
+        Returns:
+            The same with its files.
+        """
         if tried.state != PASSED:
             for path in folder.iterdir():
                 path.unlink()
+        tried = replace(tried, files=_files(folder))
         (folder / FILE).write_text(json.dumps(asdict(tried)), encoding="utf-8")
         disk.sync_tree(folder)
         place = self.folder / rung.folder
         shutil.rmtree(place, ignore_errors=True)
         folder.rename(place)
+        return tried
 
     def candidate(self, rung: Rung, tried: Tried, target: Path) -> Candidate:
         """Copy an artefact and its evidence into a staged folder.
@@ -142,6 +152,10 @@ def opened(folder: Path, what: str) -> Iterator[Workshop]:
         folder.mkdir(parents=True, exist_ok=True)
         with lock.file(folder / LOCK, what, timeout_s=LOCK_WAIT_S):
             yield Workshop(folder)
+
+
+def _files(folder: Path) -> dict[str, str]:
+    return {path.name: file_record(path).sha256 for path in sorted(folder.iterdir()) if path.name != FILE}
 
 
 def _from_json(content: dict[str, Any]) -> Tried:
