@@ -9,6 +9,7 @@ import typer
 
 from modelport import _render
 from modelport.cli.app import Json, Repository, app, progress
+from modelport.errors import UsageError
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
 
@@ -16,12 +17,23 @@ from modelport.repository.layout import DEFAULT_REPOSITORY
 def optimise_command(
     name: Annotated[str, typer.Argument(help="NAME or NAME/VERSION, an ONNX model.")],
     to: Annotated[
-        str,
+        Optional[str],  # noqa: UP045
         typer.Option(
-            help="`int8` (convolutional nets), `int8-dynamic` (LSTM, attention, dense), `fp16`; with "
-            "training: `pruned`, `distilled`."
+            help="`int8` (convolutional nets), `int8-dynamic` (LSTM, attention, dense), `fp16`; with training: "
+            "`pruned`, `distilled`. With --budget the ones to try, such as `int8,pruned`; left out: all that fit."
         ),
-    ],
+    ] = None,
+    budget: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help='Try one after the other, and keep the best that loses no more: "accuracy drop <= 0.01", "f1 >= 0.9", '
+            '"agreement >= 0.95".'
+        ),
+    ] = None,
+    objective: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="With --budget, what is to be best: `latency`, `throughput` or `size`. Left out: latency."),
+    ] = None,
     data: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
@@ -38,8 +50,11 @@ def optimise_command(
     ] = None,
     count: Annotated[int, typer.Option("--samples", help="The most samples to calibrate with.")] = 128,
     calibration: Annotated[
-        str, typer.Option(help="How `int8` finds ranges: `minmax`, `entropy` or `percentile`.")
-    ] = "minmax",
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="How `int8` finds ranges: `minmax`, `entropy` or `percentile`. Left out: minmax; with --budget each."
+        ),
+    ] = None,
     per_channel: Annotated[
         bool,
         typer.Option("--per-channel/--per-tensor", help="A scale for each channel of the weights, or one for all."),
@@ -60,7 +75,12 @@ def optimise_command(
         Optional[Path],  # noqa: UP045
         typer.Option(help="For training: the recipe's script. Left out: the one that built it, in `export/`."),
     ] = None,
-    ratio: Annotated[float, typer.Option(help="`pruned`: the share of channels taken out of each layer.")] = 0.5,
+    ratio: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            help="`pruned`: the share of channels taken out of each layer. Left out: 0.5; with --budget several."
+        ),
+    ] = None,
     epochs: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(min=1, help="How often all samples are seen in training. Left out: as the recipe says."),
@@ -94,43 +114,101 @@ def optimise_command(
     It is proved like any version, with a tolerance that fits the kind, and measured beside the original. Layers keep
     their precision where the drop would be more than allowed; where that does not help, nothing is published.
 
-    Example: `modelport optimise digits_cnn --to int8 --max-drop 0.005`
+    With `--budget`, what is cheap is tried first, what was tried is told in a table, and the best is published. Ctrl-C
+    loses only the one that is being tried: the same command goes on.
+
+    Example: `modelport optimise digits_cnn --budget "accuracy drop <= 0.005" --objective size`
     """
-    from modelport.commands.optimise import optimise
     from modelport.optimise.types import Options
 
     options = Options(
-        calibration=calibration,
+        calibration=calibration or Options.calibration,
         per_channel=per_channel,
         exclude=tuple(exclude or ()),
         max_drop=max_drop,
         min_agreement=min_agreement,
         recipe=recipe,
-        ratio=ratio,
+        ratio=Options.ratio if ratio is None else ratio,
         epochs=epochs,
         student=student,
         teaching=teaching,
         temperature=temperature,
         quick=quick,
     )
-    with progress(quiet=json) as report:
-        done = optimise(
-            name,
-            to=to,
-            repository=repository,
-            name=into,
-            data=data,
-            evaluation=evaluation,
-            count=count,
-            options=options,
-            rounds=rounds,
-            seconds=seconds,
-            report=report,
+    common = {
+        "repository": repository,
+        "name": into,
+        "data": data,
+        "evaluation": evaluation,
+        "count": count,
+        "options": options,
+        "rounds": rounds,
+        "seconds": seconds,
+    }
+    if budget is not None:
+        kinds = tuple(word.strip() for word in to.split(",")) if to else ()
+        _within(name, budget, objective, json, kinds=kinds, calibration=calibration, ratio=ratio, **common)
+    else:
+        _one(name, to, objective, json, **common)
+
+
+def _one(reference: str, to: str | None, objective: str | None, json: bool, **common: Any) -> None:
+    from modelport.commands.optimise import optimise
+
+    if to is None or objective is not None:
+        raise UsageError(
+            "--objective is given without --budget" if to else "it is not said to what the model is to be optimised",
+            why="one kind is made with --to; several are tried, and the best is kept, with --budget",
+            fix='--to int8, or --budget "accuracy drop <= 0.01"',
         )
+    with progress(quiet=json) as report:
+        done = optimise(reference, to=to, report=report, **common)
     if json:
         _render.as_json(done)
     else:
         _show(done)
+
+
+def _within(reference: str, budget: str, objective: str | None, json: bool, **common: Any) -> None:
+    from modelport.commands.ladder import optimise_within
+
+    try:
+        with progress(quiet=json) as report:
+            done = optimise_within(reference, budget=budget, objective=objective or "latency", report=report, **common)
+    except KeyboardInterrupt:
+        _render.error("what was tried is kept: the same command goes on with what is left")
+        raise
+    if json:
+        _render.as_json(done)
+    else:
+        _show_ladder(done)
+    done.require()
+
+
+def _show_ladder(done: Any) -> None:
+    columns = ("tried", "", f"drop, {done.samples} samples", "size", "latency", "throughput", "why not")
+    _render.table(f"{done.model}/{done.origin}: {done.budget}, best {done.objective}", columns, _rungs(done))
+    if done.published is None:
+        return
+    (kept,) = (one for one in done.rungs if one.state == "kept")
+    seen = kept.measured
+    _render.lines(
+        f"published {done.published}, {kept.rung} of version {done.origin} "
+        f"(candidate: 'modelport promote {done.published}' lets it serve)",
+        f"measured: {seen.how}, {seen.rounds} rounds, {seen.sessions} x {seen.threads} threads",
+        *kept.notes,
+    )
+
+
+def _rungs(done: Any) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for one in done.rungs:
+        drop = one.drop or (f"{one.scores[0].drop:.4g}" if one.scores else "")
+        seen = one.measured
+        figures = (seen.smaller, seen.faster.median, seen.more.median) if seen else ()
+        gains = [f"{figure:.2f} x" for figure in figures] or [""] * 3
+        rows.append((one.rung, one.state, str(drop), *gains, one.why))
+    return rows
 
 
 def _show(done: Any) -> None:
@@ -156,8 +234,13 @@ def _show(done: Any) -> None:
         ),
     ]
     rows += [
-        (f"{s.metric}, {s.samples} samples", f"{s.before:.4f}", f"{s.after:.4f}", f"drop {s.drop:.4f}")
-        for s in done.scores
+        (
+            f"{s.metric}, {s.samples} samples",
+            f"{s.before:.4f}",
+            f"{s.after:.4f}",
+            f"drop {s.drop:.4f}" if number or done.drop is None else f"drop {done.drop}",
+        )
+        for number, s in enumerate(done.scores)
     ]
     _render.table("", ("", f"version {done.origin}", f"version {done.version}", ""), rows)
     _render.lines(f"measured: {seen.how}, {seen.rounds} rounds, {seen.sessions} x {seen.threads} threads", *done.notes)

@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from modelport.commands import evaluation_data
-from modelport.commands.export import finish_version
-from modelport.convert.format_onnx import BACKEND, OnnxRunner
-from modelport.convert.types import Arrays
+from modelport.commands import evaluation_data, optimised
 from modelport.errors import DataError, UsageError
 from modelport.evaluate.data import EvaluationData
+from modelport.evaluate.intervals import Interval
+from modelport.optimise import candidate
 from modelport.optimise import data as samples
-from modelport.optimise import measure as measuring
 from modelport.optimise import origin as origins
 from modelport.optimise.measure import Measured
-from modelport.optimise.prove import examine
 from modelport.optimise.registry import kind as kind_of
-from modelport.optimise.scoring import Judge, Score, one_by_one
-from modelport.optimise.types import CALIBRATIONS, FILENAME, Data, Made, Options, Origin, Report, Task
-from modelport.recipes import stored
-from modelport.repository.card import CARD_FILE, Card
+from modelport.optimise.scoring import Score
+from modelport.optimise.types import CALIBRATIONS, Options, Origin, Report, Task
 from modelport.repository.layout import DEFAULT_REPOSITORY
-from modelport.repository.publish import Published, publish, staged
+from modelport.repository.publish import staged
 from modelport.spec import check_model_name
-from modelport.verify import evidence as evidences
 from modelport.verify.evidence import Evidence
 
 ROUNDS = 5
 SECONDS = 0.5
-_SAID = ("source", "data", "licence")  # rows of the original's card that hold for the new version too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +40,7 @@ class Optimised:
         to: The kind.
         measured: Size, latency and rate of both, paired.
         scores: What it loses, the figure that decides first.
+        drop: The first drop, with the interval of the paired differences; None where there is none.
         allowed_drop: How much lower the first score might have been.
         evidence: What was proved.
         facts: What its manifest remembers of the making.
@@ -63,6 +54,7 @@ class Optimised:
     to: str
     measured: Measured
     scores: tuple[Score, ...]
+    drop: Interval | None
     allowed_drop: float
     evidence: Evidence
     facts: Mapping[str, str]
@@ -110,16 +102,16 @@ def optimise(
         RepositoryError: The repository cannot be written.
     """
     root, how = Path(repository), options or Options()
-    _check(how, count, rounds, seconds)
+    check(how, count, rounds, seconds)
     if name is not None:
         check_model_name(name)
     module = kind_of(to)
     report("reading the version")
     origin = origins.read(root, reference)
     spec = origin.manifest.spec
-    known = _evaluation(evaluation, root, origin)
+    known = evaluation_of(evaluation, root, origin)
     found = samples.gather(origin, data, known, count=count, fewest=module.SAMPLES)
-    judge = _judge(origin, found, how)
+    judge = candidate.judge(origin, found, max_drop=how.max_drop, min_agreement=how.min_agreement)
     with staged(root, spec.name) as staging, tempfile.TemporaryDirectory(prefix="modelport-optimise-") as scratch:
         task = Task(
             origin=origin,
@@ -131,51 +123,30 @@ def optimise(
             repository=root,
             report=report,
         )
-        made = module.make(task)
-        report("comparing with the original, proving the batch axis")
-        runner = OnnxRunner(staging / FILENAME, [tensor.name for tensor in spec.outputs])
-        scores = judge.scores(runner)
-        judge.require(scores, model=spec.name, why=made.reason, fix="use another kind, or allow more with --max-drop")
-        evidence, golden = made.proved or examine(origin, made, runner, judge.inputs, judge.original)
-        evidences.write(staging, evidence, golden)
-        measured = _measured(task, rounds, seconds)
-        facts = _facts(task, made, to, scores, measured)
-        report("publishing")
-        published = _publish(root, staging, task, to, evidence, facts, scores, name or spec.name)
-    _keep_evaluation(root, origin, published, runner if made.proved is not None else None)
-    if made.progress is not None:
-        shutil.rmtree(made.progress, ignore_errors=True)  # another process may be removing it as well
+        made = candidate.attempt(task, to, rounds=rounds, seconds=seconds)
+        published = optimised.publish(root, staging, origin, made, name=name or spec.name, report=report)
     return Optimised(
         model=published.model,
         version=published.version,
         folder=published.folder,
         origin=origin.manifest.version,
         to=to,
-        measured=measured,
-        scores=scores,
+        measured=made.measured,
+        scores=made.scores,
+        drop=made.drop,
         allowed_drop=judge.allowed,
-        evidence=evidence,
-        facts=facts,
+        evidence=made.evidence,
+        facts=made.facts,
         notes=made.notes,
     )
 
 
-def _measured(task: Task, rounds: int, seconds: float) -> Measured:
-    origin = task.origin
-    return measuring.measure(
-        origin.artefact,
-        task.folder / FILENAME,
-        task.judge.inputs,
-        batched=origin.manifest.spec.batched,
-        largest=origin.manifest.spec.max_batch_size,
-        instances=max(1, sum(group.count for group in origin.config.instance_group)),
-        rounds=rounds,
-        seconds=seconds,
-        report=task.report,
-    )
+def evaluation_of(wanted: str | None, root: Path, origin: Origin) -> EvaluationData | None:
+    """What to score with; None where nothing was asked for, and nothing is kept.
 
-
-def _evaluation(wanted: str | None, root: Path, origin: Origin) -> EvaluationData | None:
+    Raises:
+        DataError: What was asked for cannot be used.
+    """
     try:
         return evaluation_data.find(wanted, root, origin.manifest.spec.name, origin.manifest.spec)
     except DataError:
@@ -184,7 +155,12 @@ def _evaluation(wanted: str | None, root: Path, origin: Origin) -> EvaluationDat
         return None  # nothing is kept: what is given, or the golden inputs, is enough
 
 
-def _check(options: Options, count: int, rounds: int, seconds: float) -> None:
+def check(options: Options, count: int, rounds: int, seconds: float) -> None:
+    """Refuse options that cannot be right, all of them together.
+
+    Raises:
+        UsageError: With what is wrong.
+    """
     wrong = []
     if options.calibration not in CALIBRATIONS:
         wrong.append(f"calibration {options.calibration!r} is not one of {', '.join(CALIBRATIONS)}")
@@ -197,107 +173,3 @@ def _check(options: Options, count: int, rounds: int, seconds: float) -> None:
         wrong.append(f"seconds {seconds} is not above 0 and at most 60")
     if wrong:
         raise UsageError("; ".join(wrong), why="an option has a value it cannot have", fix="choose values in range")
-
-
-def _judge(origin: Origin, found: Data, options: Options) -> Judge:
-    batched = origin.manifest.spec.batched
-    runner = OnnxRunner(origin.artefact, [tensor.name for tensor in origin.manifest.spec.outputs])
-    original: Arrays = one_by_one(runner, found.scoring, batched=batched)
-    return Judge(
-        inputs=found.scoring,
-        original=original,
-        truth=found.truth,
-        metrics=found.metrics,
-        max_drop=options.max_drop,
-        min_agreement=options.min_agreement,
-        batched=batched,
-    )
-
-
-def _facts(task: Task, made: Made, to: str, scores: tuple[Score, ...], measured: Measured) -> dict[str, str]:
-    """What the manifest remembers: from which version, how, with what, and what came of it."""
-    used = {name: value for name, value in made.facts.items() if value}
-    if task.data.calibration is not task.data.scoring and "calibration_method" in used:
-        used["calibration_data"] = f"{len(next(iter(task.data.calibration.values())))} samples of {task.data.origin}"
-        used["calibration_sha256"] = task.data.digest
-    figures = {name: value for name, value in asdict(measured).items() if name != "raw"}
-    return {
-        **{name: value for name, value in task.origin.manifest.facts.items() if not name.startswith("optimised")},
-        "optimised_from": task.origin.reference,
-        "optimised_from_sha256": task.origin.digest,
-        "optimised_to": to,
-        **{f"optimised_{name}": value for name, value in used.items()},
-        "optimised_scores": json.dumps([asdict(score) for score in scores]),
-        "optimised_measured": json.dumps(figures),
-    }
-
-
-def _publish(
-    root: Path,
-    staging: Path,
-    task: Task,
-    to: str,
-    evidence: Evidence,
-    facts: Mapping[str, str],
-    scores: tuple[Score, ...],
-    name: str,
-) -> Published:
-    origin = task.origin
-    config = type(origin.config).FromString(origin.config.SerializeToString())
-    config.default_model_filename = FILENAME
-    config.name = name
-    known = origin.manifest.metrics
-    metrics = {score.metric: score.after for score in scores if score.metric in known}
-    return publish(
-        root,
-        staging,
-        config,
-        finish=lambda folder, version: finish_version(
-            folder,
-            spec=replace(origin.manifest.spec, name=name),
-            version=version,
-            format="onnx",
-            backend=BACKEND,
-            framework=origin.manifest.framework,
-            evidence=evidence,
-            card=_card(origin, to, metrics, facts),
-            facts=facts,
-            note=origin.manifest.note,
-        ),
-        labels=origin.labels,
-        candidate=True,
-        report=task.report,
-    )
-
-
-def _card(origin: Origin, to: str, metrics: Mapping[str, float], facts: Mapping[str, str]) -> Card:
-    """The original's card, as far as it holds, and what was done."""
-    path = origin.folder / CARD_FILE
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    said: dict[str, Any] = {}
-    for line in lines:
-        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
-        if len(cells) == 2 and cells[0] in _SAID:
-            said[cells[0]] = cells[1]
-    if "optimised_training_samples" in facts:
-        samples_seen = facts["optimised_training_samples"]
-        said["source"] = f"{to} from {origin.reference}, trained by its recipe on {samples_seen} samples"
-    title = lines[0].removeprefix("# ") if lines else origin.manifest.spec.name
-    description = next((line for line in lines[1:] if line and not line.startswith(("|", "#"))), "")
-    return Card(
-        title=title.split(" (optimised")[0] + f" (optimised: {to})",
-        description=description,
-        metrics=metrics,
-        notes=f"Made from {origin.reference} by `modelport optimise`; the manifest's facts say how.",
-        **said,
-    )
-
-
-def _keep_evaluation(root: Path, origin: Origin, published: Published, own: OnnxRunner | None) -> None:
-    """The original's stored evaluation holds for the new version as well; a trained one has its own answers."""
-    kept = stored.load(root, origin.manifest.spec.name, origin.manifest.version)
-    if kept is None:
-        return
-    if own is not None:
-        kept = replace(kept, answers=one_by_one(own, dict(kept.inputs), batched=origin.manifest.spec.batched))
-    stored.save(root, published.model, published.version, kept)

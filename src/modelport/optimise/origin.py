@@ -6,12 +6,14 @@ import hashlib
 from pathlib import Path
 
 from modelport.errors import UsageError
-from modelport.optimise.types import Origin
+from modelport.optimise.types import Options, Origin
 from modelport.repository import config as configs
 from modelport.repository import manifest as manifests
 from modelport.repository.layout import config_path, parse_reference, version_folder
 from modelport.repository.versions import serving_version
 from modelport.verify import evidence as evidences
+
+RECIPES = Path("export")
 
 
 def read(repository: Path, reference: str) -> Origin:
@@ -58,3 +60,21 @@ def read(repository: Path, reference: str) -> Origin:
         config=config,
         labels=labels,
     )
+
+
+def recipe_path(origin: Origin, options: Options) -> Path:
+    """The recipe's script: the one that was named, or the one that built the version.
+
+    Raises:
+        UsageError: Neither is known.
+    """
+    if options.recipe is not None:
+        return options.recipe
+    built = origin.manifest.facts.get("recipe")
+    if built is None or not (RECIPES / built).is_file():
+        raise UsageError(
+            f"it is not known how {origin.reference} was trained",
+            why=f"its recipe {built} is not in {RECIPES}/" if built else "no recipe built it",
+            fix="name a recipe that trains such a network: --recipe FILE",
+        )
+    return RECIPES / built

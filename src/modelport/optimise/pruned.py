@@ -17,6 +17,7 @@ from modelport.convert.source_torch import from_module
 from modelport.convert.types import rows
 from modelport.errors import ConversionError, UsageError, VerificationError
 from modelport.optimise import trained
+from modelport.optimise.origin import recipe_path
 from modelport.optimise.prove import declared
 from modelport.optimise.types import Made, Task
 from modelport.recipes import weights
@@ -99,7 +100,7 @@ def _published(task: Task, training: Training) -> torch.nn.Module:
         raise UsageError(
             f"the weights that {task.origin.reference} was built with are not there",
             why="an ONNX graph cannot be trained on; a recipe that says how it trains keeps them when it builds",
-            fix=f"build the model again with its recipe: python {trained.recipe_path(task)}",
+            fix=f"build the model again with its recipe: python {recipe_path(task.origin, task.options)}",
         )
     network: torch.nn.Module = training.network()
     load_weights(network, path)
@@ -112,7 +113,7 @@ def _published(task: Task, training: Training) -> torch.nn.Module:
         raise VerificationError(
             f"the recipe's network is not what {task.origin.reference} was built from",
             why=f"on {rows(golden.inputs)} golden inputs it is off by {', '.join(wrong)}",
-            fix=f"build the model again with its recipe: python {trained.recipe_path(task)}",
+            fix=f"build the model again with its recipe: python {recipe_path(task.origin, task.options)}",
             model=spec.name,
         )
     return copy.deepcopy(network)

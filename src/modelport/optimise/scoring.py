@@ -13,7 +13,9 @@ import numpy as np
 
 from modelport.convert.types import Array, Arrays, Runner, rows, take
 from modelport.errors import VerificationError
-from modelport.evaluate.metrics import score, worsening
+from modelport.evaluate import intervals
+from modelport.evaluate.intervals import Interval
+from modelport.evaluate.metrics import mean, prepare, score, worsening
 
 AGREEMENT, R2, EQUAL = "top-1 agreement", "R2 against the original", "equal elements"
 MAX_DROP, MAX_DISAGREEMENT = 0.01, 0.05
@@ -54,6 +56,7 @@ class Judge:
         metrics: Names of the metrics for `truth`.
         max_drop: How much lower the first score may be; None for `MAX_DROP` of a metric, `MAX_DISAGREEMENT` otherwise.
         min_agreement: The least agreement with the original, whatever the metric says; None for any.
+        by_agreement: Whether agreement with the original decides, though metrics are known.
         batched: Whether the samples are rows.
     """
 
@@ -63,6 +66,7 @@ class Judge:
     metrics: tuple[str, ...] = ()
     max_drop: float | None = None
     min_agreement: float | None = None
+    by_agreement: bool = False
     batched: bool = True
 
     @property
@@ -70,18 +74,37 @@ class Judge:
         """How much lower the first score may be."""
         if self.max_drop is not None:
             return self.max_drop
-        return MAX_DROP if self.truth is not None and self.metrics else MAX_DISAGREEMENT
+        return MAX_DROP if self._by_metric else MAX_DISAGREEMENT
 
     def scores(self, runner: Runner) -> tuple[Score, ...]:
-        """The scores of a model, the one that decides first, agreement with the original last."""
-        got = one_by_one(runner, self.inputs, batched=self.batched)
-        count = rows(self.inputs) if self.batched else 1
-        found = [*self._metrics(got, count), agreement(self.original, got, count)]
-        return tuple(found)
+        """The scores of a model, the one that decides first."""
+        return self.scored(self.answers(runner))
+
+    def answers(self, runner: Runner) -> Arrays:
+        """A model's answers to the samples, one by one."""
+        return one_by_one(runner, self.inputs, batched=self.batched)
+
+    def scored(self, got: Mapping[str, Array]) -> tuple[Score, ...]:
+        """The scores of these answers, the one that decides first: a metric, or agreement with the original."""
+        same, metrics = agreement(self.original, got, self.rows), self._metrics(got, self.rows)
+        return (same, *metrics) if self.by_agreement else (*metrics, same)
+
+    def interval(self, got: Mapping[str, Array]) -> Interval | None:
+        """The drop of the first score, with the interval of the paired differences; None where there is none."""
+        one, two = _first(self.original), _first(got)
+        if self._by_metric and self.truth is not None:
+            name = self.metrics[0]
+            before, after = (prepare(name, answers, self.truth) for answers in (one, two))
+        elif self.batched and _classes(one):
+            name = AGREEMENT
+            before, after = mean(np.ones(len(one))), mean(one.argmax(axis=1) == two.argmax(axis=1))
+        else:
+            return None
+        return intervals.paired(before, after, len(one), lambda was, now: worsening(name, was, now))
 
     def passes(self, scores: tuple[Score, ...]) -> bool:
         """Whether the drop is allowed, and the agreement enough."""
-        enough = self.min_agreement is None or scores[-1].after >= self.min_agreement - TINY
+        enough = self.min_agreement is None or self._agreement(scores).after >= self.min_agreement - TINY
         return enough and scores[0].drop <= self.allowed + TINY
 
     def require(self, scores: tuple[Score, ...], *, model: str, fix: str, why: str = COARSE) -> None:
@@ -94,7 +117,7 @@ class Judge:
             return
         first, limit = scores[0], f"allowed is a drop of {self.allowed:.4g}"
         if first.drop <= self.allowed + TINY:
-            first, limit = scores[-1], f"at least {self.min_agreement} is needed"
+            first, limit = self._agreement(scores), f"at least {self.min_agreement} is needed"
         raise VerificationError(
             f"{model!r} would lose too much: {first.metric} falls from {first.before:.4g} to {first.after:.4g} "
             f"on {first.samples} samples, {limit}",
@@ -102,6 +125,18 @@ class Judge:
             fix=fix,
             model=model,
         )
+
+    @property
+    def rows(self) -> int:
+        """How many samples there are."""
+        return rows(self.inputs) if self.batched else 1
+
+    @property
+    def _by_metric(self) -> bool:
+        return self.truth is not None and bool(self.metrics) and not self.by_agreement
+
+    def _agreement(self, scores: tuple[Score, ...]) -> Score:
+        return scores[0 if self.by_agreement else -1]
 
     def _metrics(self, got: Mapping[str, Array], count: int) -> list[Score]:
         if self.truth is None or not self.metrics:
@@ -119,10 +154,10 @@ class Judge:
 
 def agreement(original: Mapping[str, Array], got: Mapping[str, Array], samples: int) -> Score:
     """How far the first outputs are the same."""
-    want, have = next(iter(original.values())), next(iter(got.values()))
+    want, have = _first(original), _first(got)
     if want.dtype.kind != "f":
         return Score(metric=EQUAL, before=1.0, after=float(np.mean(want == have)), samples=samples)
-    if want.ndim == 2 and want.shape[1] > 1:
+    if _classes(want):
         same = float(np.mean(want.argmax(axis=1) == have.argmax(axis=1)))
         return Score(metric=AGREEMENT, before=1.0, after=same, samples=samples)
     one, two = want.astype(np.float64), have.astype(np.float64)
@@ -140,3 +175,12 @@ def one_by_one(runner: Runner, inputs: Arrays, *, batched: bool, size: int = 1) 
         for start in range(0, rows(inputs), size)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _first(answers: Mapping[str, Array]) -> Array:
+    return next(iter(answers.values()))
+
+
+def _classes(answer: Array) -> bool:
+    """Whether these are scores of classes."""
+    return answer.dtype.kind == "f" and answer.ndim == 2 and answer.shape[1] > 1

@@ -15,6 +15,7 @@ from modelport.convert import format_onnx
 from modelport.convert.source_torch import from_module
 from modelport.convert.types import Array
 from modelport.errors import UsageError, VerificationError
+from modelport.optimise.origin import recipe_path
 from modelport.optimise.prove import declared
 from modelport.optimise.types import Made, Task
 from modelport.recipes.find import find_recipes, importable
@@ -23,7 +24,6 @@ from modelport.repository import lock
 from modelport.repository.layout import state_folder
 from modelport.verify.prove import describe, examine
 
-RECIPES = Path("export")
 LOCK_FILE, LOCK_WAIT_S = "lock", 1.0
 
 
@@ -34,7 +34,7 @@ def training_of(task: Task) -> Training:
         UsageError: No recipe is known, or it does not say how.
         DataError: Its data is out of reach.
     """
-    name, path = task.origin.manifest.spec.name, recipe_path(task)
+    name, path = task.origin.manifest.spec.name, recipe_path(task.origin, task.options)
     recipe = find_recipes(path.parent, [path.stem]).get(path)
     if recipe is None or recipe.training is None:
         raise UsageError(
@@ -61,24 +61,6 @@ def training_of(task: Task) -> Training:
     return found
 
 
-def recipe_path(task: Task) -> Path:
-    """The recipe's script: the one that was named, or the one that built the version.
-
-    Raises:
-        UsageError: Neither is known.
-    """
-    if task.options.recipe is not None:
-        return task.options.recipe
-    built = task.origin.manifest.facts.get("recipe")
-    if built is None or not (RECIPES / built).is_file():
-        raise UsageError(
-            f"it is not known how {task.origin.reference} was trained",
-            why=f"its recipe {built} is not in {RECIPES}/" if built else "no recipe built it",
-            fix="name a recipe that trains such a network: --recipe FILE",
-        )
-    return RECIPES / built
-
-
 @contextlib.contextmanager
 def progress_folder(task: Task, kind: str, **settings: object) -> Iterator[Path]:
     """Where progress is kept: one folder for each version, recipe and way of training. It is made, and locked.
@@ -86,7 +68,7 @@ def progress_folder(task: Task, kind: str, **settings: object) -> Iterator[Path]
     Raises:
         RepositoryLockedError: Another process is training the same.
     """
-    words = {**settings, "origin": task.origin.digest, "recipe": recipe_digest(recipe_path(task))}
+    words = {**settings, "origin": task.origin.digest, "recipe": recipe_digest(recipe_path(task.origin, task.options))}
     words["rows"] = "quick" if task.options.quick else "all"
     digest = hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:12]
     name = task.origin.reference.replace("/", "-")

@@ -16,11 +16,13 @@ import torch
 from torch.nn import functional
 
 from modelport.commands.build import build
+from modelport.commands.ladder import optimise_within
 from modelport.commands.optimise import optimise
 from modelport.convert.format_onnx import OnnxRunner
 from modelport.convert.source_files import read_weights, save_weights
 from modelport.errors import ConversionError, RepositoryLockedError, UsageError, VerificationError
 from modelport.optimise import distilled, pruned
+from modelport.optimise.ladder import rungs
 from modelport.optimise.types import Options
 from modelport.recipes import stored, weights
 from modelport.recipes.find import find_recipes
@@ -116,6 +118,36 @@ def test_what_lost_too_much_is_not_published_and_is_not_trained_again(repository
     assert "going on from where it was interrupted" in said and not any(one.startswith("training") for one in said)
 
 
+@pytest.mark.parametrize(
+    ("budget", "states"),
+    [
+        ("accuracy drop <= 0.4", ("within budget", "kept")),
+        ("agreement >= 1", ("refused", "not tried")),
+    ],
+)
+def test_within_a_budget_several_shares_are_pruned_until_one_loses_too_much(repository, monkeypatch, budget, states):
+    monkeypatch.setattr(rungs, "RATIOS", (0.25, 0.75))
+    done = optimise_within(
+        "halves",
+        budget=budget,
+        objective="size",
+        repository=repository,
+        kinds=("pruned",),
+        options=Options(recipe=RECIPE, epochs=1),
+        **QUICK,
+    )
+    assert tuple(one.state for one in done.rungs) == states
+    if done.published is None:
+        assert "pruned, 0.25 loses too much already" in done.rungs[-1].why
+        assert version_numbers(repository, "halves") == [1]
+        return
+    assert evidences.read(done.folder)[0].tolerances["logits"].kind == "noise_floor"
+    kept = stored.load(repository, "halves", 2)
+    mine = OnnxRunner(done.folder / "model.onnx", ["logits"]).run({"image": kept.inputs["image"]})
+    np.testing.assert_allclose(kept.answers["logits"], mine["logits"], atol=1e-4)
+    assert not progress(repository), "neither of the ladder nor of the trainings"
+
+
 def test_the_weights_have_to_be_those_of_the_version(repository):
     path = weights.path_of(repository, "halves", 1)
     state = read_weights(path)
@@ -124,6 +156,9 @@ def test_the_weights_have_to_be_those_of_the_version(repository):
     save_weights(network, path)
     with pytest.raises(VerificationError, match="not what halves/1 was built from"):
         optimise("halves", to="pruned", repository=repository, options=how(), **QUICK)
+    more = {"options": Options(recipe=RECIPE), "kinds": ("pruned",), "repository": repository, **QUICK}
+    done = optimise_within("halves", budget="accuracy drop <= 1", **more)
+    assert {one.state for one in done.rungs} == {"not tried"}, "they may be there another time"
     path.unlink()
     with pytest.raises(UsageError, match="was built with are not there"):
         optimise("halves", to="pruned", repository=repository, options=how(), **QUICK)
