@@ -214,7 +214,7 @@ _OPTIONS: dict[str, Json] = {
     },
     "heatmap": {
         "calculate": False,
-        "yAxis": {"unit": "µs", "axisPlacement": "left"},
+        "yAxis": {"unit": "s", "axisPlacement": "left"},
         "color": {"mode": "scheme", "scheme": "Oranges", "steps": 64, "exponent": 0.5, "fill": "dark-orange"},
         "cellGap": 1,
         "rowsFrame": {"layout": "auto"},

@@ -40,7 +40,7 @@ MODEL = Dashboard(
                     "p99 against its budget",
                     "Part of the latency budget that 99 of 100 calls keep to; above 100 % is too slow.",
                     "percentunit",
-                    f"{quantiles('envoy_modelport_us', ONE)[2][0]} / 1e6"
+                    f"{quantiles('modelport_request_seconds', ONE)[2][0]}"
                     f" / max(modelport_latency_budget_seconds{{{ONE}}})",
                     steps=[(None, GOOD), (0.8, WARN), (1, BAD)],
                     empty="the model has no latency budget, or nobody asks",
@@ -62,8 +62,8 @@ MODEL = Dashboard(
                 Panel(
                     title="Latency",
                     text="What callers see, from the first byte of the request to the last of the answer.",
-                    unit="µs",
-                    queries=quantiles("envoy_modelport_us", ONE),
+                    unit="s",
+                    queries=quantiles("modelport_request_seconds", ONE),
                     empty=f"nobody asks it, or {NO_GATEWAY}",
                 ),
                 Panel(
@@ -71,7 +71,7 @@ MODEL = Dashboard(
                     text="How many calls took how long: two bands are two kinds of requests, or of answers.",
                     unit="short",
                     kind="heatmap",
-                    queries=[(f"sum by (le) (increase(envoy_modelport_us_bucket{{{ONE}}}{RATE}))", "")],
+                    queries=[(f"sum by (le) (increase(modelport_request_seconds_bucket{{{ONE}}}{RATE}))", "")],
                     empty=f"nobody asks it, or {NO_GATEWAY}",
                 ),
             ],

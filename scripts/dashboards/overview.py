@@ -40,8 +40,8 @@ OVERVIEW = Dashboard(
                 stat(
                     "p99",
                     "99 of 100 inferences took at most so long, from a request's first byte to the answer's last.",
-                    "µs",
-                    quantiles("envoy_modelport_us")[2][0],
+                    "s",
+                    quantiles("modelport_request_seconds")[2][0],
                     empty=f"nobody asks, or {NO_GATEWAY}",
                 ),
                 stat(
@@ -64,8 +64,8 @@ OVERVIEW = Dashboard(
                 Panel(
                     title="Latency",
                     text="What callers see at the gateway, all models together.",
-                    unit="µs",
-                    queries=quantiles("envoy_modelport_us"),
+                    unit="s",
+                    queries=quantiles("modelport_request_seconds"),
                     empty=f"nobody asks, or {NO_GATEWAY}",
                 ),
                 Panel(

@@ -6,7 +6,7 @@ from form import BAD, GOOD
 
 RATE = "[$__rate_interval]"
 REAL = 'model!~".+[.]trial"'  # versions that are being tried are no models
-ASKED = "envoy_modelport_requests"
+ASKED = "modelport_requests_total"
 FAILED_GRPC = 'grpc_status=~"2|4|13|14|15"'
 REFUSED_GRPC = 'grpc_status!~"0?|2|4|13|14|15"'
 NO_GATEWAY = "no gateway runs"

@@ -26,8 +26,8 @@ TENANT = Dashboard(
                 stat(
                     "p99",
                     "99 of 100 of its inferences took at most so long.",
-                    "µs",
-                    quantiles("envoy_modelport_us", WHO)[2][0],
+                    "s",
+                    quantiles("modelport_request_seconds", WHO)[2][0],
                     empty="it asks nothing now",
                 ),
                 stat(
@@ -85,14 +85,14 @@ TENANT = Dashboard(
                     text="Rows of the requests that passed all checks: a request may hold many.",
                     unit="ops",
                     stack="normal",
-                    queries=[(f"sum by (model) (rate(envoy_modelport_inferences{{{WHO}}}{RATE}))", "{{model}}")],
+                    queries=[(f"sum by (model) (rate(modelport_inferences_total{{{WHO}}}{RATE}))", "{{model}}")],
                     empty="none of its requests passed",
                 ),
                 Panel(
                     title="Latency",
                     text="Of its inferences, at the gateway.",
-                    unit="µs",
-                    queries=quantiles("envoy_modelport_us", WHO),
+                    unit="s",
+                    queries=quantiles("modelport_request_seconds", WHO),
                     empty="it asks nothing now",
                 ),
                 Panel(
@@ -100,8 +100,8 @@ TENANT = Dashboard(
                     text="Bodies of its requests and of the answers.",
                     unit="Bps",
                     queries=[
-                        (f"sum(rate(envoy_modelport_received_bytes{{{WHO}}}{RATE}))", "received"),
-                        (f"sum(rate(envoy_modelport_sent_bytes{{{WHO}}}{RATE}))", "sent"),
+                        (f"sum(rate(modelport_received_bytes_total{{{WHO}}}{RATE}))", "received"),
+                        (f"sum(rate(modelport_sent_bytes_total{{{WHO}}}{RATE}))", "sent"),
                     ],
                 ),
                 Panel(

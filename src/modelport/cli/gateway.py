@@ -13,6 +13,9 @@ from modelport.cli.app import Repository, app
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
 LOOPBACK = "127.0.0.1"
+HealthAddress = Annotated[
+    str, typer.Option(envvar="MODELPORT_HEALTH_ADDRESS", help="Where /healthz, /readyz and /metrics are answered.")
+]
 GatewayAddress = Annotated[
     str, typer.Option(envvar="MODELPORT_GATEWAY_ADDRESS", help="Where the gateway listens; 0.0.0.0 for all networks.")
 ]
@@ -94,6 +97,15 @@ def gateway_command(
     ] = 5.0,
     gateway_metrics_address: GatewayMetricsAddress = LOOPBACK,
     gateway_metrics_port: GatewayMetricsPort = None,
+    health_address: HealthAddress = LOOPBACK,
+    health_port: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            envvar="MODELPORT_HEALTH_PORT",
+            help="Port of /metrics by tenant and model, as 'modelport serve' has them on 8003; 0 takes a free one. "
+            "Left out: there are none.",
+        ),
+    ] = None,
     otlp: OtlpUrl = "",
     otlp_sample: OtlpSample = "1%",
     otlp_trust: OtlpTrust = False,
@@ -124,9 +136,10 @@ def gateway_command(
         urls=upstream,
     )
 
-    def started(url: str) -> None:
+    def started(url: str, metrics_url: str) -> None:
         trust = [f"  trust    {front.trust}"] if front.trust else []
-        _render.lines(f"gateway at {url}, before {', '.join(upstream)}", *trust, "Ctrl-C stops it.")
+        metrics = [f"  metrics  {metrics_url}"] if metrics_url else []
+        _render.lines(f"gateway at {url}, before {', '.join(upstream)}", *trust, *metrics, "Ctrl-C stops it.")
         sys.stdout.flush()
 
-    run(repository, front, started, write=_render.event)
+    run(repository, front, started, write=_render.event, health_address=health_address, health_port=health_port)

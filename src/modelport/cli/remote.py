@@ -27,9 +27,6 @@ ServerSecret = Annotated[
         help="The secret of its restricted APIs; without a file, it is in MODELPORT_TRITON_SECRET.",
     ),
 ]
-HealthAddress = Annotated[
-    str, typer.Option(envvar="MODELPORT_HEALTH_ADDRESS", help="Where /healthz, /readyz and /metrics are answered.")
-]
 GatewayElsewhere = Annotated[
     bool,
     typer.Option(

@@ -19,6 +19,7 @@ from modelport.cli.gateway import (
     GatewayMetricsAddress,
     GatewayMetricsPort,
     GatewayPort,
+    HealthAddress,
     OtlpSample,
     OtlpTrust,
     OtlpUrl,
@@ -26,7 +27,7 @@ from modelport.cli.gateway import (
     TlsCert,
     TlsKey,
 )
-from modelport.cli.remote import GatewayElsewhere, HealthAddress, Server, ServerSecret
+from modelport.cli.remote import GatewayElsewhere, Server, ServerSecret
 from modelport.cli.remote import check as check_remote
 from modelport.errors import ServerError, UsageError
 from modelport.repository.events import as_text

@@ -30,7 +30,7 @@ _SOURCES = {
 def top_command(
     urls: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--url", help="A page of metrics instead: Triton's, the gateway's, the supervisor's. Repeat it."),
+        typer.Option("--url", help="A page of metrics instead: Triton's, and the supervisor's. Repeat it."),
     ] = None,
     interval_s: Annotated[float, typer.Option("--interval", min=0.1, help="Seconds between two looks.")] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Show it once, without taking the terminal.")] = False,

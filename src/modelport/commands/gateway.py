@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,34 +101,50 @@ def _certificate(repository: Path, certificate: Path | None, key: Path | None, a
     return certificates.check(certificate, key)
 
 
-def run(repository: Path, front: Settings, started: Callable[[str], None], *, write: Callable[[str], None]) -> None:
+def run(
+    repository: Path,
+    front: Settings,
+    started: Callable[[str, str], None],
+    *,
+    write: Callable[[str], None],
+    health_address: str = LOOPBACK,
+    health_port: int | None = None,
+) -> None:
     """Run the gateway until Ctrl-C or SIGTERM, then let requests be answered.
 
     Args:
         repository: What the servers serve.
         front: How it is run.
-        started: Called once with its URL, when it takes requests.
+        started: Called once with its URL, when it takes requests, and that of its own metrics; empty without these.
         write: Called with one line for each event.
+        health_address: Where its own metrics are.
+        health_port: On which port; 0 takes a free one, None leaves them out.
 
     Raises:
         ServerError: Envoy refuses the configuration, or does not start.
-        PortTakenError: The port is in use.
+        PortTakenError: A port is in use.
     """
     from modelport.gateway.gateway import Gateway
     from modelport.supervisor.announce import Announcer
     from modelport.supervisor.gateway import Front
+    from modelport.supervisor.gateway_metrics import Alone
+    from modelport.supervisor.health import Health
     from modelport.supervisor.signals import Signals
 
     announce = Announcer(repository, write, as_json=False)
     running = Gateway(repository, front)
     watched = Front(running, announce, lambda: front.upstreams)
-    try:
-        with Signals() as signals:
-            with signals.interrupting():
-                watched.start()
-            started(running.settings.url)
-            while not signals.stop.wait(POLL_S):
-                pass
-    finally:
-        watched.stop()
-        announce.close()
+    metrics = Alone(watched)
+    with contextlib.ExitStack() as stack:
+        stack.callback(announce.close)
+        stack.callback(watched.stop)
+        url = ""
+        if health_port is not None:
+            pages = {"metrics": lambda _: (200, metrics.text())}
+            url = stack.enter_context(Health(health_address, health_port, pages)).url + "/metrics"
+        signals = stack.enter_context(Signals())
+        with signals.interrupting():
+            watched.start()
+        started(running.settings.url, url)
+        while not signals.stop.wait(POLL_S):
+            pass

@@ -27,7 +27,7 @@ def top(
 
     Args:
         repository: Folder of the model repository, whose running service is meant.
-        urls: Pages of metrics instead: Triton's, and if there are such, the gateway's and the supervisor's.
+        urls: Pages of metrics instead: Triton's, and if there is one, the supervisor's.
         wait: Called between two readings; says whether to go on.
 
     Raises:

@@ -26,6 +26,7 @@ from modelport.repository.layout import CONFIG_FILE
 from modelport.server.handle import ServerHandle
 from modelport.supervisor.backoff import Deaths
 from modelport.supervisor.usage import Counting
+from modelport.usage.answers import Told
 from modelport.usage.counter import Statistics
 
 TAKEN_S = 0.1  # until Envoy has taken files that were replaced
@@ -47,6 +48,7 @@ class Figures:
         captures: What became of the requests that were to be captured.
         expires_at: From when on callers refuse its certificate, seconds since 1970; None without TLS.
         usage_failing: Whether usage cannot be counted now.
+        told: What callers were answered.
     """
 
     up: bool
@@ -55,6 +57,7 @@ class Figures:
     captures: Counts = field(default_factory=Counts)
     expires_at: float | None = None
     usage_failing: bool = False
+    told: Told = field(default_factory=Told)
 
 
 class Front:
@@ -133,6 +136,7 @@ class Front:
             captures=self._receiver.counts,
             expires_at=expires_at,
             usage_failing=self._counting.failing,
+            told=self._counting.told(),
         )
 
     def _watch(self) -> None:

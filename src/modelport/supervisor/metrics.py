@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from modelport._version import __version__
 from modelport.repository.drops import Noted
-from modelport.supervisor import parts
+from modelport.supervisor import gateway_metrics, parts
 from modelport.supervisor.answers import OK
 from modelport.supervisor.care import Care
+from modelport.supervisor.families import counter, gauge
 from modelport.supervisor.link import Link
 from modelport.supervisor.probes import Prober
 from modelport.supervisor.readiness import Readiness
@@ -26,7 +27,6 @@ from modelport.supervisor.readiness import Readiness
 if TYPE_CHECKING:
     from modelport.supervisor.gateway import Figures
 
-Family = GaugeMetricFamily | CounterMetricFamily
 ACCEPTED, REFUSED = "dropped", "drop_refused"  # kinds of events
 NOT_PROMOTED = "drop_not_promoted"
 MAX_REASON = 300  # letters of a label
@@ -77,60 +77,37 @@ class Metrics(Collector):
         """All figures, in Prometheus's text format."""
         return generate_latest(self._registry)
 
-    def collect(self) -> Iterator[Family]:
+    def collect(self) -> Iterator[Metric]:
         """Called by the registry."""
         yield _build()
         yield from _of_processes()
         yield from self._of_the_server()
-        yield from self._of_the_gateway()
+        figures = self._known.gateway()
+        if figures is not None:
+            yield from gateway_metrics.families(figures)
         yield from self._of_models()
         yield from self._of_stubs()
         yield from self._of_probes()
         yield from self._of_events()
 
-    def describe(self) -> Iterator[Family]:
+    def describe(self) -> Iterator[Metric]:
         """Called by the registry at the start; says that nothing is known before it is asked for."""
         return iter(())
 
-    def _of_the_server(self) -> Iterator[Family]:
+    def _of_the_server(self) -> Iterator[Metric]:
         link, handle = self._known.link, self._known.link.handle
         up = handle is not None and handle.running()
-        yield _gauge("modelport_server_up", "Whether the tritonserver process lives.", up)
+        yield gauge("modelport_server_up", "Whether the tritonserver process lives.", up)
         since = self._known.clock() - link.since if up else 0.0
-        yield _gauge("modelport_server_uptime_seconds", "Seconds since the tritonserver process was started.", since)
+        yield gauge("modelport_server_uptime_seconds", "Seconds since the tritonserver process was started.", since)
         yield CounterMetricFamily(
             "modelport_server_restarts", "How often a dead tritonserver was started again.", value=link.restarts
         )
         text = "Python processes that died and that the server keeps until it ends."
-        yield _gauge("modelport_dead_stubs", text, self._known.care.stubs.dead)
-        yield _gauge("modelport_ready", "Whether /readyz answers 200.", self._known.ready().ready)
+        yield gauge("modelport_dead_stubs", text, self._known.care.stubs.dead)
+        yield gauge("modelport_ready", "Whether /readyz answers 200.", self._known.ready().ready)
 
-    def _of_the_gateway(self) -> Iterator[Family]:
-        known = self._known.gateway()
-        if known is None:
-            return
-        yield _gauge("modelport_gateway_up", "Whether the gateway's process lives.", known.up)
-        yield _counter("modelport_gateway_restarts", "How often a dead gateway was started again.", known.restarts)
-        text = "Whether what the gateway logged cannot be counted now."
-        yield _gauge("modelport_usage_failing", text, known.usage_failing)
-        if known.expires_at is not None:
-            text = "From when on callers refuse the gateway's certificate, in seconds since 1970."
-            yield _gauge("modelport_certificate_expiry_timestamp_seconds", text, known.expires_at)
-        limit = GaugeMetricFamily(
-            "modelport_quota_limit", "Inference requests that a tenant has each day.", labels=["tenant"]
-        )
-        left = GaugeMetricFamily("modelport_quota_left", "Those that are left of today, UTC.", labels=["tenant"])
-        for tenant, (most, rest) in known.quotas.items():
-            limit.add_metric([tenant], most)
-            left.add_metric([tenant], rest)
-        text = "Requests that were to be captured and were not."
-        dropped = CounterMetricFamily("modelport_capture_dropped", text, labels=["reason"])
-        for reason, count in known.captures.dropped.items():
-            dropped.add_metric([reason], count)
-        yield from (limit, left, dropped)
-        yield _counter("modelport_captured", "Requests that were captured.", known.captures.kept)
-
-    def _of_models(self) -> Iterator[Family]:
+    def _of_models(self) -> Iterator[Metric]:
         yield from self._of_versions()
         care, found = self._known.care, self._known.care.ready()
         ready = GaugeMetricFamily("modelport_model_ready", "Whether a model is ready.", labels=["model"])
@@ -143,7 +120,7 @@ class Metrics(Collector):
                 loaded.add_metric([model, str(version)], 1.0)
         yield from (ready, loaded)
 
-    def _of_stubs(self) -> Iterator[Family]:
+    def _of_stubs(self) -> Iterator[Metric]:
         """Of models that have processes of their own. Counters are there before they count: alerts need that."""
         care = self._known.care
         views = {model: view for model, view in care.views.items() if not view.inside}
@@ -162,7 +139,7 @@ class Metrics(Collector):
                 stubs.add_metric([model, str(version)], care.stubs.alive(model, version))
         yield from (stubs, lost, restores)
 
-    def _of_versions(self) -> Iterator[Family]:
+    def _of_versions(self) -> Iterator[Metric]:
         """What is wanted and what is served; and how fast it has to be."""
         wanted = GaugeMetricFamily("modelport_wanted_version", "The version that callers should get.", labels=["model"])
         serving = GaugeMetricFamily("modelport_serving_version", "The version that callers get.", labels=["model"])
@@ -177,7 +154,7 @@ class Metrics(Collector):
                 budget.add_metric([model], view.budget_ms / 1000)
         yield from (wanted, serving, budget)
 
-    def _of_probes(self) -> Iterator[Family]:
+    def _of_probes(self) -> Iterator[Metric]:
         labels = ["model", "version"]
         success = GaugeMetricFamily(
             "modelport_probe_success", "Whether the last golden request was answered right.", labels=labels
@@ -197,7 +174,7 @@ class Metrics(Collector):
                 probes.add_metric([model, str(version), kind], count)
         yield from (success, latency, probes)
 
-    def _of_events(self) -> Iterator[Family]:
+    def _of_events(self) -> Iterator[Metric]:
         counts = self._known.events()
         drops = CounterMetricFamily("modelport_drops", "Version folders that were copied in.", labels=["result"])
         drops.add_metric(["accepted"], counts.get(ACCEPTED, 0))
@@ -209,23 +186,15 @@ class Metrics(Collector):
             result = "refused" if noted.refused else "not_promoted"
             wrong.add_metric([model, str(version), result, noted.reason[:MAX_REASON]], 1.0)
         yield from (drops, wrong)
-        yield _counter("modelport_promotions", "Versions that were promoted.", counts.get(PROMOTED, 0))
-        yield _counter("modelport_rollbacks", "Versions that were gone back to.", counts.get(ROLLED_BACK, 0))
+        yield counter("modelport_promotions", "Versions that were promoted.", counts.get(PROMOTED, 0))
+        yield counter("modelport_rollbacks", "Versions that were gone back to.", counts.get(ROLLED_BACK, 0))
         kinds = CounterMetricFamily("modelport_events", "Events since the supervisor's start.", labels=["kind"])
         for kind, count in sorted(counts.items()):
             kinds.add_metric([kind], count)
         yield kinds
 
 
-def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, text, value=float(value))
-
-
-def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
-    return CounterMetricFamily(name, text, value=float(value))
-
-
-def _of_processes() -> Iterator[Family]:
+def _of_processes() -> Iterator[Metric]:
     """What the parts of the service take of the machine."""
     labels = ["part"]
     count = GaugeMetricFamily("modelport_processes", "Processes of a part of the service.", labels=labels)

@@ -1,21 +1,26 @@
-"""Counts usage beside the gateway: a thread of low priority that reads what was logged, and what Triton computed."""
+"""Counts beside the gateway: a thread of low priority that reads what was logged, and what Triton computed."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from modelport.errors import ModelportError
 from modelport.repository import events
 from modelport.repository.events import Event
+from modelport.usage.answers import Told
 from modelport.usage.counter import Counter, Statistics
 from modelport.usage.store import Store
 
 EVERY_S = 1.0
 NICE = 10  # who answers requests comes first
 END_S = 20.0
+TOLD_S = 1.0  # that Prometheus waits for what was logged until now
+LATELY = datetime.timedelta(days=2)
 
 
 class Counting:
@@ -34,6 +39,10 @@ class Counting:
         self._store: Store | None = None
         self._counter: Counter | None = None
         self._trouble = ""
+        self._told = Told()
+        self._times_told = 0
+        self._new = threading.Condition()
+        self._asked = threading.Event()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._count, name="modelport-usage", daemon=True)
 
@@ -44,6 +53,7 @@ class Counting:
     def stop(self) -> None:
         """Count what is left, and end."""
         self._ended.set()
+        self._asked.set()
         if self._thread.is_alive():
             self._thread.join(END_S)
         if self._thread.is_alive():  # the next start counts the rest
@@ -57,6 +67,14 @@ class Counting:
         """Whether what was logged last could not be counted; it stays in the log until it is."""
         return bool(self._trouble)
 
+    def told(self) -> Told:
+        """What was answered until now; where that takes too long to count, what was known before."""
+        with self._new:
+            before = self._times_told
+            self._asked.set()
+            self._new.wait_for(lambda: self._times_told > before, TOLD_S)
+            return self._told
+
     def may_put_aside(self) -> bool:
         """Whether the log that was put aside before has been counted, so that another one may take its place."""
         return self._counter is not None and self._counter.may_put_aside()
@@ -65,8 +83,22 @@ class Counting:
         with contextlib.suppress(OSError):
             own = threading.get_native_id()
             os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + NICE)
-        while not self._ended.wait(EVERY_S):
+        while not self._ended.is_set():
+            asked = self._asked.wait(EVERY_S)
+            self._asked.clear()
             self._take_in()
+            if asked:
+                self._tell()
+
+    def _tell(self) -> None:
+        since = datetime.datetime.now(datetime.timezone.utc) - LATELY
+        with contextlib.suppress(ModelportError):  # that it cannot be read was told
+            told = self._opened_store().told(since.strftime("%Y-%m-%dT%H"))
+            with self._new:
+                self._told = told
+        with self._new:
+            self._times_told += 1
+            self._new.notify_all()
 
     def _take_in(self) -> None:
         """Count once. What fails is told, and tried again: the log stays until it has been counted."""
@@ -83,6 +115,10 @@ class Counting:
     def _opened(self) -> Counter:
         """Opened when it is needed: counts that are damaged are no reason to turn callers away."""
         if self._counter is None:
-            self._store = self._store or Store(self._repository)
-            self._counter = Counter(self._repository, self._store, self._statistics)
+            self._counter = Counter(self._repository, self._opened_store(), self._statistics)
         return self._counter
+
+    def _opened_store(self) -> Store:
+        if self._store is None:
+            self._store = Store(self._repository)
+        return self._store

@@ -59,11 +59,11 @@ class Counter:
         """Read what is there; False where somebody else did at the same time."""
         versions, work = Versions(self._repository), None
         for piece in access_log.pieces(self._log, self._store.offset):
-            counts, damaged = lines.count(piece.lines, versions)
+            counted = lines.count(piece.lines, versions)
             if work is None:  # after the first lines: so what they needed is in it
-                work = self._work(counts)
-            _share(counts, work)
-            if not self._store.add(piece.name, piece.known, piece.end, counts, work, damaged=damaged):
+                work = self._work(counted.used)
+            _share(counted.used, work)
+            if not self._store.add(piece.name, piece.known, piece.end, counted, work):
                 return False
         return True
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from modelport.errors import ModelportError
 from modelport.repository.layout import version_numbers
 from modelport.repository.versions import serving_version
+from modelport.usage.answers import Answers, Said, Times
 
 ANSWERED, REFUSED, LIMITED, FAILED, UNANSWERED = "answered", "refused", "limited", "failed", "unanswered"
 NO_FLAG = (None, "-")
@@ -106,33 +107,68 @@ class Versions:
         return self._there[model]
 
 
-def count(lines: bytes, versions: Versions) -> tuple[dict[Key, Counts], int]:
-    """Count lines of the access log. Gives also how many could not be read.
+@dataclass
+class Counted:
+    """What lines count for.
+
+    Attributes:
+        used: For bills.
+        answers: For Prometheus: what was answered.
+        times: By tenant and model: how long it took.
+        damaged: Lines that could not be read.
+    """
+
+    used: dict[Key, Counts] = field(default_factory=dict)
+    answers: dict[Said, Answers] = field(default_factory=dict)
+    times: dict[tuple[str, str], Times] = field(default_factory=dict)
+    damaged: int = 0
+
+
+class _Place(NamedTuple):
+    """Where a line counts; None where it does not."""
+
+    used: Counts | None
+    what: str
+    answers: Answers | None
+    times: Times | None
+
+
+def count(lines: bytes, versions: Versions) -> Counted:
+    """Count lines of the access log.
 
     Args:
         lines: Whole lines.
         versions: What versions there are.
     """
-    counts: dict[Key, Counts] = {}
-    alike: dict[tuple[Any, ...], tuple[Counts, str] | None] = {}  # what lines count for that differ in figures only
-    damaged = 0
+    counted = Counted()
+    alike: dict[tuple[Any, ...], _Place] = {}  # what lines count for that differ in figures only
     for found in _parsed(lines):
         try:
             about = (*_ABOUT(found), found["time"][:_HOUR])
             if about not in alike:
-                alike[about] = _place(counts, found, versions)
-            place = alike[about]
-            if place is None:
-                continue
-            sums, what = place
-            setattr(sums, what, getattr(sums, what) + 1)
-            if what == ANSWERED:
-                sums.inferences += int(found.get("inferences") or 1)
-                sums.received_bytes += int(found["received_bytes"])
-                sums.sent_bytes += int(found["sent_bytes"])
+                alike[about] = _place(counted, found, versions)
+            _add(alike[about], found)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
-            damaged += 1
-    return counts, damaged
+            counted.damaged += 1
+    return counted
+
+
+def _add(place: _Place, found: dict[str, Any]) -> None:
+    rows, received, sent = int(found["inferences"] or 1), int(found["received_bytes"]), int(found["sent_bytes"])
+    used, what, answers, times = place
+    if used is not None:
+        setattr(used, what, getattr(used, what) + 1)
+        if what == ANSWERED:
+            used.inferences += rows
+            used.received_bytes += received
+            used.sent_bytes += sent
+    if answers is not None:
+        answers.requests += 1
+        answers.received_bytes += received
+        answers.sent_bytes += sent
+        if times is not None:
+            answers.inferences += rows
+            times.add(int(found["us"] or 0))
 
 
 def _parsed(lines: bytes) -> Iterator[Any]:
@@ -157,15 +193,23 @@ def _parsed_one(line: bytes) -> Any:
     return None
 
 
-def _place(counts: dict[Key, Counts], found: dict[str, Any], versions: Versions) -> tuple[Counts, str] | None:
-    """Where a line counts, and as what; None where it does not."""
-    if found["kind"] not in (INFER, None):
-        return None
-    what = outcome(found)
-    model = found["model"] if found["passed"] else ""  # before that it may be anything that a caller writes
-    version = versions.of(model, found["version"] or "", answered=what == ANSWERED) if model else 0
-    key = Key(str(found["time"])[:_HOUR], found["tenant"] or "", model, version)
-    return counts.setdefault(key, Counts()), what
+def _place(counted: Counted, found: dict[str, Any], versions: Versions) -> _Place:
+    what, hour, tenant = outcome(found), str(found["time"])[:_HOUR], found["tenant"] or ""
+    used = answers = times = None
+    if found["kind"] in (INFER, None):
+        model = found["model"] if found["passed"] else ""  # one that is refused costs nothing, whatever it asked for
+        version = versions.of(model, found["version"] or "", answered=what == ANSWERED) if model else 0
+        used = counted.used.setdefault(Key(hour, tenant, model, version), Counts())
+    if tenant:
+        grpc = found["grpc_status"]
+        said = Said(
+            tenant, found["model"] or "", str(int(found["status"] or 0)), "" if grpc is None else str(int(grpc))
+        )
+        answers = counted.answers.setdefault(said, Answers())
+        answers.seen = max(answers.seen, hour)
+        if found["passed"]:
+            times = counted.times.setdefault((tenant, said.model), Times())
+    return _Place(used, what, answers, times)
 
 
 def outcome(found: dict[str, Any]) -> str:

@@ -1,4 +1,5 @@
-"""The counts on the disk: one row for each hour, tenant, model and version, and how far each log was read.
+"""The counts on the disk: one row for each hour, tenant, model and version, and how far each log was read. Beside
+them, for Prometheus, what was answered since the beginning: so that no restart sets it back.
 
 SQLite with a write-ahead log: who reads waits for nobody. What was counted and how far the log was read change
 together, so that a line counts once, whoever is killed when.
@@ -16,7 +17,8 @@ from pathlib import Path
 from modelport.errors import RepositoryError
 from modelport.repository import disk
 from modelport.repository.layout import state_folder
-from modelport.usage.lines import Counts, Key
+from modelport.usage.answers import Answers, Said, Times, Told
+from modelport.usage.lines import Counted, Counts
 
 FOLDER, FILE = "usage", "usage.sqlite"
 WAIT_S = 30.0  # for somebody else who counts
@@ -34,11 +36,31 @@ CREATE TABLE IF NOT EXISTS work (
     model TEXT, version INTEGER, inferences INTEGER NOT NULL, compute_ns INTEGER NOT NULL, each_ns REAL NOT NULL,
     PRIMARY KEY (model, version)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS answers (
+    tenant TEXT, model TEXT, code TEXT, grpc_status TEXT, seen TEXT NOT NULL,
+    requests INTEGER NOT NULL, inferences INTEGER NOT NULL,
+    received_bytes INTEGER NOT NULL, sent_bytes INTEGER NOT NULL,
+    PRIMARY KEY (tenant, model, code, grpc_status)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS times (
+    tenant TEXT, model TEXT, bound_us INTEGER, count INTEGER NOT NULL, us INTEGER NOT NULL,
+    PRIMARY KEY (tenant, model, bound_us)
+) WITHOUT ROWID;
 """  # tables that are there are left as they are
 _ADD = f"""
 INSERT INTO used (hour, tenant, model, version, {", ".join(_FIELDS)}) VALUES ({", ".join("?" * (4 + len(_FIELDS)))})
 ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in _FIELDS)}
 """  # noqa: S608 - the names are those of a class
+_ADD_ANSWERS = """
+INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET seen = max(seen, excluded.seen), requests = requests + excluded.requests,
+    inferences = inferences + excluded.inferences, received_bytes = received_bytes + excluded.received_bytes,
+    sent_bytes = sent_bytes + excluded.sent_bytes
+"""
+_ADD_TIMES = """
+INSERT INTO times VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET count = count + excluded.count, us = us + excluded.us
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,29 +123,36 @@ class Store:
             found = self._db.execute("SELECT offset FROM logs WHERE name = ?", (name,)).fetchone()
         return int(found[0]) if found else 0
 
-    def add(
-        self, name: str, known: int, end: int, counts: Mapping[Key, Counts], work: Mapping[tuple[str, int], Work],
-        *, damaged: int = 0,
-    ) -> bool:  # fmt: skip
+    def add(self, name: str, known: int, end: int, counted: Counted, work: Mapping[tuple[str, int], Work]) -> bool:
         """Add what was counted in a piece of a log; False where somebody else has read on in it meanwhile.
 
         Args:
             name: Of the log.
             known: Up to where it had been read.
             end: Up to where it is read now.
-            counts: What stands there.
+            counted: What stands there.
             work: What Triton's counters were.
-            damaged: Lines that could not be read.
         """
-        rows = [(*key, *dataclasses.astuple(one)) for key, one in counts.items()]
+        rows = [(*key, *dataclasses.astuple(one)) for key, one in counted.used.items()]
         with self._errors(), self._changing():
             if self.offset(name) != known:
                 return False
             self._db.executemany(_ADD, rows)
+            self._db.executemany(
+                _ADD_ANSWERS, [(*said, *dataclasses.astuple(one)) for said, one in counted.answers.items()]
+            )
+            self._db.executemany(
+                _ADD_TIMES,
+                [
+                    (*key, bound, count, one.us[bound])
+                    for key, one in counted.times.items()
+                    for bound, count in one.counts.items()
+                ],
+            )
             self._db.execute(
                 "INSERT INTO logs VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET offset = excluded.offset,"
                 " damaged = damaged + excluded.damaged",
-                (name, end, damaged),
+                (name, end, counted.damaged),
             )
             self._db.executemany(
                 "INSERT OR REPLACE INTO work VALUES (?, ?, ?, ?, ?)",
@@ -139,6 +168,22 @@ class Store:
             (model, version): Work(inferences=inferences, compute_ns=compute_ns, each_ns=each_ns)
             for model, version, inferences, compute_ns, each_ns in rows
         }
+
+    def told(self, since: str) -> Told:
+        """What was answered since the beginning, of those who have asked lately.
+
+        Args:
+            since: From which hour on they have asked; what nobody asks any more makes no series.
+        """
+        lately = "WHERE (tenant, model) IN (SELECT tenant, model FROM answers GROUP BY 1, 2 HAVING max(seen) >= ?)"
+        with self._errors():
+            answers = self._db.execute(f"SELECT * FROM answers {lately}", (since,)).fetchall()  # noqa: S608
+            rows = self._db.execute(f"SELECT * FROM times {lately}", (since,)).fetchall()  # noqa: S608
+        times: dict[tuple[str, str], Times] = {}
+        for tenant, model, bound, count, us in rows:
+            one = times.setdefault((tenant, model), Times())
+            one.counts[bound], one.us[bound] = count, us
+        return Told(answers={Said(*row[:4]): Answers(*row[4:]) for row in answers}, times=times)
 
     def damaged(self) -> int:
         """How many lines could not be read so far."""

@@ -8,15 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelport.errors import ServerError
-from modelport.gateway.envoy.admin import Admin
-from modelport.gateway.envoy.metrics import ADMIN_SOCKET
-from modelport.repository.layout import state_folder
 from modelport.server import loopback
 from modelport.server.handle import ServerHandle
 from modelport.watching.series import Series
 
 ANSWER_S = 3.0
-_ENVOYS = "/stats/prometheus?filter=^(modelport[.]|server[.]live$)"
 Page = Callable[[], str]
 
 
@@ -43,13 +39,10 @@ def of_urls(urls: Sequence[str]) -> dict[str, Page]:
 
 
 def of_service(repository: Path, handle: ServerHandle) -> dict[str, Page]:
-    """Pages of a running service: Triton's, and where there are such, its supervisor's and its gateway's."""
+    """Pages of a running service: Triton's, and its supervisor's where there is one."""
     pages = {handle.metrics_url: _page(handle.metrics_url)}
     if handle.supervisor is not None and handle.supervisor.lives() and handle.health_url:
         pages[f"{handle.health_url}/metrics"] = _page(f"{handle.health_url}/metrics")
-    socket = state_folder(repository) / "gateway" / ADMIN_SOCKET
-    if socket.exists():
-        pages["the gateway's administration"] = lambda: Admin(socket).ask("GET", _ENVOYS)
     return pages
 
 

@@ -15,8 +15,8 @@ from modelport.watching.pages import Reading
 from modelport.watching.series import Series, quantile
 from modelport.watching.values import GATEWAY, SERVER, Gpu, Model, Seen, Tenant, Version, View, Work
 
-TIMES = "envoy_modelport_us_bucket"
-ANSWERS = "envoy_modelport_requests"
+TIMES = "modelport_request_seconds_bucket"
+ANSWERS = "modelport_requests_total"
 _TRITON = "nv_inference_"
 _VERSION = ("model", "version")
 _COUNTERS = {
@@ -43,7 +43,7 @@ def view(readings: Sequence[Reading]) -> View:
     before, after, now = readings[-2].series, readings[-1].series, readings[-1]
     seconds = max(now.at_s - readings[-2].at_s, 1e-9)
     work = _Counted(before, after, seconds)
-    watched = after.has(ANSWERS) or after.has("envoy_server_live")
+    watched = after.has("modelport_gateway_up")
     gateway = _Gateway(readings[0].series, before, after, seconds) if watched else None
     models = tuple(_model(name, after, work, gateway) for name in work.names())
     ready, restarts = after.one("modelport_ready"), after.one("modelport_server_restarts_total")
@@ -147,7 +147,7 @@ class _Counted:
 
 
 class _Gateway:
-    """What Envoy counted, of requests with a valid key."""
+    """What callers with a valid key got at the gateway."""
 
     def __init__(self, first: Series, before: Series, after: Series, seconds: float) -> None:
         self._answers = _grown(before, after, ANSWERS, "tenant", "model", "code", "grpc_status")
@@ -192,5 +192,5 @@ def _times(before: Series, after: Series, name: str, label: str) -> dict[str, di
     return times
 
 
-def _ms(us: float | None) -> float | None:
-    return None if us is None else us / 1000
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else 1000 * seconds

@@ -14,6 +14,7 @@ from modelport.supervisor import metrics
 from modelport.supervisor.gateway import Figures
 from modelport.supervisor.metrics import Known, Metrics
 from modelport.supervisor.readiness import ModelView, Readiness
+from modelport.usage.answers import BEYOND, Answers, Said, Times, Told
 
 VIEWS = {
     "net": ModelView(wanted=(1, 2), loaded=(1,), budget_ms=20.0),
@@ -27,7 +28,20 @@ GATEWAY = Figures(
     captures=Counts(received=5, kept=3, dropped={"queue full": 2}),
     expires_at=1_900_000_000.0,
     usage_failing=True,
+    told=Told(
+        answers={
+            Said("acme", "net", "200", ""): Answers(requests=5, inferences=9, received_bytes=50, sent_bytes=70),
+            Said("acme", "net", "200", "14"): Answers(requests=1, inferences=1, received_bytes=5, sent_bytes=7),
+            Said("acme", "", "429", ""): Answers(requests=2),
+        },
+        times={
+            ("acme", "net"): Times(
+                counts={1000: 4, 5000: 1, BEYOND: 1}, us={1000: 3000, 5000: 4000, BEYOND: 31_000_000}
+            )
+        },
+    ),
 )
+LES = ("0.0005", "0.001", "0.003", "0.005", "30", "+Inf")
 
 
 @pytest.fixture
@@ -83,6 +97,22 @@ def test_the_gateways_figures_are_there_where_a_gateway_is(page):
     assert found['modelport_capture_dropped_total{reason="queue full"}'] == "2.0"
     without = {name.partition("{")[0] for name in page()}
     assert not any("gateway" in name or "quota" in name or "certificate" in name for name in without)
+
+
+def test_what_callers_got_is_told_by_tenant_and_model(page):
+    found = page(gateway=GATEWAY)
+    net = '{model="net",tenant="acme"}'
+    assert found['modelport_requests_total{code="200",grpc_status="14",model="net",tenant="acme"}'] == "1.0"
+    assert found['modelport_requests_total{code="429",grpc_status="",model="",tenant="acme"}'] == "2.0"
+    assert found[f"modelport_inferences_total{net}"] == "10.0"
+    assert (found[f"modelport_received_bytes_total{net}"], found[f"modelport_sent_bytes_total{net}"]) == (
+        "55.0",
+        "77.0",
+    )
+    buckets = [found[f'modelport_request_seconds_bucket{{le="{le}",model="net",tenant="acme"}}'] for le in LES]
+    assert buckets == ["0.0", "4.0", "4.0", "5.0", "5.0", "6.0"]
+    assert found[f"modelport_request_seconds_count{net}"] == "6.0"
+    assert float(found[f"modelport_request_seconds_sum{net}"]) == pytest.approx(31.007)
 
 
 def test_golden_requests_to_versions_that_are_loaded_no_more_are_not_told(page):

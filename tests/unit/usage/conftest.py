@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from modelport.gateway import access_log, private
+from modelport.usage.answers import Told
 from modelport.usage.counter import Counter
 from modelport.usage.store import Store
 
@@ -28,6 +29,7 @@ LINE = {
     "status": 200,
     "tenant": "acme",
     "time": "2026-03-04T05:06:07.890Z",
+    "us": 1500,
     "version": "1",
 }
 
@@ -63,6 +65,10 @@ class Logged:
         with Store(self.root) as store:
             found = store.sums(by or ("tenant",), "2026-01-01", "2026-12-31", **only)
         return {"/".join(words): sums for words, sums in found}
+
+    def told(self, since: str = "") -> Told:
+        with Store(self.root) as store:
+            return store.told(since)
 
     def answered(self) -> dict[str, int]:
         return {name: sums.answered for name, sums in self.sums().items()}

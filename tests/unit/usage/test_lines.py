@@ -8,6 +8,7 @@ import pytest
 
 from modelport.gateway import access_log
 from modelport.usage import lines
+from modelport.usage.answers import BEYOND
 from modelport.usage.store import Store
 
 
@@ -68,7 +69,40 @@ def test_rows_are_of_an_hour_in_utc(logged, line):
     assert list(logged.sums("hour")) == ["2026-03-04T23", "2026-03-05T00"]
 
 
-@pytest.mark.parametrize("other", [{"version": 1.5}, {"inferences": float("inf")}, {"time": 7}, {"model": ["net"]}])
+def test_for_prometheus_every_request_with_a_valid_key_is_told_by_what_was_said(logged, line):
+    """Questions about models too; rows and times are of inferences that passed all checks."""
+    refused = {"status": 403, "model": None, "passed": None, "inferences": None}
+    logged.write(line(inferences=4, us=1500), line(inferences=1, us=9), line(status=500, us=40_000_000))
+    logged.write(line(grpc_status=14), line(kind="ready", passed=None, inferences=None), line(**refused))
+    logged.write(line(tenant=None, **refused))
+    logged.count()
+    told = logged.told()
+    assert {
+        said: (one.requests, one.inferences, one.received_bytes, one.sent_bytes) for said, one in told.answers.items()
+    } == {
+        ("acme", "net", "200", ""): (3, 5, 30, 60),
+        ("acme", "net", "200", "14"): (1, 1, 10, 20),
+        ("acme", "net", "500", ""): (1, 1, 10, 20),
+        ("acme", "", "403", ""): (1, 0, 10, 20),
+    }
+    ((names, times),) = told.times.items()
+    assert names == ("acme", "net")
+    assert times.counts == {250: 1, 2000: 2, BEYOND: 1} and times.us == {250: 9, 2000: 3000, BEYOND: 40_000_000}
+
+
+def test_for_prometheus_counts_only_grow_and_end_when_nobody_asks_any_more(logged, line):
+    logged.write(line(time="2026-03-04T05:00:00.000Z", status=500), line(time="2026-03-04T06:00:00.000Z"))
+    logged.count()
+    logged.write(line(time="2026-03-04T06:30:00.000Z"), line(tenant="gone", time="2026-03-01T06:00:00.000Z"))
+    logged.count()
+    told = logged.told("2026-03-04T06")
+    assert {said[::2]: one.requests for said, one in told.answers.items()} == {("acme", "500"): 1, ("acme", "200"): 2}
+    assert sum(told.times["acme", "net"].counts.values()) == 3 and len(told.times) == 1
+
+
+@pytest.mark.parametrize(
+    "other", [{"version": 1.5}, {"us": "x"}, {"inferences": float("inf")}, {"time": 7}, {"model": ["net"]}]
+)
 def test_a_line_that_says_nonsense_is_told_of_and_holds_up_no_other(logged, line, other):
     logged.write(line(**other), b"null\n", b"\0" * (3 * access_log.READ_BYTES), b"\n", line(tenant="next"))
     logged.count()

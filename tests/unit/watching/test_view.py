@@ -21,12 +21,13 @@ nv_inference_pending_request_count{{model="net",version="1"}} 4
 nv_cpu_utilization 0.5
 """
 GATEWAY = """
-envoy_modelport_requests{{tenant="acme",model="net",code="200",grpc_status=""}} {ok}
-envoy_modelport_requests{{tenant="acme",model="net",code="200",grpc_status="14"}} {down}
-envoy_modelport_requests{{tenant="acme",model="",code="429",grpc_status=""}} {limited}
-envoy_modelport_us_bucket{{model="net",le="1000"}} {fast}
-envoy_modelport_us_bucket{{model="net",le="2000"}} {all}
-envoy_modelport_us_bucket{{model="net",le="+Inf"}} {all}
+modelport_gateway_up 1
+modelport_requests_total{{tenant="acme",model="net",code="200",grpc_status=""}} {ok}
+modelport_requests_total{{tenant="acme",model="net",code="200",grpc_status="14"}} {down}
+modelport_requests_total{{tenant="acme",model="",code="429",grpc_status=""}} {limited}
+modelport_request_seconds_bucket{{model="net",le="0.001"}} {fast}
+modelport_request_seconds_bucket{{model="net",le="0.002"}} {all}
+modelport_request_seconds_bucket{{model="net",le="+Inf"}} {all}
 """
 WATCHED = 'modelport_ready 1\nmodelport_serving_version{model="net"} 2\nmodelport_model_ready{model="net"} 0\n'
 GPU = 'nv_gpu_utilization{gpu_uuid="GPU-1"} 0.25\nnv_gpu_memory_used_bytes{gpu_uuid="GPU-1"} 2e9\n'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from modelport.gateway.envoy import metrics, tracing
+from modelport.gateway.envoy import tracing
 from modelport.gateway.envoy.filters import CLAIMS, NAMES, PASS, TYPE, TYPES, Config
 from modelport.gateway.settings import Settings
 
@@ -46,7 +46,7 @@ _LOGGED = {
     "grpc_status": "%GRPC_STATUS_NUMBER%",
     "received_bytes": "%BYTES_RECEIVED%",
     "sent_bytes": "%BYTES_SENT%",
-    "ms": "%DURATION%",
+    "us": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
     "server_us": "%COMMON_DURATION(US_TX_BEG:US_RX_BEG:us)%",
     "upstream": "%UPSTREAM_HOST%",
     "flags": "%RESPONSE_FLAGS%",
@@ -157,10 +157,7 @@ def _http(settings: Settings, folder: Path, filters: list[Config], secret: str) 
             "virtual_hosts": [{"name": "all", "domains": ["*"], **_routes(settings, secret)}],
         },
         "local_reply_config": _refusals(),
-        "access_log": [
-            _access_log(folder, {"trace": tracing.TRACE} if settings.otlp else {}),
-            *(metrics.logs() if settings.metrics_port is not None else []),
-        ],
+        "access_log": [_access_log(folder, {"trace": tracing.TRACE} if settings.otlp else {})],
         **tracing.connection(settings.otlp),
     }
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+import shutil
 import signal
+import subprocess
+import sys
 import time
+import urllib.request
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
 from modelport._process import wait_until
+from modelport.client import Client
+from modelport.commands import keys
 
 BACK_S = 10.0
+X = np.array([[0.5, 0.25]], np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +191,26 @@ def test_where_no_other_server_is_asked_callers_of_one_that_hangs_wait(make_gate
         with hanging(pair[0].pid):
             time.sleep(10.5)
     assert any("did not answer within 10 s" in one for one in load.violations([1.0]))
+
+
+def test_the_command_tells_prometheus_what_callers_got(shelf, pair, tmp_path):
+    """Where the servers are somebody else's there is no supervisor to ask."""
+    root = tmp_path / "model_repository"
+    shutil.copytree(shelf.root, root)
+    token = keys.create("acme", ["*"], repository=root).token
+    urls = [f"--upstream={one.http_url},{one.grpc_url.replace('http', 'grpc', 1)}" for one in pair]
+    ports = ["--gateway-port=0", "--gateway-metrics-port=0", "--health-port=0"]
+    command = [sys.executable, "-m", "modelport", "gateway", "--plain", *urls, *ports, f"--repository={root}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            said = "".join(itertools.takewhile(lambda line: "Ctrl-C" not in line, running.stdout))
+            url, page = re.search(r"gateway at (\S+),", said)[1], re.search(r"metrics +(\S+)", said)[1]
+            with Client(url, token=token) as client:
+                client.infer("net", x=X)
+            with urllib.request.urlopen(page, timeout=5) as answer:
+                text = answer.read().decode()
+        finally:
+            running.send_signal(signal.SIGINT)
+        assert running.wait(20) == 0
+    assert 'modelport_inferences_total{model="net",tenant="acme"} 1.0' in text
+    assert "modelport_gateway_up 1.0" in text and "modelport_server_up" not in text
