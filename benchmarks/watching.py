@@ -6,9 +6,9 @@
 
 `modelport serve --gateway` runs as it is, with a second gateway before the same Triton that writes no access log and
 counts nothing. `wrk` asks in turns: the second gateway; the first one while Prometheus is stopped; and the first one
-while Prometheus asks Triton, the gateway and the supervisor, and reckons all rules. `modelport prometheus` tells it to
-do so every 15 seconds; here it does every 5, which is the length of a run, so that no run is without it. In each round
-the three take turns to be first. What is logged is counted for `modelport usage` meanwhile, as always.
+while Prometheus asks Triton, the gateway and the supervisor, and reckons all rules, every 15 seconds, as `modelport
+prometheus` tells it. That is the length of a run, so that none is without it. In each round the three take turns to be
+first. What is logged is counted meanwhile, as always.
 
 The figures are those of 32 clients: requests per second, of which 97 % are to be left; and, since the machine is full,
 the processor time of all processes together for one request, which is steadier.
@@ -52,7 +52,7 @@ RESULTS = Path(__file__).with_name("results")
 NEITHER, LOGS, WATCHED = "neither", "access logs", "access logs, Prometheus"
 LEFT = 0.97  # of the throughput: the goal
 START_S = 60.0
-INTERVAL_S = 5.0
+INTERVAL_S = 15.0
 PORTS = [word for name in ("http", "grpc", "metrics", "gateway") for word in (f"--{name}-port", "0")]
 Row = dict[str, Any]
 
@@ -125,7 +125,7 @@ def gateway_url(repository: Path, service: Child) -> str:
 
 @contextlib.contextmanager
 def unwatched(repository: Path, folder: Path) -> Iterator[Gateway]:
-    """A second gateway before the same server: no access log, no counts, and Envoy's own figures as by default."""
+    """A second gateway before the same server: no access log, so no counts, and Envoy's own figures as by default."""
     running = Gateway(repository, Settings(port=0, upstreams=of(connection.find(repository)) or ()), folder=folder)
     as_it_is = listener._http
     without = lambda *given: {name: value for name, value in as_it_is(*given).items() if name != "access_log"}  # noqa: E731
@@ -186,8 +186,8 @@ def main() -> None:
     parser.add_argument("--random", action="store_true", help="use random weights; needs no built models")
     parser.add_argument("--model", choices=list(samples.MAKERS), default="digits_cnn")
     parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--seconds", type=int, default=5, help="length of each run")
-    parser.add_argument("--repeats", type=int, default=12)
+    parser.add_argument("--seconds", type=int, default=15, help="length of each run")
+    parser.add_argument("--repeats", type=int, default=8)
     parser.add_argument("--quick", action="store_true", help="one round, each run 1 s: says little")
     parser.add_argument("--output", type=Path, default=RESULTS / "watching.json")
     options = parser.parse_args()

@@ -47,7 +47,7 @@ ALLOWED = {
     "rich": ("_render.py", "_progress.py", "_guard.py", "_live.py"),
     "subprocess": ("_process.py",),
     "multiprocessing": (),
-    "prometheus_client": ("supervisor/metrics.py",),
+    "prometheus_client": ("supervisor/metrics.py", "supervisor/gateway_metrics.py", "supervisor/families.py"),
     "pydantic": ("usage/prices.py",),
     "sklearn": ("recipes/",),
     "pandas": ("recipes/",),

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
+from modelport.errors import RepositoryError
+from modelport.gateway import private
+from modelport.gateway.envoy.listener import ACCESS_LOG
 from modelport.repository.backup import restore as putting_back
 from modelport.repository.backup import write as writing
 from modelport.repository.backup.contents import Backup
 from modelport.repository.layout import DEFAULT_REPOSITORY
 from modelport.repository.lock import Report
+from modelport.usage.counter import Counter
+from modelport.usage.store import Store
 
 
 def backup(
@@ -29,7 +35,9 @@ def backup(
         RepositoryError: There is no repository, the file is there already, or the disk refused.
         RepositoryLockedError: A model was being changed for minutes.
     """
-    return writing.write(Path(repository), Path(target), report=report)
+    root = Path(repository)
+    _count_usage(root, report)
+    return writing.write(root, Path(target), report=report)
 
 
 def restore(
@@ -50,3 +58,12 @@ def restore(
         ManifestError: A version is not what was published.
     """
     return putting_back.restore(Path(source), Path(repository), report=report)
+
+
+def _count_usage(root: Path, report: Report) -> None:
+    """Count what the gateway logged and nobody counted yet, as where the service is stopped: a backup has no logs."""
+    if not private.folder(root, ACCESS_LOG).exists():
+        return
+    report("usage")
+    with contextlib.suppress(RepositoryError), Store(root) as store:  # damaged counts are saved as they are
+        Counter(root, store).take_in()

@@ -18,6 +18,13 @@ from modelport.commands.listing import list_models
 from modelport.errors import ManifestError, RepositoryError
 from modelport.repository import journal, lock
 from modelport.repository.layout import state_folder
+from modelport.usage.store import Store
+
+LINE = (
+    '{"flags":"-","grpc_status":null,"id":"1","inferences":1,"kind":"infer","model":"scores","passed":"1",'
+    '"received_bytes":1,"sent_bytes":1,"status":200,"tenant":"acme","time":"2026-03-04T05:06:07.890Z","us":1,'
+    '"version":"1"}\n'
+)
 
 
 def files(folder):
@@ -49,6 +56,29 @@ def test_what_comes_back_is_what_was_there(repository, tmp_path, name):
     private = state_folder(elsewhere) / "gateway"
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in private.rglob("*.json")} == {0o600}
+
+
+def test_what_was_logged_and_not_counted_yet_is_counted_first(repository, tmp_path):
+    """The service is stopped, or had no time to; the log stays behind with the machine."""
+    log = state_folder(repository) / "gateway" / "access.log"
+    log.parent.mkdir(parents=True)
+    log.write_text(LINE)
+    backup(tmp_path / "saved.tar", repository=repository)
+    restore(tmp_path / "saved.tar", repository=tmp_path / "models")
+    with Store(tmp_path / "models") as store:
+        assert [sums.answered for _, sums in store.sums(("tenant",), "2026-03-01", "2026-03-31")] == [1]
+
+
+def test_counts_that_are_damaged_are_saved_as_they_are(repository, tmp_path):
+    log, counts = (
+        state_folder(repository) / "gateway" / "access.log",
+        state_folder(repository) / "usage" / "usage.sqlite",
+    )
+    for path, text in ((log, LINE), (counts, "no database, and longer than its header has to be" * 9)):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    done = backup(tmp_path / "saved.tar", repository=repository)
+    assert done.models, "the rest is worth saving"
 
 
 def test_logs_locks_and_sockets_of_what_runs_are_not_in_it(repository, tmp_path):
