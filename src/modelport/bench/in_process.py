@@ -40,14 +40,14 @@ def measure(
     """Run a model over and over, in ONNX Runtime's own settings but for the number of threads.
 
     Args:
-        model: The ONNX file; every input has the batch axis first.
+        model: The ONNX file; every input has the batch axis first, where a run has more than one row.
         row: Input name -> array with one row.
         batch: Rows of each run.
         threads: ONNX Runtime's threads in each session.
         seconds: How long; a run that has begun is finished, and each session makes one at least.
         sessions: Sessions side by side.
     """
-    feed = {name: np.concatenate([array] * batch) for name, array in row.items()}
+    feed = {name: np.concatenate([array] * batch) if batch > 1 else array for name, array in row.items()}
     opened = [_open(model, threads) for _ in range(sessions)]
     runs = [0] * sessions
     for session in opened:

@@ -194,7 +194,7 @@ def _show_ladder(done: Any) -> None:
     seen = kept.measured
     _render.lines(
         f"published {done.published}, {kept.rung} of version {done.origin} "
-        f"(candidate: 'modelport promote {done.published}' lets it serve)",
+        f"(candidate: 'modelport promote {done.published.replace('/', ' ')}' lets it serve)",
         f"measured: {seen.how}, {seen.rounds} rounds, {seen.sessions} x {seen.threads} threads",
         *kept.notes,
     )
@@ -215,7 +215,7 @@ def _show(done: Any) -> None:
     seen = done.measured
     _render.lines(
         f"published {done.model} version {done.version}, {done.to} of version {done.origin} "
-        f"(candidate: 'modelport promote {done.model}' lets it serve)"
+        f"(candidate: 'modelport promote {done.model} {done.version}' lets it serve)"
     )
     before, after = seen.before, seen.after
     rows: list[tuple[object, ...]] = [

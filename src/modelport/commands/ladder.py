@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from modelport.commands import optimised
 from modelport.commands.optimise import ROUNDS, SECONDS, check, evaluation_of
 from modelport.errors import ExampleInputError, UsageError, VerificationError
 from modelport.evaluate.data import EvaluationData
-from modelport.optimise import candidate
+from modelport.optimise import candidate, unfinished
 from modelport.optimise import data as samples
 from modelport.optimise import origin as origins
 from modelport.optimise.ladder import budget as budgets
@@ -27,7 +26,7 @@ from modelport.optimise.registry import kind as kind_of
 from modelport.optimise.types import Data, Options, Origin, Report, Task
 from modelport.recipes.recipe import recipe_digest
 from modelport.repository import manifest as manifests
-from modelport.repository.layout import DEFAULT_REPOSITORY, state_folder, version_folder, version_numbers
+from modelport.repository.layout import DEFAULT_REPOSITORY, version_folder, version_numbers
 from modelport.repository.publish import staged
 from modelport.spec import check_model_name
 
@@ -128,8 +127,8 @@ def optimise_within(
         RepositoryError: The repository cannot be written, or the same ladder is being climbed.
     """
     root, how, wanted = Path(repository), options or Options(), budgets.parse(budget)
-    _check(how, objective, calibration, ratio)
-    check(how, count, rounds, seconds)
+    wrong = _wrong(how, objective, ratio)
+    check(replace(how, calibration=calibration or how.calibration), count, rounds, seconds, *wrong)
     if name is not None:
         check_model_name(name)
     report("reading the version")
@@ -227,8 +226,7 @@ def _folder(
         "recipe": _recipe(origin, options),
         "makers": [__version__, *(metadata.version(package) for package in ("onnxruntime", "onnx"))],
     }
-    digest = hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:12]
-    return state_folder(root) / "optimise" / f"{origin.reference.replace('/', '-')}-ladder-{digest}"
+    return unfinished.folder(root, origin.reference, "ladder", words)
 
 
 def _recipe(origin: Origin, options: Options) -> str:
@@ -239,18 +237,15 @@ def _recipe(origin: Origin, options: Options) -> str:
         return ""  # none is known: nothing is trained
 
 
-def _check(options: Options, objective: str, calibration: str | None, ratio: float | None) -> None:
+def _wrong(options: Options, objective: str, ratio: float | None) -> list[str]:
     wrong = []
     if objective not in OBJECTIVES:
         wrong.append(f"objective {objective!r} is not one of {', '.join(OBJECTIVES)}")
-    if calibration is not None:
-        check(replace(options, calibration=calibration), 1, 1, 1)
     if ratio is not None and not 0 < ratio < 1:
         wrong.append(f"ratio {ratio} is not above 0 and below 1")
     if options.max_drop is not None:
         wrong.append("max_drop and a budget are both given")
-    if wrong:
-        raise UsageError("; ".join(wrong), why="an option has a value it cannot have", fix="choose values in range")
+    return wrong
 
 
 def _require_measurable(origin: Origin, objective: str) -> None:

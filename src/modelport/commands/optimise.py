@@ -155,13 +155,13 @@ def evaluation_of(wanted: str | None, root: Path, origin: Origin) -> EvaluationD
         return None  # nothing is kept: what is given, or the golden inputs, is enough
 
 
-def check(options: Options, count: int, rounds: int, seconds: float) -> None:
-    """Refuse options that cannot be right, all of them together.
+def check(options: Options, count: int, rounds: int, seconds: float, *more: str) -> None:
+    """Refuse options that cannot be right, all of them together, with what else is wrong.
 
     Raises:
         UsageError: With what is wrong.
     """
-    wrong = []
+    wrong = list(more)
     if options.calibration not in CALIBRATIONS:
         wrong.append(f"calibration {options.calibration!r} is not one of {', '.join(CALIBRATIONS)}")
     if options.max_drop is not None and not 0 <= options.max_drop <= 1:

@@ -39,8 +39,8 @@ def publish(
     """
     report("publishing")
     config = type(origin.config).FromString(origin.config.SerializeToString())
-    config.default_model_filename = FILENAME
     config.name = name
+    (staging / FILENAME).rename(staging / origin.filename)
     known = origin.manifest.metrics
     metrics = {score.metric: score.after for score in made.scores if score.metric in known}
     published = publishing.publish(
@@ -98,6 +98,6 @@ def _keep_evaluation(root: Path, origin: Origin, published: Published, *, own: b
     if kept is None:
         return
     if own:
-        runner = load(published.folder, origin)
+        runner = load(published.folder / origin.filename, origin)
         kept = replace(kept, answers=one_by_one(runner, dict(kept.inputs), batched=origin.manifest.spec.batched))
     stored.save(root, published.model, published.version, kept)

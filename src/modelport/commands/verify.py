@@ -101,9 +101,10 @@ def _in_process(folder: Path, manifest: manifests.Manifest, proof: Evidence, gol
             why="there is no artefact to load in this process",
             fix=f"start the server and run: modelport verify {name} --url http://127.0.0.1:8000",
         )
-    runner = convert.format_module(manifest.format).load(
-        folder, [t.name for t in manifest.spec.inputs], [t.name for t in manifest.spec.outputs]
-    )
+    form, own = convert.format_module(manifest.format), folder / configs.CONFIG_FILE
+    named = configs.read(own).default_model_filename if own.is_file() else ""  # an adopted one has any name
+    inputs, outputs = ([tensor.name for tensor in some] for some in (manifest.spec.inputs, manifest.spec.outputs))
+    runner = form.load(folder, inputs, outputs, filename=named or form.FILENAME)
     results = replay(runner.run, proof, golden, model=name, where="in process")
     if proof.batched and proof.samples >= 4:
         again = prove(runner, golden.inputs, proof.tolerances)

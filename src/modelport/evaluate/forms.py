@@ -13,7 +13,11 @@ Array = NDArray[Any]
 TEXTS = "OUS"
 
 
-def unfit(metric: str, why: str, fix: str = "name another metric, or another output with --output") -> UsageError:
+def unfit(
+    metric: str,
+    why: str,
+    fix: str = "name another metric, or give other labels; 'modelport evaluate --output' scores another output",
+) -> UsageError:
     """The error for a metric that does not fit the output or the labels."""
     return UsageError(f"the metric {metric} does not fit", why=why, fix=fix)
 
@@ -24,9 +28,16 @@ def columns(metric: str, answer: Array) -> Array:
     Raises:
         UsageError: It has more axes.
     """
+    answer = flat(answer)
     if answer.ndim > 2:
         raise unfit(metric, f"the output has the shape {list(answer.shape)}; scored are outputs of one row of numbers")
     return answer.reshape(len(answer), -1)
+
+
+def flat(answer: Array) -> Array:
+    """Rows of numbers as [rows, columns], such as [rows, 1, columns]; what has more than that is left as it is."""
+    many = sum(size > 1 for size in answer.shape[1:])
+    return answer.reshape(len(answer), -1) if answer.ndim > 2 and many <= 1 else answer
 
 
 def scores(metric: str, answer: Array) -> Array:

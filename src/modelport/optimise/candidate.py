@@ -50,7 +50,7 @@ class Candidate:
 def judge(origin: Origin, found: Data, *, max_drop: float | None = None, min_agreement: float | None = None) -> Judge:
     """Whoever scores models against the original, which answers all samples now."""
     batched = origin.manifest.spec.batched
-    original: Arrays = one_by_one(load(origin.folder, origin), found.scoring, batched=batched)
+    original: Arrays = one_by_one(load(origin.artefact, origin), found.scoring, batched=batched)
     return Judge(
         inputs=found.scoring,
         original=original,
@@ -62,9 +62,9 @@ def judge(origin: Origin, found: Data, *, max_drop: float | None = None, min_agr
     )
 
 
-def load(folder: Path, origin: Origin) -> OnnxRunner:
-    """The artefact in a folder, with the tensors of the original."""
-    return OnnxRunner(folder / FILENAME, [tensor.name for tensor in origin.manifest.spec.outputs])
+def load(artefact: Path, origin: Origin) -> OnnxRunner:
+    """An ONNX file with the tensors of the original."""
+    return OnnxRunner(artefact, [tensor.name for tensor in origin.manifest.spec.outputs])
 
 
 def attempt(task: Task, to: str, *, rounds: int, seconds: float) -> Candidate:
@@ -84,7 +84,7 @@ def attempt(task: Task, to: str, *, rounds: int, seconds: float) -> Candidate:
     origin = task.origin
     made = kind_of(to).make(task)
     task.report("comparing with the original, proving the batch axis")
-    runner = load(task.folder, origin)
+    runner = load(task.folder / FILENAME, origin)
     answers = task.judge.answers(runner)
     scores = task.judge.scored(answers)
     task.judge.require(

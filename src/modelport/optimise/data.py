@@ -14,6 +14,7 @@ from modelport.convert.types import Array, Arrays, rows, take
 from modelport.errors import ExampleInputError
 from modelport.evaluate.data import EvaluationData
 from modelport.evaluate.metrics import usual
+from modelport.optimise.scoring import in_rows
 from modelport.optimise.types import Data, Origin
 from modelport.spec import VARIES, ModelSpec, TensorSpec
 
@@ -42,16 +43,12 @@ def gather(origin: Origin, file: Path | None, evaluation: EvaluationData | None,
     given = None if file is None else _checked(read_samples(file), spec, file.name)
     known = None if evaluation is None else _checked(dict(evaluation.inputs), spec, evaluation.name)
     words = file.name if file is not None else evaluation.name if evaluation is not None else "its golden inputs"
-    if not spec.batched:
-        samples = given or known or dict(origin.golden.inputs)
-        _require(1, fewest, words, origin)
-        return _data(samples, samples, None, (), words)
     if given is not None and evaluation is not None and known is not None:
-        scored = np.arange(min(SCORED_ROWS, rows(known)))
+        scored = np.sort(_shuffled(known)[:SCORED_ROWS])
         calibration = take(given, _shuffled(given)[:count])
         _require(rows(calibration), fewest, words, origin)
         return _data(calibration, take(known, scored), evaluation.labels[scored], _metrics(evaluation, origin), words)
-    samples = given or known or dict(origin.golden.inputs)
+    samples = given or known or in_rows(origin.golden.inputs, batched=spec.batched)
     order = _shuffled(samples)
     cut = min(count, max(fewest, len(order) // 2)) if fewest else 0  # where nothing is calibrated, all are scored
     one, two = order[:cut], order[cut : cut + SCORED_ROWS]
@@ -114,22 +111,22 @@ def _checked(samples: Arrays, spec: ModelSpec, where: str) -> Arrays:
     wrong = [f"there is no {name!r}" for name in wanted if name not in samples]
     wrong += [f"the model has no input {name!r}" for name in samples if name not in wanted]
     for name in wanted.keys() & samples.keys():
-        wrong += _misfit(samples[name], wanted[name], spec.batched)
+        wrong += _misfit(samples[name], wanted[name])
     counts = {array.shape[0] for array in samples.values() if array.ndim}
-    if spec.batched and not wrong and len(counts) != 1:
+    if not wrong and len(counts) != 1:
         wrong.append(f"the inputs have different numbers of rows: {sorted(counts)}")
     if wrong:
         raise ExampleInputError(
             f"the samples in {where} do not fit {spec.name!r}: {'; '.join(sorted(wrong))}",
-            why=f"the model takes {', '.join(map(str, spec.inputs))}{', rows in front' if spec.batched else ''}",
+            why=f"the model takes {', '.join(map(str, spec.inputs))}; a file has rows in front",
             fix="write them as the model's callers send them: numpy.savez(FILE, NAME=array)",
         )
     return {name: samples[name] for name in wanted}
 
 
-def _misfit(array: Array, tensor: TensorSpec, batched: bool) -> list[str]:
-    dims = array.shape[1:] if batched else array.shape
-    if array.dtype != np.dtype(tensor.dtype.numpy) or array.ndim < int(batched):
+def _misfit(array: Array, tensor: TensorSpec) -> list[str]:
+    dims = array.shape[1:]
+    if array.dtype != np.dtype(tensor.dtype.numpy) or array.ndim < 1:
         return [f"{tensor.name!r} is {array.dtype}{list(array.shape)}"]
     fits = len(dims) == len(tensor.dims) and all(w in (VARIES, h) for w, h in zip(tensor.dims, dims, strict=True))
     if not fits or array.size == 0:

@@ -18,6 +18,7 @@ from modelport.convert.runtime import onnxruntime
 from modelport.convert.types import Array, Arrays, first_row, rows, take
 from modelport.errors import VerificationError
 from modelport.optimise import graph
+from modelport.optimise.scoring import request
 from modelport.optimise.types import FILENAME, Made, Task
 
 SUMMARY = "float16 inside, the same inputs and outputs; for GPUs"
@@ -71,10 +72,10 @@ def make(task: Task) -> Made:
 
 def _samples(task: Task) -> list[Arrays]:
     """Golden inputs and some of the others, each as the model takes it."""
-    groups = (task.origin.golden.inputs, task.data.scoring)
+    golden, scoring = task.origin.golden.inputs, task.data.scoring
     if not task.origin.manifest.spec.batched:
-        return list(groups)
-    return [take(inputs, range(min(LOOKED_AT, rows(inputs)))) for inputs in groups] + [first_row(groups[0])]
+        return [golden, *(request(scoring, [row], batched=False) for row in range(min(LOOKED_AT, rows(scoring))))]
+    return [take(inputs, range(min(LOOKED_AT, rows(inputs)))) for inputs in (golden, scoring)] + [first_row(golden)]
 
 
 def _converted(model: onnx.ModelProto, blocked: set[str], name: str) -> onnx.ModelProto:

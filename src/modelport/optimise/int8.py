@@ -23,7 +23,7 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from modelport.convert.format_onnx import OnnxRunner
 from modelport.convert.types import Array, Arrays, rows, take
 from modelport.optimise import cpu, graph
-from modelport.optimise.scoring import Score, one_by_one
+from modelport.optimise.scoring import Score, one_by_one, request
 from modelport.optimise.types import FILENAME, Made, Task
 
 SUMMARY = "8-bit integers, scales from calibration samples; for convolutional nets"
@@ -112,7 +112,9 @@ class _Quantizer:
                 if start % (4 * CHUNK) == 0:
                     task.report(f"calibrating ({task.options.calibration}): {start} of {count} samples")
                 with graph.silent():
-                    calibrator.collect_data(_Reader([take(samples, [row]) for row in range(start, end)]))
+                    calibrator.collect_data(
+                        _Reader([request(samples, [row], batched=task.judge.batched) for row in range(start, end)])
+                    )
             with graph.silent():
                 return calibrator.compute_data()
         except Exception as exc:
@@ -175,7 +177,7 @@ def _errors(task: Task, quantizer: _Quantizer, layers: Sequence[str]) -> dict[st
         if number % 8 == 1:
             task.report(f"measuring the error of each layer: {number} of {len(layers)}")
         runner = quantizer.write(task.scratch / "one.onnx", only=layer)
-        got = next(iter(one_by_one(runner, inputs, batched=True).values()))
+        got = next(iter(one_by_one(runner, inputs, batched=task.judge.batched).values()))
         found[layer] = relative_error(wanted, got)
     return found
 

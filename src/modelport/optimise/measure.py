@@ -17,7 +17,8 @@ from modelport import _cores
 from modelport.bench import in_process
 from modelport.bench.results import Spread, spread
 from modelport.convert.runtime import onnxruntime
-from modelport.convert.types import Arrays, first_row
+from modelport.convert.types import Arrays
+from modelport.optimise.scoring import request
 
 HOW = "ONNX Runtime in this process, original and optimised in turns"
 BATCH = 8
@@ -87,8 +88,8 @@ def measure(
     Args:
         before: The original.
         after: The optimised one.
-        inputs: Samples; the first row is used.
-        batched: Whether they are rows.
+        inputs: Samples, rows in front; the first is used.
+        batched: Whether the models take rows.
         largest: The largest batch that is served.
         instances: Of the model, when it is served.
         rounds: How often everything is measured.
@@ -98,7 +99,7 @@ def measure(
     cores = _cores.usable()
     sessions = min(instances, cores)
     threads, batch = max(1, cores // sessions), min(BATCH, largest) if batched else 1
-    row = first_row(inputs) if batched else dict(inputs)
+    row = request(inputs, [0], batched=batched)
     opened = [_open(path, threads) for path in (before, after)]
     for session in opened:
         session.run(None, row)

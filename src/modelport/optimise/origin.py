@@ -10,6 +10,7 @@ from modelport.optimise.types import Options, Origin
 from modelport.repository import config as configs
 from modelport.repository import manifest as manifests
 from modelport.repository.layout import config_path, parse_reference, version_folder
+from modelport.repository.manifest import Manifest
 from modelport.repository.versions import serving_version
 from modelport.verify import evidence as evidences
 
@@ -34,15 +35,10 @@ def read(repository: Path, reference: str) -> Origin:
     folder = version_folder(repository, name, wanted)
     manifest = manifests.read(folder)
     manifests.check_files(folder, manifest)
-    if manifest.format != "onnx":
-        raise UsageError(
-            f"{name}/{manifest.version} is of format {manifest.format}, which cannot be optimised",
-            why="the quantizers and the conversion to float16 work on ONNX graphs",
-            fix=f"export the model with --format onnx as well, then optimise that version ('modelport list {name}')",
-        )
-    proof, golden = evidences.read(folder)
     own = folder / configs.CONFIG_FILE
     config = configs.read(own if own.is_file() else config_path(repository, name))
+    _require_onnx(manifest, config)
+    proof, golden = evidences.read(folder)
     labels = {}
     for tensor in config.output:
         path = folder / tensor.label_filename
@@ -59,6 +55,21 @@ def read(repository: Path, reference: str) -> Origin:
         golden=golden,
         config=config,
         labels=labels,
+    )
+
+
+def _require_onnx(manifest: Manifest, config: configs.ModelConfig) -> None:
+    if manifest.format == "onnx":
+        return
+    parts = ", ".join(dict.fromkeys(step.model_name for step in config.ensemble_scheduling.step))
+    fixes = {
+        "ensemble": f"optimise the models that it is made of, one by one: {parts}",
+        "python": "put the network that its code runs into a model of its own, and optimise that",
+    }
+    raise UsageError(
+        f"{manifest.spec.name}/{manifest.version} is of format {manifest.format}, which cannot be optimised",
+        why="optimising works on ONNX graphs",
+        fix=fixes.get(manifest.format, "export the network with --format onnx under another name, and optimise that"),
     )
 
 

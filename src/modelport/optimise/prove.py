@@ -12,7 +12,7 @@ import numpy as np
 from modelport.convert.inputs import first_rows, more_rows
 from modelport.convert.types import Array, Arrays, Declaration, Runner, rows
 from modelport.errors import BatchAxisError
-from modelport.optimise.scoring import one_by_one
+from modelport.optimise.scoring import in_rows, one_by_one
 from modelport.optimise.types import Made, Origin
 from modelport.spec import VARIES
 from modelport.verify import padding
@@ -41,7 +41,8 @@ def examine(origin: Origin, made: Made, runner: Runner, samples: Arrays, origina
         BatchAxisError: Rows change with their neighbours by more than the tolerance.
     """
     name, golden, batched = origin.manifest.spec.name, origin.golden, origin.evidence.batched
-    groups = [(golden.inputs, golden.outputs), (samples, original)]
+    proven = (in_rows(golden.inputs, batched=batched), in_rows(golden.outputs, batched=batched))
+    groups = [proven, (samples, original)]
     tolerances = _tolerances(origin, made, runner, groups)
     answers = runner.run(golden.inputs)
     require_finite(answers, model=name, where="the optimised artefact")
@@ -72,7 +73,7 @@ def _tolerances(
     errors: dict[str, float] = {}
     count = 0
     for inputs, wanted in groups:
-        count += rows(inputs) if origin.evidence.batched else 1
+        count += rows(inputs)
         for size in (1, TOGETHER):
             got = one_by_one(runner, inputs, batched=origin.evidence.batched, size=size)
             for name, answer in wanted.items():

@@ -6,7 +6,7 @@ classes it is R2 with the original's answers for the truth; for whole numbers, t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from modelport.convert.types import Array, Arrays, Runner, rows, take
 from modelport.errors import VerificationError
 from modelport.evaluate import intervals
+from modelport.evaluate.forms import flat
 from modelport.evaluate.intervals import Interval
 from modelport.evaluate.metrics import mean, prepare, score, worsening
 
@@ -57,7 +58,7 @@ class Judge:
         max_drop: How much lower the first score may be; None for `MAX_DROP` of a metric, `MAX_DISAGREEMENT` otherwise.
         min_agreement: The least agreement with the original, whatever the metric says; None for any.
         by_agreement: Whether agreement with the original decides, though metrics are known.
-        batched: Whether the samples are rows.
+        batched: Whether the model takes rows; if not, it is asked for one sample after the other.
     """
 
     inputs: Arrays
@@ -95,7 +96,7 @@ class Judge:
         if self._by_metric and self.truth is not None:
             name = self.metrics[0]
             before, after = (prepare(name, answers, self.truth) for answers in (one, two))
-        elif self.batched and _classes(one):
+        elif _classes(one):
             name = AGREEMENT
             before, after = mean(np.ones(len(one))), mean(one.argmax(axis=1) == two.argmax(axis=1))
         else:
@@ -129,7 +130,7 @@ class Judge:
     @property
     def rows(self) -> int:
         """How many samples there are."""
-        return rows(self.inputs) if self.batched else 1
+        return rows(self.inputs)
 
     @property
     def _by_metric(self) -> bool:
@@ -167,18 +168,26 @@ def agreement(original: Mapping[str, Array], got: Mapping[str, Array], samples: 
 
 
 def one_by_one(runner: Runner, inputs: Arrays, *, batched: bool, size: int = 1) -> Arrays:
-    """The answers to rows that come alone, or `size` together; to everything at once where there is no batch axis."""
-    if not batched:
-        return runner.run(inputs)
-    parts = [
-        runner.run(take(inputs, range(start, min(start + size, rows(inputs)))))
-        for start in range(0, rows(inputs), size)
-    ]
+    """The answers to rows that come alone, or `size` together where there is a batch axis."""
+    numbers, step = range(rows(inputs)), size if batched else 1
+    asked = (request(inputs, numbers[start : start + step], batched=batched) for start in numbers[::step])
+    parts = [in_rows(runner.run(one), batched=batched) for one in asked]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def request(samples: Arrays, index: Sequence[int], *, batched: bool) -> Arrays:
+    """Samples as the model takes them: these rows, or the first of them alone where there is no batch axis."""
+    chosen = take(samples, index)
+    return chosen if batched else {name: array[0] for name, array in chosen.items()}
+
+
+def in_rows(arrays: Mapping[str, Array], *, batched: bool) -> Arrays:
+    """What the model takes or gives with rows in front; one row where there is no batch axis."""
+    return {name: array if batched else array[None] for name, array in arrays.items()}
+
+
 def _first(answers: Mapping[str, Array]) -> Array:
-    return next(iter(answers.values()))
+    return flat(next(iter(answers.values())))
 
 
 def _classes(answer: Array) -> bool:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,16 +13,14 @@ from modelport.convert import format_onnx
 from modelport.convert.source_torch import from_module
 from modelport.convert.types import Array
 from modelport.errors import UsageError, VerificationError
+from modelport.optimise import unfinished
 from modelport.optimise.origin import recipe_path
 from modelport.optimise.prove import declared
+from modelport.optimise.scoring import request
 from modelport.optimise.types import Made, Task
 from modelport.recipes.find import find_recipes, importable
 from modelport.recipes.recipe import Options, Training, recipe_digest
-from modelport.repository import lock
-from modelport.repository.layout import state_folder
 from modelport.verify.prove import describe, examine
-
-LOCK_FILE, LOCK_WAIT_S = "lock", 1.0
 
 
 def training_of(task: Task) -> Training:
@@ -70,12 +66,9 @@ def progress_folder(task: Task, kind: str, **settings: object) -> Iterator[Path]
     """
     words = {**settings, "origin": task.origin.digest, "recipe": recipe_digest(recipe_path(task.origin, task.options))}
     words["rows"] = "quick" if task.options.quick else "all"
-    digest = hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:12]
-    name = task.origin.reference.replace("/", "-")
-    folder = state_folder(task.repository) / "optimise" / f"{name}-{kind}-{digest}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with lock.file(folder / LOCK_FILE, f"{task.origin.reference} is being {kind}", timeout_s=LOCK_WAIT_S):
-        if any(path.name != LOCK_FILE for path in folder.iterdir()):
+    folder = unfinished.folder(task.repository, task.origin.reference, kind, words)
+    with unfinished.held(folder, f"{task.origin.reference} is being {kind}"):
+        if any(path.name != unfinished.LOCK_FILE for path in folder.iterdir()):
             task.report("going on from where it was interrupted")
         yield folder
 
@@ -96,7 +89,8 @@ def finished(task: Task, network: Any, *, facts: dict[str, str], progress: Path,
     """
     spec = task.origin.manifest.spec
     outputs = tuple(tensor.name for tensor in spec.outputs)
-    declaration = declared(task.origin, task.data.scoring)
+    examples = task.data.scoring if spec.batched else request(task.data.scoring, [0], batched=False)
+    declaration = declared(task.origin, examples)
     task.report("exporting the trained network, comparing the artefact with it")
     source = from_module(network, declaration)
     reference = describe(source, declaration)

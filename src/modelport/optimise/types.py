@@ -46,9 +46,14 @@ class Origin:
         return f"{self.manifest.spec.name}/{self.manifest.version}"
 
     @property
+    def filename(self) -> str:
+        """How its ONNX file is called; every version of a model has that name."""
+        return self.config.default_model_filename or FILENAME
+
+    @property
     def artefact(self) -> Path:
         """Its ONNX file."""
-        return self.folder / FILENAME
+        return self.folder / self.filename
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +61,8 @@ class Data:
     """Real samples, in two sets that share none unless there are too few.
 
     Attributes:
-        calibration: Arrays by input name; their activations set the scales. Rows in front where there is a batch axis.
+        calibration: Arrays by input name; their activations set the scales. Rows in front, also where there is no
+            batch axis.
         scoring: Arrays by input name; original and optimised model are compared on them.
         truth: What is right for `scoring`; None where nobody knows.
         metrics: The names of the metrics for `truth`, the most telling one first.

@@ -82,6 +82,14 @@ def recurrent() -> onnx.ModelProto:
     )
 
 
+def single() -> onnx.ModelProto:
+    """Takes one picture at a time: its shapes are fixed."""
+    made = convolutional()
+    for value in (*made.graph.input, *made.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    return made
+
+
 def overflowing() -> onnx.ModelProto:
     """Leaves the range of float16 in one operator, and comes back."""
     up, down = (numpy_helper.from_array(np.array(v, dtype=np.float32), n) for n, v in (("up", 6e4), ("down", 1 / 6e4)))
@@ -120,6 +128,7 @@ MODELS = {
     "overflowing": (overflowing, (8,)),
     "ending_large": (ending_large, (8,)),
     "plain": (without_weights, (4,)),
+    "single": (single, (1, 3, 8, 8)),
 }
 
 
@@ -130,12 +139,15 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, (make, dims) in MODELS.items():
         onnx.save(make(), folder / f"{name}.onnx")
         labels = ["a", "b", "c", "d"] if name == "pictures" else None
+        batched = name != "single"
+        x = samples(*dims, rows=8)
         export(
             folder / f"{name}.onnx",
             name=name,
             repository=folder / "model_repository",
-            example_inputs={"x": samples(*dims, rows=8)},
+            example_inputs={"x": x if batched else x[0]},
             labels=labels,
+            max_batch_size=None if batched else 0,
         )
     return folder / "model_repository"
 

@@ -41,6 +41,13 @@ def test_a_file_calibrates_and_the_evaluation_data_is_scored(origin, data):
     assert found.metrics == ("accuracy",), "the one that usually fits"
 
 
+def test_of_many_scored_samples_some_of_everywhere_are_taken(origin, data, monkeypatch):
+    monkeypatch.setattr("modelport.optimise.data.SCORED_ROWS", 20)
+    found = gather(origin, data("pictures"), labelled(40), count=30, fewest=8)
+    first = [int(one / 192) for one in firsts(found.scoring)]
+    assert len(first) == 20 and max(first) > 30 and found.truth.tolist() == [one % 4 for one in first]
+
+
 def test_half_of_a_file_is_held_back_where_nothing_else_is_known(origin, data):
     found = gather(origin, data("pictures"), None, count=30, fewest=8)
     assert (len(found.calibration["x"]), len(found.scoring["x"]), found.truth) == (30, 66, None)

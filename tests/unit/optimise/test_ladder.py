@@ -15,6 +15,7 @@ from modelport.cli import main
 from modelport.commands.ladder import Climbed, optimise_within
 from modelport.errors import ExampleInputError, RepositoryLockedError, UsageError, VerificationError
 from modelport.optimise import origin as origins
+from modelport.optimise import unfinished
 from modelport.optimise.ladder.climb import best, explained
 from modelport.optimise.ladder.rungs import ladder
 from modelport.optimise.ladder.tried import PASSED, Tried, Workshop
@@ -69,6 +70,8 @@ def test_where_none_is_within_the_budget_nothing_is_published_and_nothing_is_tri
     done = climb(repository, "memory", "agreement >= 1", data=file)
     (tried,) = (one for one in done.rungs if one.rung == "int8-dynamic")
     assert tried.state == "refused" and "would lose too much" in tried.why and tried.scores[0].drop > 0
+    why = {one.rung: one.why for one in done.rungs}
+    assert "LSTM" in why["int8, minmax"] and why["int8, percentile"] == "as int8, minmax"
     with pytest.raises(VerificationError, match=r"no version of memory/1 is within 'agreement >= 1' and smaller"):
         done.require()
     again = climb(repository, "memory", "agreement >= 1", data=file, report=said.append)
@@ -79,6 +82,12 @@ def test_where_none_is_within_the_budget_nothing_is_published_and_nothing_is_tri
     (folder / "int8-dynamic" / "tried.json").write_text("{")
     assert states(climb(repository, "memory", "agreement >= 1", data=file)) == states(done)
     assert not (folder / "making-killed").exists(), "what a kill left behind is removed, and made anew"
+    unfinished.forget(repository, "memory", 11)
+    with unfinished.held(folder, "another one is at work"), ThreadPoolExecutor(1) as other:
+        other.submit(unfinished.forget, repository, "memory", 1).result()
+    assert kept(repository)
+    unfinished.forget(repository, "memory", 1)
+    assert not folder.exists(), "the version was deleted"
 
 
 @pytest.mark.parametrize("changed", ["budget", "data", "options"])
@@ -231,6 +240,7 @@ def test_the_command_prints_a_table_or_json_and_fails_where_nothing_was_publishe
     assert main([*words, "size", "--budget", "agreement >= 50%", "--to", "int8-dynamic"]) == 0
     shown = capsys.readouterr().out
     assert "published memory/2, int8-dynamic of version 1" in shown and "why not" in shown and "kept" in shown
+    assert "'modelport promote memory 2' lets it serve" in shown
     assert main([*words, "size", "--budget", "agreement >= 0.5", "--to", "int8", "--json"]) == 14
     capsys.readouterr()
     file = str(data("memory", rows=3000))

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import onnx
 import pytest
 
 from modelport.cli import main
+from modelport.commands.adopt import adopt
+from modelport.commands.assemble import publish_ensemble
+from modelport.commands.gate import gate
 from modelport.commands.optimise import optimise
 from modelport.commands.verify import verify
 from modelport.errors import ConversionError, ExampleInputError, UsageError, VerificationError
 from modelport.optimise.types import Options
 from modelport.repository import manifest as manifests
+from modelport.repository.config import EnsembleStep
+from modelport.repository.gate import Gate
 from modelport.repository.layout import state_folder, version_numbers
 from modelport.repository.registry import row
+from modelport.spec import ModelSpec, TensorSpec, dtype_of
 from modelport.verify import evidence as evidences
 
 QUICK = {"rounds": 1, "seconds": 0.01}
@@ -42,6 +49,45 @@ def test_a_candidate_is_made_that_is_smaller_and_proved(repository, data, model,
     assert done.scores[-1].after >= 0.95
     (found,) = verify(f"{model}/2", repository=repository)[0].comparisons.values()
     assert found.ok, "its golden answers are the original's, within the stated tolerance"
+
+
+@pytest.mark.parametrize("to", ["int8", "fp16"])
+def test_a_model_without_a_batch_axis_answers_one_sample_after_the_other(repository, data, to):
+    """Files and the data of its gates have rows in front all the same."""
+    file = data("single", labels=np.arange(96) % 4)
+    gate("single", Gate(metric="accuracy", min=0.01), data=str(file), repository=repository)
+    done = optimise("single", to=to, repository=repository, options=Options(max_drop=0.1), **QUICK)
+    accuracy, same = done.scores
+    assert accuracy.metric == "accuracy" and same.metric == "top-1 agreement" and same.after >= 0.9
+    assert same.samples == (48 if to == "int8" else 96) and done.measured.batch == 1
+    assert verify("single/2", repository=repository)[0].comparisons["y"].ok
+    with pytest.raises(ExampleInputError, match="rows in front"):
+        optimise("single/1", to="int8", repository=repository, data=data("pictures"), **QUICK)
+
+
+def test_the_file_of_a_version_keeps_its_name(repository, data):
+    """Versions that were adopted may call it as they like; all versions of a model call it alike."""
+    folder = repository / "renamed" / "1"
+    folder.mkdir(parents=True)
+    shutil.copy(repository / "pictures" / "1" / "model.onnx", folder / "net.onnx")
+    config = (repository / "pictures" / "config.pbtxt").read_text().replace("model.onnx", "net.onnx")
+    lines = [line for line in config.replace('"pictures"', '"renamed"').splitlines() if "label_filename" not in line]
+    (repository / "renamed" / "config.pbtxt").write_text("\n".join(lines))
+    adopt("renamed/1", repository=repository)
+    done = optimise("renamed", to="int8", repository=repository, data=data("pictures"), **QUICK)
+    assert (done.folder / "net.onnx").is_file() and not (done.folder / "model.onnx").exists()
+    assert verify("renamed/2", repository=repository)[0].comparisons["y"].ok
+
+
+def test_an_ensemble_is_refused_and_its_parts_are_named(repository):
+    tensors = {name: TensorSpec(name=name, dtype=dtype_of("FP32"), dims=(4,)) for name in ("x", "y")}
+    spec = ModelSpec(name="joined", inputs=(tensors["x"],), outputs=(tensors["y"],), max_batch_size=8)
+    steps = [EnsembleStep(model=name, inputs={"x": "x"}, outputs={"y": "y"}) for name in ("one", "two")]
+    x = np.ones((2, 4), np.float32)
+    publish_ensemble(spec, steps, example_inputs={"x": x}, answers={"y": x}, repository=repository)
+    with pytest.raises(UsageError, match="is of format ensemble") as raised:
+        optimise("joined", to="int8", repository=repository, **QUICK)
+    assert "one by one: one, two" in raised.value.fix
 
 
 def test_the_golden_answers_stay_those_of_the_trained_model_and_the_tolerance_says_why(repository, data):

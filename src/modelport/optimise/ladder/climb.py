@@ -126,15 +126,14 @@ def _try(rung: Rung, workshop: Workshop, task: Task, rounds: int, seconds: float
 
 def _scores(task: Task) -> tuple[Score, ...]:
     """Of what was refused; none where nothing was written."""
-    if not (task.folder / FILENAME).is_file():
-        return ()
-    return task.judge.scores(load(task.folder, task.origin))
+    artefact = task.folder / FILENAME
+    return task.judge.scores(load(artefact, task.origin)) if artefact.is_file() else ()
 
 
 def _pointless(rung: Rung, found: Sequence[Tried]) -> str:
     """Why a rung need not be tried after what came of those before it; empty where it has to be."""
     for before in (one for one in found if one.to == rung.to):
-        if before.state == NOT_TRIED:
+        if before.state == NOT_TRIED or (rung.to == "int8" and before.state == IMPOSSIBLE):
             return f"as {before.rung}"
         everything = before.facts.get("optimised_layers_excluded", "") == ", ".join(rung.options.exclude)
         if rung.to == "int8" and before.state == PASSED and everything:

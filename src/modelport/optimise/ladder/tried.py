@@ -13,17 +13,17 @@ from typing import Any
 
 from modelport.bench.results import Spread
 from modelport.evaluate.intervals import Interval
+from modelport.optimise import unfinished
 from modelport.optimise.candidate import Candidate
 from modelport.optimise.ladder.rungs import Rung
 from modelport.optimise.measure import Measured, Side
 from modelport.optimise.scoring import Score
-from modelport.repository import disk, lock
+from modelport.repository import disk
 from modelport.repository.manifest import file_record
 from modelport.verify import evidence as evidences
 
 PASSED, REFUSED, IMPOSSIBLE, NOT_TRIED = "within budget", "refused", "impossible", "not tried"
-FILE, RUN, LOCK = "tried.json", "run", "lock"
-LOCK_WAIT_S = 1.0
+FILE, RUN = "tried.json", "run"
 _MAKING = "making-"
 
 
@@ -148,10 +148,8 @@ def opened(folder: Path, what: str) -> Iterator[Workshop]:
         RepositoryLockedError: Another process climbs the same ladder.
         RepositoryError: The disk refused.
     """
-    with disk.errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with lock.file(folder / LOCK, what, timeout_s=LOCK_WAIT_S):
-            yield Workshop(folder)
+    with unfinished.held(folder, what), disk.errors(folder):
+        yield Workshop(folder)
 
 
 def _files(folder: Path) -> dict[str, str]:
