@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -164,8 +165,8 @@ def check(options: Options, count: int, rounds: int, seconds: float, *more: str)
     wrong = list(more)
     if options.calibration not in CALIBRATIONS:
         wrong.append(f"calibration {options.calibration!r} is not one of {', '.join(CALIBRATIONS)}")
-    if options.max_drop is not None and not 0 <= options.max_drop <= 1:
-        wrong.append(f"max_drop {options.max_drop} is not from 0 to 1")
+    if options.max_drop is not None and not 0 <= options.max_drop < math.inf:
+        wrong.append(f"max_drop {options.max_drop} is below 0, or no number")
     if options.min_agreement is not None and not 0 <= options.min_agreement <= 1:
         wrong.append(f"min_agreement {options.min_agreement} is not from 0 to 1")
     wrong += [f"{name} {value} is not above 0" for name, value in (("samples", count), ("rounds", rounds)) if value < 1]

@@ -31,6 +31,7 @@ _COUNTED = re.compile(r"(top|recall_at_|ndcg_at_)([1-9][0-9]{0,3})")
 CLASSES = ("accuracy", "precision", "recall", "f1", "roc_auc")
 USUAL = (CLASSES, ("top5",), ("recall_at_10", "ndcg_at_10"), ("r2", "mae"))
 LESS_IS_BETTER = frozenset({"mae"})
+UNBOUNDED = frozenset({"mae", "r2"})  # all others are from 0 to 1
 
 
 def score(name: str, answers: Mapping[str, Array], truth: Array) -> float:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from modelport.convert.format_onnx import OnnxRunner
 from modelport.convert.types import Arrays
+from modelport.errors import UsageError
 from modelport.evaluate.intervals import Interval
+from modelport.evaluate.metrics import UNBOUNDED
 from modelport.optimise import measure as measuring
 from modelport.optimise.measure import Measured
 from modelport.optimise.prove import examine
@@ -48,7 +50,18 @@ class Candidate:
 
 
 def judge(origin: Origin, found: Data, *, max_drop: float | None = None, min_agreement: float | None = None) -> Judge:
-    """Whoever scores models against the original, which answers all samples now."""
+    """Whoever scores models against the original, which answers all samples now.
+
+    Raises:
+        UsageError: What decides can never drop so far.
+    """
+    decides = found.metrics[0] if found.truth is not None and found.metrics else "the agreement with the original"
+    if max_drop is not None and max_drop > 1 and decides not in UNBOUNDED:
+        raise UsageError(
+            f"max_drop {max_drop:g} would allow everything",
+            why=f"{decides} decides, which is from 0 to 1",
+            fix=f"{max_drop:g} % is written {max_drop / 100:g}",
+        )
     batched = origin.manifest.spec.batched
     original: Arrays = one_by_one(load(origin.artefact, origin), found.scoring, batched=batched)
     return Judge(

@@ -163,6 +163,8 @@ def test_operators_that_overflow_in_float16_stay_in_float32(repository, data, mo
         ("memory", "int8", {}, ConversionError, "LSTM"),
         ("pictures", "int9", {}, UsageError, "int9"),
         ("pictures", "int8", {"calibration": "guess"}, UsageError, "guess"),
+        ("pictures", "fp16", {"max_drop": 2.0}, UsageError, "2 % is written 0.02"),
+        ("pictures", "fp16", {"max_drop": -1.0}, UsageError, "max_drop -1.0 is below 0"),
         ("pictures", "int8", {"exclude": ("nothing",)}, UsageError, "first, second, last"),
     ],
 )
@@ -186,6 +188,13 @@ def test_calibration_data_that_does_not_fit_is_refused(repository, data, given, 
         optimise("pictures", to="int8", repository=repository, data=data("pictures", **given), **QUICK)
     assert words in str(raised.value)
     nothing_published(repository, "pictures")
+
+
+def test_what_has_no_upper_end_may_drop_by_more_than_one(repository, data):
+    file = data("overflowing", labels=np.random.default_rng(2).standard_normal((96, 4)))
+    options = Options(max_drop=1.5)
+    done = optimise("overflowing", to="fp16", repository=repository, evaluation=str(file), options=options, **QUICK)
+    assert (done.scores[0].metric, done.allowed_drop) == ("r2", 1.5)
 
 
 def test_too_few_golden_inputs_do_not_calibrate(repository):

@@ -6,11 +6,10 @@ import re
 from dataclasses import dataclass, replace
 
 from modelport.errors import UsageError, VerificationError
-from modelport.evaluate.metrics import LESS_IS_BETTER, known, score, worsening
+from modelport.evaluate.metrics import LESS_IS_BETTER, UNBOUNDED, known, score, worsening
 from modelport.optimise.scoring import TINY, Judge
 
 AGREEMENT = "agreement"
-UNBOUNDED = frozenset({"mae", "r2"})  # all others are from 0 to 1
 _RULE = re.compile(
     r"\s*(?P<metric>[a-z][a-z0-9_@ -]*?)(?P<drop>\s+drop)?\s*(?P<sign><=|>=|≤|≥)\s*"
     r"(?P<bound>[0-9]+\.?[0-9]*|\.[0-9]+)\s*(?P<percent>%?)\s*",
