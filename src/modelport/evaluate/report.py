@@ -43,7 +43,8 @@ def write(
 
 def page(facts: Mapping[str, str], found: Scores, answer: Array, labels: Array, names: Sequence[str] = ()) -> str:
     """The page's text; arguments as for `write`."""
-    parts = [_scores(found), Part(heading="Pictures", pictures=_pictures(found, answer, labels, names))]
+    pictures = _pictures(found, answer, labels, names)
+    parts = [_scores(found), *([Part(heading="Pictures", pictures=pictures)] if pictures else [])]
     parts += [_slices(found)] if found.slices else []
     parts += [Part(heading="How it was measured", rows=list(facts.items()), facts=True)]
     subtitle = "Scores of the answers that a server gave. In brackets: 95 % intervals, bootstrapped over the rows."
@@ -73,34 +74,41 @@ def _cells(values: Iterable[Interval | None]) -> list[str]:
 
 
 def _pictures(found: Scores, answer: Array, labels: Array, names: Sequence[str]) -> list[str]:
-    drawn = []
-    if found.confusion is not None:
-        classes = _named(names, len(found.confusion))
-        drawn.append(charts.confusion(found.confusion, classes))
-        drawn += _of_classes(answer, labels, classes)
+    table = found.confusion
+    drawn = [] if table is None else [charts.confusion(table, _named(names, len(table)))]
+    drawn += _of_classes(answer, labels, names)
     try:
-        if not drawn:
-            drawn.append(charts.residuals(*forms.values("residuals", answer, labels)))
+        return drawn or [charts.residuals(*forms.values("residuals", answer, labels))]
     except UsageError:  # a ranking
         return []
-    return drawn
 
 
 def _of_classes(answer: Array, labels: Array, names: Sequence[str]) -> list[str]:
     """ROC and calibration, where the answers are scores of classes."""
     try:
-        found, right = forms.positive_scores("ROC", answer, labels)
-    except UsageError:  # the answers are the classes themselves
+        chances, right = _chances(answer, labels)
+    except UsageError:  # the answers are numbers, or the classes themselves
         return []
-    curves = _curves(found, right, names)
-    drawn = [charts.roc(curves)] if curves else []
+    drawn = []
+    if labels.ndim == 1:
+        curves = _curves(*forms.positive_scores("ROC", answer, labels), _named(names, chances.shape[1]))
+        drawn += [charts.roc(curves)] if curves else []
+    if np.all((chances >= 0) & (chances <= 1)):  # no logits
+        drawn.append(charts.calibration(chances.max(axis=1), right))
+    return drawn
+
+
+def _chances(answer: Array, labels: Array) -> tuple[Array, Array]:
+    """The score of each class [rows, classes], and whether the largest is right; of a row several classes may be.
+
+    Raises:
+        UsageError: These are no classes.
+    """
     chances = forms.scores("calibration", answer)
-    if not np.all((chances >= 0) & (chances <= 1)):  # logits
-        return drawn
-    if chances.shape[1] == 1:
-        chances = np.concatenate([1 - chances, chances], axis=1)
-    sure = chances.max(axis=1)
-    return [*drawn, charts.calibration(sure, chances.argmax(axis=1) == right)]
+    if chances.shape == labels.shape and chances.shape[1] > 1 and labels.dtype == bool:
+        return chances, labels[np.arange(len(labels)), chances.argmax(axis=1)]
+    answered, right, _ = forms.class_numbers("calibration", answer, labels)
+    return np.concatenate([1 - chances, chances], axis=1) if chances.shape[1] == 1 else chances, answered == right
 
 
 def _curves(found: Array, right: Array, names: Sequence[str]) -> dict[str, tuple[Array, Array]]:

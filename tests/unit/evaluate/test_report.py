@@ -45,7 +45,14 @@ def test_what_is_drawn_fits_the_answers():
     assert drawn(LABELS[:, None], LABELS)[1] == everything[:1]
     assert drawn(SCORES[:, :1], SCORES[:, :1].astype(float))[1] == ["Answers against"]
     items = np.argsort(-np.random.default_rng(1).random((ROWS, 12)), axis=1)
-    assert drawn(items, np.random.default_rng(2).random((ROWS, 12)) > 0.5)[1] == [], "a ranking is no picture"
+    text, titles = drawn(items, np.random.default_rng(2).random((ROWS, 12)) > 0.5)
+    assert titles == [] and "Pictures" not in text, "a ranking is no picture"
+
+
+def test_of_many_classes_or_where_several_are_right_is_drawn_what_can_be():
+    many = np.random.default_rng(3).dirichlet(np.ones(60), ROWS).astype(np.float32)
+    assert drawn(many, np.arange(ROWS))[1] == ["ROC", "Calibration"], "a table of 60 classes says nothing"
+    assert drawn(CHANCES, np.eye(3, dtype=bool)[LABELS])[1] == ["Calibration"]
 
 
 def test_groups_of_rows_are_scored_and_what_means_nothing_for_them_is_left_out():
