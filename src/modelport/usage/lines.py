@@ -16,7 +16,7 @@ from modelport.repository.versions import serving_version
 from modelport.usage.answers import Answers, Said, Times
 
 ANSWERED, REFUSED, LIMITED, FAILED, UNANSWERED = "answered", "refused", "limited", "failed", "unanswered"
-NO_FLAG = (None, "-")
+NO_FLAG = ("", "-")
 INFER = "infer"
 _ABOUT = itemgetter("tenant", "model", "version", "kind", "passed", "status", "grpc_status", "flags")
 _HOUR = len("2026-03-04T05")
@@ -194,17 +194,14 @@ def _parsed_one(line: bytes) -> Any:
 
 
 def _place(counted: Counted, found: dict[str, Any], versions: Versions) -> _Place:
-    what, hour, tenant = outcome(found), str(found["time"])[:_HOUR], found["tenant"] or ""
+    what, hour, tenant = outcome(found), str(found["time"])[:_HOUR], found["tenant"]
     used = answers = times = None
-    if found["kind"] in (INFER, None):
+    if found["kind"] in (INFER, ""):
         model = found["model"] if found["passed"] else ""  # one that is refused costs nothing, whatever it asked for
-        version = versions.of(model, found["version"] or "", answered=what == ANSWERED) if model else 0
+        version = versions.of(model, found["version"], answered=what == ANSWERED) if model else 0
         used = counted.used.setdefault(Key(hour, tenant, model, version), Counts())
     if tenant:
-        grpc = found["grpc_status"]
-        said = Said(
-            tenant, found["model"] or "", str(int(found["status"] or 0)), "" if grpc is None else str(int(grpc))
-        )
+        said = Said(tenant, found["model"], str(int(found["status"])), found["grpc_status"])
         answers = counted.answers.setdefault(said, Answers())
         answers.seen = max(answers.seen, hour)
         if found["passed"]:
@@ -218,11 +215,11 @@ def outcome(found: dict[str, Any]) -> str:
     Args:
         found: A line of the access log.
     """
-    status, grpc = int(found["status"] or 0), found["grpc_status"]
+    status, grpc = int(found["status"]), found["grpc_status"]
     if status == 0:
         return UNANSWERED
     if 200 <= status < 300:
-        if grpc is None or int(grpc) == 0:
+        if not grpc or int(grpc) == 0:
             return ANSWERED if found["flags"] in NO_FLAG else UNANSWERED
         return _GRPC.get(int(grpc), FAILED)
     if status == 429:

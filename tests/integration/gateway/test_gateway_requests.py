@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import numpy as np
@@ -297,7 +298,24 @@ def test_the_access_log_says_how_many_rows_a_request_had(setup, everything, form
     for model, shape in (("double", (3, 4)), ("free", (3, 4))):
         assert ask(everything, form, model, [replace(X, shape=shape, data=ROW * 3)], [])[0] == 200
     wait_until(lambda: len(answered(log)) >= before + 2, timeout_s=5)
-    assert [(line["model"], line["inferences"]) for line in answered(log)[before:]] == [("double", 3), ("free", 1)]
+    assert [(line["model"], line["inferences"]) for line in answered(log)[before:]] == [("double", "3"), ("free", "1")]
+
+
+def test_nothing_that_a_caller_writes_gets_into_the_access_log(setup, everything, front):
+    """So none of it has to be escaped there, and no caller writes lines for somebody else."""
+    log = setup.gateway.folder / "access.log"
+    settled(log)
+    before = len(log.read_text().splitlines())
+    forged = 'x","tenant":"forged","passed":"1'
+    headers = dict.fromkeys(
+        ("x_request_id", "traceparent", "user_agent", "x_forwarded_for", "triton_request_id"), forged
+    )
+    for place in (everything, front):
+        for model in ("double", quote(forged), f"double/versions/{quote(forged)}"):
+            place.http("POST", f"/v2/models/{model}/infer", b"{}", **headers)
+    assert wait_until(lambda: len(log.read_text().splitlines()) >= before + 6, timeout_s=5)
+    text = log.read_text()
+    assert "forged" not in text and [line for line in text.splitlines() if not json.loads(line)] == []
 
 
 def settled(log: Path) -> int:

@@ -21,8 +21,8 @@ from modelport.repository.layout import state_folder
 from modelport.usage.store import Store
 
 LINE = (
-    '{"flags":"-","grpc_status":null,"id":"1","inferences":1,"kind":"infer","model":"scores","passed":"1",'
-    '"received_bytes":1,"sent_bytes":1,"status":200,"tenant":"acme","time":"2026-03-04T05:06:07.890Z","us":1,'
+    '{"flags":"-","grpc_status":"","id":"1","inferences":"1","kind":"infer","model":"scores","passed":"1",'
+    '"received_bytes":1,"sent_bytes":1,"status":200,"tenant":"acme","time":"2026-03-04T05:06:07.890Z","us":"1",'
     '"version":"1"}\n'
 )
 

@@ -17,8 +17,8 @@ from modelport.usage.store import Store
 
 HOUR = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H")
 LINE = (
-    '{"flags":"-","grpc_status":null,"id":"1","inferences":1,"kind":"infer","model":"net","passed":"1",'
-    f'"received_bytes":1,"sent_bytes":1,"status":200,"tenant":"acme","time":"{HOUR}:06:07.890Z","us":1500,'
+    '{"flags":"-","grpc_status":"","id":"1","inferences":"1","kind":"infer","model":"net","passed":"1",'
+    f'"received_bytes":1,"sent_bytes":1,"status":200,"tenant":"acme","time":"{HOUR}:06:07.890Z","us":"1500",'
     '"version":"1"}\n'
 )
 

@@ -19,8 +19,8 @@ from modelport.usage.store import Store
 NUMBERS = itertools.count()
 LINE = {
     "flags": "-",
-    "grpc_status": None,
-    "inferences": 1,
+    "grpc_status": "",
+    "inferences": "1",
     "kind": "infer",
     "model": "net",
     "passed": "1",
@@ -29,7 +29,7 @@ LINE = {
     "status": 200,
     "tenant": "acme",
     "time": "2026-03-04T05:06:07.890Z",
-    "us": 1500,
+    "us": "1500",
     "version": "1",
 }
 

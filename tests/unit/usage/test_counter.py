@@ -181,7 +181,7 @@ def compute_ns(logged):
 def test_compute_time_is_shared_by_inferences_and_what_others_had_is_nobodys(logged, line):
     """The runs of 10 rows took 1,000 ns; 5 of the rows came through the gateway."""
     logged.statistics = [work(10, 1000, runs=2)]
-    logged.write(line(inferences=3), line(tenant="other"), line(tenant="other"), line(status=500, inferences=9))
+    logged.write(line(inferences="3"), line(tenant="other"), line(tenant="other"), line(status=500, inferences="9"))
     logged.count()
     assert compute_ns(logged) == {"acme": 300, "other": 200}
 
@@ -200,7 +200,7 @@ def test_a_version_that_was_loaded_anew_and_did_more_than_before_is_not_taken_fo
     logged.write(line())
     logged.count()
     logged.statistics = [work(1001, 10**9)]
-    logged.write(*(line(tenant="later", inferences=100) for _ in range(10)))
+    logged.write(*(line(tenant="later", inferences="100") for _ in range(10)))
     logged.count()
     assert compute_ns(logged)["later"] == round(1000 * 10**9 / 1001)
 

@@ -15,22 +15,22 @@ from modelport.usage.store import Store
 @pytest.mark.parametrize(
     ("status", "grpc", "flags", "what"),
     [
-        (200, None, "-", "answered"),
-        (200, 0, "-", "answered"),
-        (200, None, "DC", "unanswered"),
-        (200, 0, "UC", "unanswered"),
-        (0, None, "DC", "unanswered"),
-        (200, 1, "-", "unanswered"),
-        (200, 3, "-", "refused"),
-        (200, 16, "-", "refused"),
-        (200, 8, "-", "limited"),
-        (200, 4, "-", "failed"),
-        (200, 14, "UO", "failed"),
-        (401, None, "-", "refused"),
-        (413, None, "-", "refused"),
-        (429, None, "RL", "limited"),
-        (500, None, "-", "failed"),
-        (503, 14, "UO", "failed"),
+        (200, "", "-", "answered"),
+        (200, "0", "-", "answered"),
+        (200, "", "DC", "unanswered"),
+        (200, "0", "UC", "unanswered"),
+        (0, "", "DC", "unanswered"),
+        (200, "1", "-", "unanswered"),
+        (200, "3", "-", "refused"),
+        (200, "16", "-", "refused"),
+        (200, "8", "-", "limited"),
+        (200, "4", "-", "failed"),
+        (200, "14", "UO", "failed"),
+        (401, "", "-", "refused"),
+        (413, "", "-", "refused"),
+        (429, "", "RL", "limited"),
+        (500, "", "-", "failed"),
+        (503, "14", "UO", "failed"),
     ],
 )
 def test_only_whole_answers_are_answers(line, status, grpc, flags, what):
@@ -38,7 +38,7 @@ def test_only_whole_answers_are_answers(line, status, grpc, flags, what):
 
 
 def test_only_what_was_answered_counts_in_inferences_and_bytes(logged, line):
-    logged.write(line(inferences=4), line(inferences=None), line(inferences="2"), line(status=500), line(status=429))
+    logged.write(line(inferences="4"), line(inferences=""), line(inferences="2"), line(status=500), line(status=429))
     logged.count()
     sums = logged.sums()["acme"]
     assert (sums.answered, sums.inferences, sums.received_bytes, sums.sent_bytes) == (3, 7, 30, 60)
@@ -53,8 +53,8 @@ def test_questions_about_models_count_for_nothing(logged, line):
 
 def test_names_that_only_a_caller_wrote_make_no_rows(logged, line):
     """A model or version that does not exist: else a caller could fill the disk with them."""
-    refused = {"status": 404, "model": "made-up", "passed": None}
-    logged.write(line(**refused), line(status=404, version="123456"), line(tenant=None, kind=None, **refused))
+    refused = {"status": 404, "model": "made-up", "passed": ""}
+    logged.write(line(**refused), line(status=404, version="123456"), line(tenant="", kind="", **refused))
     logged.count()
     assert {name: sums.refused for name, sums in logged.sums("tenant", "model", "version").items()} == {
         "//0": 1,
@@ -71,10 +71,10 @@ def test_rows_are_of_an_hour_in_utc(logged, line):
 
 def test_for_prometheus_every_request_with_a_valid_key_is_told_by_what_was_said(logged, line):
     """Questions about models too; rows and times are of inferences that passed all checks."""
-    refused = {"status": 403, "model": None, "passed": None, "inferences": None}
-    logged.write(line(inferences=4, us=1500), line(inferences=1, us=9), line(status=500, us=40_000_000))
-    logged.write(line(grpc_status=14), line(kind="ready", passed=None, inferences=None), line(**refused))
-    logged.write(line(tenant=None, **refused))
+    refused = {"status": 403, "model": "", "passed": "", "inferences": ""}
+    logged.write(line(inferences="4", us="1500"), line(inferences="1", us="9"), line(status=500, us="40000000"))
+    logged.write(line(grpc_status="14"), line(kind="ready", passed="", inferences=""), line(**refused))
+    logged.write(line(tenant="", **refused))
     logged.count()
     told = logged.told()
     assert {

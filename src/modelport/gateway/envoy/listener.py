@@ -51,6 +51,7 @@ _LOGGED = {
     "upstream": "%UPSTREAM_HOST%",
     "flags": "%RESPONSE_FLAGS%",
 }
+_NUMBERS = ("status", "received_bytes", "sent_bytes")  # always there; what need not be is a text, else empty
 
 
 def listener(settings: Settings, folder: Path, filters: list[Config], secret: str) -> Config:
@@ -259,9 +260,18 @@ def _status(op: str, status: int) -> Config:
 
 
 def _access_log(folder: Path, more: Config) -> Config:
+    """One JSON line for each request, written as text: Envoy takes far longer for the same as JSON.
+
+    Nothing in it has to be escaped: names are checked where they are given, and nothing is what a caller wrote.
+    """
+    fields = [
+        f'"{name}":{value}' if name in _NUMBERS else f'"{name}":"{value}"'
+        for name, value in {**_LOGGED, **more}.items()
+    ]
+    text = {"text_format_source": {"inline_string": f"{{{','.join(fields)}}}\n"}, "omit_empty_values": True}
     typed: dict[str, Any] = {
         "@type": f"{TYPE}envoy.extensions.access_loggers.file.v3.FileAccessLog",
         "path": str(folder.parent / ACCESS_LOG),
-        "log_format": {"json_format": {**_LOGGED, **more}},
+        "log_format": text,
     }
     return {"name": "access", "typed_config": typed}

@@ -63,7 +63,7 @@ class Calls:
 
 
 def _failed(found: Mapping[str, object]) -> bool:
-    status, grpc = int(str(found["status"] or 0)), found.get("grpc_status")
-    if status == OK and grpc is not None:
-        return int(str(grpc)) != 0 and int(str(grpc)) not in CALLERS_FAULT
+    status, grpc = int(str(found["status"])), str(found["grpc_status"])
+    if status == OK and grpc:
+        return int(grpc) != 0 and int(grpc) not in CALLERS_FAULT
     return status < OK or status >= FAILED_FROM

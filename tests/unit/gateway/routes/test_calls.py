@@ -17,10 +17,10 @@ ANSWERED = {
     "model": "net",
     "version": "2",
     "status": 200,
-    "grpc_status": None,
-    "server_us": 40,
+    "grpc_status": "",
+    "server_us": "40",
     "upstream": "127.0.0.1:8000",
-    "flags": None,
+    "flags": "-",
 }
 
 
@@ -43,12 +43,12 @@ def add(log, **changes):
         ({"status": 500}, True),
         ({"status": 503}, True),
         ({"status": 504, "flags": "UT"}, True),
-        ({"status": 0, "server_us": None, "flags": "DC"}, True),
-        ({"grpc_status": 0}, False),
-        ({"grpc_status": 3}, False),
+        ({"status": 0, "server_us": "", "flags": "DC"}, True),
+        ({"grpc_status": "0"}, False),
+        ({"grpc_status": "3"}, False),
         ({"grpc_status": "13"}, True),
-        ({"grpc_status": 14}, True),
-        ({"grpc_status": 4}, True),
+        ({"grpc_status": "14"}, True),
+        ({"grpc_status": "4"}, True),
     ],
 )
 def test_a_call_fails_by_the_server_or_where_it_is_given_up_and_not_by_the_caller(log, changes, failed):
