@@ -107,10 +107,10 @@ def evaluate(
     tell(f"asking {wanted} for {rows.rows} rows ({rows.name})")
     if url is not None:
         place = places.at(url, ca_file=ca_file)
-        answers = _answers(root, place, wanted, rows, token, named="/" in reference)
+        answers = _answers(root, place, wanted, rows, token)
     else:
         with places.serving(root, [wanted], protocol=protocol or places.HTTP, own=False, report=tell) as place:
-            answers = _answers(root, place, wanted, rows, "", named=True)
+            answers = _answers(root, place, wanted, rows, "")
     tell("scoring")
     found = score(answers, rows, wanted=metrics, output=output, resamples=resamples)
     done = Evaluated(
@@ -154,12 +154,12 @@ def _check(protocol: str | None, url: str | None, resamples: int, report: Path |
 
 
 def _answers(
-    root: Path, place: places.Place, wanted: places.Wanted, rows: EvaluationData, token: str | None, *, named: bool
+    root: Path, place: places.Place, wanted: places.Wanted, rows: EvaluationData, token: str | None
 ) -> dict[str, Array]:
-    """The answers; where no version was named at a URL, of the one that unversioned calls go to."""
+    """The answers of this version: where calls are divided among several, those without a number are anybody's."""
     with Client(place.url, timeout_s=TIMEOUT_S, token=token, ca_file=place.ca_file) as client:
         largest = switch.read(root, wanted.model)[0].max_batch_size
-        return asking.answers(client, wanted.model, wanted.version if named else None, rows, largest=largest)
+        return asking.answers(client, wanted.model, wanted.version, rows, largest=largest)
 
 
 def _names(root: Path, wanted: places.Wanted, found: Scores) -> tuple[str, ...]:

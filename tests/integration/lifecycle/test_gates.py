@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ import modelport
 from modelport.cli import main
 from modelport.commands.evaluate import evaluate
 from modelport.commands.gate import gate
-from modelport.errors import DataError, GateError, UsageError
+from modelport.errors import DataError, GateError, UsageError, VersionNotFoundError
 from modelport.evaluate import gate_data, stored
+from modelport.repository import config as configs
 from modelport.repository import events, switch
 from modelport.repository.gate import Gate
 
@@ -48,6 +50,19 @@ def test_a_served_version_is_scored_and_that_is_kept_with_it(shelf, server, net,
     manifest = shelf.root / net / "1" / "manifest.json"
     manifest.write_text(manifest.read_text() + "\n")
     assert stored.read(shelf.root, net, 1)[stored.EVALUATIONS] == [], "it is another version now"
+
+
+def test_the_version_that_serves_here_is_asked_for_by_its_number(shelf, server, net, data, tmp_path):
+    """A server that has another one, or divides its calls, must not answer in its name."""
+    shelf.publish(net, value=0.5)
+    copy = tmp_path / "model_repository"
+    shutil.copytree(shelf.root / net, copy / net)
+    config, record = switch.read(copy, net)
+    configs.set_versions(config, (2,))
+    switch.write(copy, net, config, record)
+    with pytest.raises(VersionNotFoundError):
+        evaluate(net, data=str(data), url=server.http_url, repository=copy)
+    assert stored.read(copy, net, 2)[stored.EVALUATIONS] == []
 
 
 def test_a_candidate_is_scored_in_a_temporary_server(shelf, server, net, data, capsys):
