@@ -49,6 +49,7 @@ ALLOWED = {
     "multiprocessing": (),
     "prometheus_client": ("supervisor/metrics.py", "supervisor/gateway_metrics.py", "supervisor/families.py"),
     "pydantic": ("usage/prices.py",),
+    "msgspec": ("gateway/access_log.py",),
     "sklearn": ("recipes/",),
     "pandas": ("recipes/",),
     "pyarrow": ("recipes/",),

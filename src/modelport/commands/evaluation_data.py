@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from modelport.errors import DataError, UsageError
@@ -11,6 +12,7 @@ from modelport.evaluate.data import EvaluationData
 from modelport.recipes import stored
 from modelport.recipes.find import find_recipes, importable
 from modelport.recipes.recipe import Evaluation, Options
+from modelport.repository import switch
 from modelport.repository.layout import version_numbers
 from modelport.spec import ModelSpec
 
@@ -22,7 +24,8 @@ def find(wanted: str | None, repository: Path, model: str, spec: ModelSpec | Non
 
     Args:
         wanted: An `.npz` or `.csv` file; a recipe's `.py` file, which is asked for its `evaluation_data()`; `recipe`:
-            what was kept when a recipe built the model; None for that of the model's gates, or else of its recipe.
+            what was kept when a recipe built the model; None for that of the model's gates, with their metrics first,
+            or else of its recipe.
         repository: The model repository.
         model: Model name.
         spec: Its tensors; a `.csv` needs them.
@@ -32,7 +35,9 @@ def find(wanted: str | None, repository: Path, model: str, spec: ModelSpec | Non
         UsageError: The file is no recipe.
     """
     if wanted is None and gate_data.exists(repository, model):
-        return gate_data.read(repository, model)
+        found = gate_data.read(repository, model)
+        ruled = (gate.metric for gate in switch.read(repository, model)[1].gates)
+        return replace(found, metrics=tuple(dict.fromkeys((*ruled, *found.metrics))))
     if wanted in (None, RECIPE):
         return _kept_by_recipe(repository, model)
     path = Path(wanted or "")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from modelport.commands import evaluation_data, optimised
 from modelport.errors import DataError, UsageError
+from modelport.evaluate import gate_data
 from modelport.evaluate.data import EvaluationData
 from modelport.evaluate.intervals import Interval
 from modelport.optimise import candidate
@@ -146,12 +147,13 @@ def evaluation_of(wanted: str | None, root: Path, origin: Origin) -> EvaluationD
     """What to score with; None where nothing was asked for, and nothing is kept.
 
     Raises:
-        DataError: What was asked for cannot be used.
+        DataError: What was asked for, or what gates are judged with, cannot be used.
     """
+    spec = origin.manifest.spec
     try:
-        return evaluation_data.find(wanted, root, origin.manifest.spec.name, origin.manifest.spec)
+        return evaluation_data.find(wanted, root, spec.name, spec)
     except DataError:
-        if wanted is not None:
+        if wanted is not None or gate_data.exists(root, spec.name):
             raise
         return None  # nothing is kept: what is given, or the golden inputs, is enough
 

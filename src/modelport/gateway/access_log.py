@@ -6,12 +6,15 @@ or copied to another disk, and a new one is never taken for it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+import msgspec
 
 READ_BYTES = 1 << 20  # at a time; a line is far shorter
 _FIRST_MOST = 1 << 16
@@ -32,6 +35,67 @@ class Piece:
     known: int
     end: int
     lines: bytes
+
+
+class Line(msgspec.Struct, frozen=True, gc=False):
+    """One request, as `envoy/listener.py` has it written. What does not apply to it is empty.
+
+    Attributes:
+        time: When it began, such as `2026-03-04T05:06:07.890Z`.
+        status: Of HTTP; 0 where the caller went away before.
+        tenant: Whose key it had.
+        kind: What was asked for, `infer` for an answer of a model.
+        model: Name of a model that there is.
+        version: That was asked, or that a route chose; empty where Triton chooses.
+        passed: `1` where it passed all checks of the gate.
+        inferences: Its rows.
+        grpc_status: Number of the status, over gRPC.
+        received_bytes: Of its body.
+        sent_bytes: Of the answer's body.
+        us: Microseconds from its first byte to the answer's last.
+        server_us: Microseconds that the server took.
+        upstream: Address of the server that had it.
+        flags: Envoy's words for what went wrong, by commas; `-` for nothing.
+    """
+
+    time: str
+    status: int
+    tenant: str = ""
+    kind: str = ""
+    model: str = ""
+    version: str = ""
+    passed: str = ""
+    inferences: str = ""
+    grpc_status: str = ""
+    received_bytes: int = 0
+    sent_bytes: int = 0
+    us: str = ""
+    server_us: str = ""
+    upstream: str = ""
+    flags: str = "-"
+
+
+_decode = msgspec.json.Decoder(Line).decode
+
+
+def requests(lines: bytes) -> Iterator[Line | None]:
+    """What the lines say; None for one that cannot be read.
+
+    Args:
+        lines: Whole lines.
+    """
+    for line in lines.splitlines():
+        try:
+            yield _decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            yield _end_of(line)
+
+
+def _end_of(line: bytes) -> Line | None:
+    """The request that begins in the middle of a line, of which a killed Envoy had written the beginning."""
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+        return _decode(line[line.rfind(b'{"') :])  # in a line this stands at its beginning, and nowhere else
+    return None
 
 
 def pieces(log: Path, offset_of: Callable[[str], int]) -> Iterator[Piece]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelport.gateway import access_log, private
+from modelport.gateway.access_log import Line
 from modelport.gateway.keys.values import Limits
 
 STATE_FILE = "quota.json"
@@ -54,23 +55,17 @@ class Used:
 
     def _take_in(self) -> None:
         for piece in access_log.pieces(self._log, lambda name: self._offsets.get(name, 0)):
-            for line in piece.lines.splitlines():
+            for line in access_log.requests(piece.lines):
                 self._add(line)
             self._offsets.pop(piece.name, None)
             self._offsets[piece.name] = piece.end
         self._offsets = dict(list(self._offsets.items())[-_LOGS:])
 
-    def _add(self, line: bytes) -> None:
+    def _add(self, line: Line | None) -> None:
         """A request that the gate let through today; what was refused before or is over the quota costs nothing."""
-        try:
-            found = json.loads(line)
-        except ValueError:
-            return
-        if not isinstance(found, dict):  # a piece of a damaged line
-            return
-        counts = found.get("passed") and "RL" not in str(found.get("flags")).split(",")  # RL: it was over the quota
-        if counts and str(found.get("time", "")).startswith(self._day):
-            self._count[str(found.get("tenant"))] += 1
+        counts = line is not None and line.passed and "RL" not in line.flags.split(",")  # RL: it was over the quota
+        if line is not None and counts and line.time.startswith(self._day):
+            self._count[line.tenant] += 1
 
     def _read_state(self) -> None:
         try:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelport.errors import ModelportError
+from modelport.gateway import access_log
+from modelport.gateway.access_log import Line
 from modelport.repository.layout import version_numbers
 from modelport.repository.versions import serving_version
 from modelport.usage.answers import Answers, Said, Times
@@ -18,9 +19,8 @@ from modelport.usage.answers import Answers, Said, Times
 ANSWERED, REFUSED, LIMITED, FAILED, UNANSWERED = "answered", "refused", "limited", "failed", "unanswered"
 NO_FLAG = ("", "-")
 INFER = "infer"
-_ABOUT = itemgetter("tenant", "model", "version", "kind", "passed", "status", "grpc_status", "flags")
+_ABOUT = attrgetter("tenant", "model", "version", "kind", "passed", "status", "grpc_status", "flags")
 _HOUR = len("2026-03-04T05")
-_TOGETHER = 200  # half a millisecond, in which other threads of Python wait
 _GRPC = {1: UNANSWERED, 8: LIMITED, **dict.fromkeys((3, 5, 6, 7, 9, 11, 12, 16), REFUSED)}
 
 
@@ -142,19 +142,22 @@ def count(lines: bytes, versions: Versions) -> Counted:
     """
     counted = Counted()
     alike: dict[tuple[Any, ...], _Place] = {}  # what lines count for that differ in figures only
-    for found in _parsed(lines):
+    for found in access_log.requests(lines):
+        if found is None:
+            counted.damaged += 1
+            continue
+        about = (*_ABOUT(found), found.time[:_HOUR])
         try:
-            about = (*_ABOUT(found), found["time"][:_HOUR])
             if about not in alike:
                 alike[about] = _place(counted, found, versions)
             _add(alike[about], found)
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        except ValueError:  # letters in place of a number
             counted.damaged += 1
     return counted
 
 
-def _add(place: _Place, found: dict[str, Any]) -> None:
-    rows, received, sent = int(found["inferences"] or 1), int(found["received_bytes"]), int(found["sent_bytes"])
+def _add(place: _Place, found: Line) -> None:
+    rows, received, sent = int(found.inferences or 1), found.received_bytes, found.sent_bytes
     used, what, answers, times = place
     if used is not None:
         setattr(used, what, getattr(used, what) + 1)
@@ -168,59 +171,37 @@ def _add(place: _Place, found: dict[str, Any]) -> None:
         answers.sent_bytes += sent
         if times is not None:
             answers.inferences += rows
-            times.add(int(found["us"] or 0))
+            times.add(int(found.us or 0))
 
 
-def _parsed(lines: bytes) -> Iterator[Any]:
-    """The lines as values: some together, for that is faster; one by one where one of them is damaged."""
-    every = lines.splitlines()
-    for at in range(0, len(every), _TOGETHER):
-        some = every[at : at + _TOGETHER]
-        try:
-            yield from json.loads(b"[" + b",".join(some) + b"]")
-        except ValueError:
-            yield from map(_parsed_one, some)
-
-
-def _parsed_one(line: bytes) -> Any:
-    """A line; of one that a killed Envoy did not end, and the next one wrote on, that next one; None for neither."""
-    for text in (
-        line,
-        line[line.rfind(b'{"') :],
-    ):  # in JSON this stands at the beginning of an object, and nowhere else
-        with contextlib.suppress(ValueError):
-            return json.loads(text)
-    return None
-
-
-def _place(counted: Counted, found: dict[str, Any], versions: Versions) -> _Place:
-    what, hour, tenant = outcome(found), str(found["time"])[:_HOUR], found["tenant"]
+def _place(counted: Counted, found: Line, versions: Versions) -> _Place:
+    what, hour, tenant = outcome(found), found.time[:_HOUR], found.tenant
     used = answers = times = None
-    if found["kind"] in (INFER, ""):
-        model = found["model"] if found["passed"] else ""  # one that is refused costs nothing, whatever it asked for
-        version = versions.of(model, found["version"], answered=what == ANSWERED) if model else 0
+    if found.kind in (INFER, ""):
+        model = found.model if found.passed else ""  # one that is refused costs nothing, whatever it asked for
+        version = versions.of(model, found.version, answered=what == ANSWERED) if model else 0
         used = counted.used.setdefault(Key(hour, tenant, model, version), Counts())
     if tenant:
-        said = Said(tenant, found["model"], str(int(found["status"])), found["grpc_status"])
+        said = Said(tenant, found.model, str(found.status), found.grpc_status)
         answers = counted.answers.setdefault(said, Answers())
         answers.seen = max(answers.seen, hour)
-        if found["passed"]:
+        if found.passed:
             times = counted.times.setdefault((tenant, said.model), Times())
     return _Place(used, what, answers, times)
 
 
-def outcome(found: dict[str, Any]) -> str:
+def outcome(found: Line) -> str:
     """What became of a request: the name of the field of `Counts` that it belongs to.
 
     Args:
         found: A line of the access log.
     """
-    status, grpc = int(found["status"]), found["grpc_status"]
+    status, grpc = found.status, found.grpc_status
     if status == 0:
         return UNANSWERED
     if 200 <= status < 300:
         if not grpc or int(grpc) == 0:
-            return ANSWERED if found["flags"] in NO_FLAG else UNANSWERED
+            return ANSWERED if found.flags in NO_FLAG else UNANSWERED
         return _GRPC.get(int(grpc), FAILED)
     if status == 429:
         return LIMITED

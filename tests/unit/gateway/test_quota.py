@@ -14,8 +14,8 @@ NUMBERS = itertools.count()
 
 
 def line(tenant="acme", *, day=DAY, passed="1", flags="-"):
-    found = {"id": next(NUMBERS), "tenant": tenant, "time": f"{day}T01:02:03.000Z", "passed": passed, "flags": flags}
-    return json.dumps(found) + "\n"
+    about = {"id": str(next(NUMBERS)), "time": f"{day}T01:02:03.000Z", "status": 200}
+    return json.dumps({**about, "tenant": tenant, "passed": passed, "flags": flags}) + "\n"
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_line_counts_once_over_any_number_of_starts(log, look):
 
 
 def test_what_did_not_pass_or_was_over_the_quota_costs_nothing(log, look):
-    log.write_text(line(passed=None) + line(flags="RL") + line(flags="UC,RL") + line(flags="URX") + "no JSON\n7\n[]\n")
+    log.write_text(line(passed="") + line(flags="RL") + line(flags="UC,RL") + line(flags="URX") + "no JSON\n7\n[]\n")
     assert look() == {"acme": 1}
 
 

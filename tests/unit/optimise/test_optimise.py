@@ -15,7 +15,8 @@ from modelport.commands.assemble import publish_ensemble
 from modelport.commands.gate import gate
 from modelport.commands.optimise import optimise
 from modelport.commands.verify import verify
-from modelport.errors import ConversionError, ExampleInputError, UsageError, VerificationError
+from modelport.errors import ConversionError, DataError, ExampleInputError, UsageError, VerificationError
+from modelport.evaluate import gate_data
 from modelport.optimise.types import Options
 from modelport.repository import manifest as manifests
 from modelport.repository.config import EnsembleStep
@@ -63,6 +64,16 @@ def test_a_model_without_a_batch_axis_answers_one_sample_after_the_other(reposit
     assert verify("single/2", repository=repository)[0].comparisons["y"].ok
     with pytest.raises(ExampleInputError, match="rows in front"):
         optimise("single/1", to="int8", repository=repository, data=data("pictures"), **QUICK)
+
+
+def test_what_the_gates_are_about_decides(repository, data):
+    file = data("pictures", labels=np.arange(96) % 4)
+    gate("pictures", Gate(metric="recall", min=0.01), data=str(file), repository=repository)
+    done = optimise("pictures", to="fp16", repository=repository, **QUICK)
+    assert [score.metric for score in done.scores] == ["recall", "top-1 agreement"]
+    gate_data.path(repository, "pictures").write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"pictures\.npz cannot be used"):
+        optimise("pictures/1", to="fp16", repository=repository, **QUICK)
 
 
 def test_the_file_of_a_version_keeps_its_name(repository, data):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from modelport.gateway import access_log
@@ -34,7 +32,8 @@ from modelport.usage.store import Store
     ],
 )
 def test_only_whole_answers_are_answers(line, status, grpc, flags, what):
-    assert lines.outcome(json.loads(line(status=status, grpc_status=grpc, flags=flags))) == what
+    (found,) = access_log.requests(line(status=status, grpc_status=grpc, flags=flags))
+    assert lines.outcome(found) == what
 
 
 def test_only_what_was_answered_counts_in_inferences_and_bytes(logged, line):
@@ -101,7 +100,15 @@ def test_for_prometheus_counts_only_grow_and_end_when_nobody_asks_any_more(logge
 
 
 @pytest.mark.parametrize(
-    "other", [{"version": 1.5}, {"us": "x"}, {"inferences": float("inf")}, {"time": 7}, {"model": ["net"]}]
+    "other",
+    [
+        {"version": 1.5},
+        {"us": "x"},
+        {"grpc_status": "x"},
+        {"inferences": float("inf")},
+        {"time": 7},
+        {"model": ["net"]},
+    ],
 )
 def test_a_line_that_says_nonsense_is_told_of_and_holds_up_no_other(logged, line, other):
     logged.write(line(**other), b"null\n", b"\0" * (3 * access_log.READ_BYTES), b"\n", line(tenant="next"))

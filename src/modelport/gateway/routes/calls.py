@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from modelport.gateway import access_log
+from modelport.gateway.access_log import Line
 from modelport.gateway.routes.watch import NOTHING, Did
 
 CALLERS_FAULT = (3, 5, 7, 12, 16)  # statuses of gRPC that say what is wrong with the request
@@ -26,7 +26,6 @@ class Calls:
 
     def __init__(self, log: Path, model: str) -> None:
         self._log, self._model = log, model
-        self._word = json.dumps(model).encode()
         self._did: dict[int, Did] = {}
         self._offsets: dict[str, int] = {}  # up to where each log was read
         for _ in self._new():  # what was before is passed over
@@ -35,8 +34,8 @@ class Calls:
     def read(self) -> Mapping[int, Did]:
         """What each version did since the beginning."""
         for lines in self._new():
-            for line in lines.splitlines():
-                if self._word in line:
+            for line in access_log.requests(lines):
+                if line is not None and line.kind == "infer" and line.model == self._model and line.upstream:
                     self._add(line)
         return dict(self._did)
 
@@ -45,14 +44,10 @@ class Calls:
             self._offsets[piece.name] = piece.end
             yield piece.lines
 
-    def _add(self, line: bytes) -> None:
+    def _add(self, line: Line) -> None:
         try:
-            found = json.loads(line)
-            if found["kind"] != "infer" or found["model"] != self._model or not found["upstream"]:
-                return
-            version = int(found["version"] or 0)
-            failed, took_us = _failed(found), int(found["server_us"] or 0)
-        except (ValueError, KeyError, TypeError):
+            version, took_us, failed = int(line.version or 0), int(line.server_us or 0), _failed(line)
+        except ValueError:  # letters in place of a number, in a log that somebody else wrote into
             return
         before = self._did.get(version, NOTHING)
         self._did[version] = Did(
@@ -62,8 +57,7 @@ class Calls:
         )
 
 
-def _failed(found: Mapping[str, object]) -> bool:
-    status, grpc = int(str(found["status"])), str(found["grpc_status"])
-    if status == OK and grpc:
-        return int(grpc) != 0 and int(grpc) not in CALLERS_FAULT
-    return status < OK or status >= FAILED_FROM
+def _failed(line: Line) -> bool:
+    if line.status == OK and line.grpc_status:
+        return int(line.grpc_status) not in (0, *CALLERS_FAULT)
+    return line.status < OK or line.status >= FAILED_FROM

@@ -13,6 +13,7 @@ from modelport.gateway.routes.watch import Did
 
 NUMBERS = itertools.count()
 ANSWERED = {
+    "time": "2026-03-04T05:06:07.890Z",
     "kind": "infer",
     "model": "net",
     "version": "2",
@@ -31,7 +32,7 @@ def log(tmp_path):
 
 def add(log, **changes):
     with log.open("a") as file:
-        file.write(json.dumps({"id": next(NUMBERS), **ANSWERED, **changes}) + "\n")
+        file.write(json.dumps({"id": str(next(NUMBERS)), **ANSWERED, **changes}) + "\n")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_a_call_fails_by_the_server_or_where_it_is_given_up_and_not_by_the_calle
 def test_what_was_before_other_models_and_what_reached_no_server_count_for_nobody(log):
     add(log)
     calls = Calls(log, "net")
-    for changes in ({"model": "net2"}, {"kind": "ready"}, {"upstream": None, "status": 503}, {"kind": None}):
+    for changes in ({"model": "net2"}, {"kind": "ready"}, {"upstream": "", "status": 503}, {"kind": ""}):
         add(log, **changes)
     with log.open("a") as file:
         file.write('not JSON, "net"\n[1]\n{"model": "net", "kind": "infer"}\n')
