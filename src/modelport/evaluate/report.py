@@ -11,7 +11,7 @@ from modelport.errors import UsageError
 from modelport.evaluate import charts, forms, metrics
 from modelport.evaluate.forms import Array
 from modelport.evaluate.intervals import Interval
-from modelport.evaluate.scores import Scores
+from modelport.evaluate.scores import FEW_ROWS, Scores
 from modelport.pages.page import Part, Text, render
 
 
@@ -53,7 +53,7 @@ def page(facts: Mapping[str, str], found: Scores, answer: Array, labels: Array, 
 
 def _scores(found: Scores) -> Part:
     texts = []
-    if found.rows < 100:
+    if found.rows < FEW_ROWS:
         texts.append(
             Text(words=f"There are only {found.rows} rows: this shows that it works, not how well.", warning=True)
         )

@@ -12,6 +12,7 @@ from modelport.evaluate.forms import Array
 from modelport.evaluate.intervals import Interval
 
 FEWEST_ROWS = 2  # of a group; fewer say nothing
+FEW_ROWS = 100  # fewer show that it works, not how well
 
 
 @dataclass(frozen=True, kw_only=True)

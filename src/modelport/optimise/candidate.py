@@ -12,6 +12,7 @@ from modelport.convert.types import Arrays
 from modelport.errors import UsageError
 from modelport.evaluate.intervals import Interval
 from modelport.evaluate.metrics import UNBOUNDED
+from modelport.evaluate.scores import FEW_ROWS
 from modelport.optimise import measure as measuring
 from modelport.optimise.measure import Measured
 from modelport.optimise.prove import examine
@@ -113,9 +114,18 @@ def attempt(task: Task, to: str, *, rounds: int, seconds: float) -> Candidate:
         measured=measured,
         evidence=evidence,
         facts=_facts(task, made, to, scores, measured),
-        notes=made.notes,
+        notes=(*made.notes, *_few(task.judge)),
         own=made.proved is not None,
         progress=made.progress,
+    )
+
+
+def _few(judge: Judge) -> tuple[str, ...]:
+    """A warning where the drop says little."""
+    if judge.rows >= FEW_ROWS:
+        return ()
+    return (
+        f"only {judge.rows} samples were scored: this shows that it works, not what it loses; --evaluation takes more",
     )
 
 

@@ -156,6 +156,7 @@ def test_layers_get_their_precision_back_until_the_drop_is_allowed(repository, d
     assert "first (" in done.facts["optimised_layers_excluded"], "with its error"
     assert done.facts["optimised_layers_quantised"] in ("1 of 3", "2 of 3")
     assert any("left in float32" in note for note in done.notes)
+    assert any("only 48 samples were scored" in note for note in done.notes)
 
 
 @pytest.mark.parametrize("model", ["overflowing", "ending_large"])
