@@ -16,7 +16,7 @@ def find_recipes(folder: Path, only: Sequence[str] = ()) -> dict[Path, Recipe]:
     """The recipes in a folder, by script.
 
     Raises:
-        UsageError: There is no recipe, or not every one that was asked for.
+        UsageError: There is no recipe, or not every one that was asked for; or one cannot be imported.
     """
     scripts = {path.stem: path for path in sorted(folder.glob("*.py"))}
     missing = [name for name in only if name not in scripts]
@@ -49,6 +49,13 @@ def _load(path: Path) -> Recipe | None:
         raise UsageError(f"{path} cannot be imported", why="it is no Python file", fix="remove it from the folder")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and torch.jit look their classes' module up
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (ImportError, SyntaxError) as exc:
+        raise UsageError(
+            f"{path} cannot be imported",
+            why=f"{type(exc).__name__}: {exc}",
+            fix=f"install what it needs, or correct it: python {path} shows where it is wrong",
+        ) from exc
     recipe = getattr(module, "RECIPE", None)
     return recipe if isinstance(recipe, Recipe) else None

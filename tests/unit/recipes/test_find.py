@@ -50,3 +50,11 @@ def test_a_recipe_that_is_not_there_is_named(folder):
 def test_a_folder_without_scripts_is_refused(tmp_path):
     with pytest.raises(UsageError, match="there is no recipe in"):
         find_recipes(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("text", ["import a_package_that_is_not_there", "def ("])
+def test_a_recipe_that_cannot_be_imported_is_named_with_the_reason(folder, text):
+    (folder / "broken.py").write_text(f"{text}\n")
+    with pytest.raises(UsageError, match=r"broken\.py cannot be imported") as raised:
+        find_recipes(folder, ["broken"])
+    assert "Error: " in raised.value.why
