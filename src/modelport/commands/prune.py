@@ -14,7 +14,7 @@ from pathlib import Path
 
 from modelport.errors import UsageError
 from modelport.optimise import unfinished
-from modelport.recipes import weights
+from modelport.recipes import stored, weights
 from modelport.repository import config as configs
 from modelport.repository import disk, drops, events, journal, lock, registry, switch
 from modelport.repository.layout import DEFAULT_REPOSITORY, version_numbers
@@ -141,6 +141,7 @@ def _delete(repository: Path, stands: Standing, config: configs.ModelConfig, kno
             drops.forget(repository, model, version)
             with disk.errors(repository):
                 weights.forget(repository, model, version)
+                stored.forget(repository, model, version)
                 unfinished.forget(repository, model, version)
 
 

@@ -44,7 +44,7 @@ class StoredEvaluation:
 
 def save(repository: Path, model: str, version: int, stored: StoredEvaluation) -> None:
     """Keep the evaluation of a published version."""
-    path = _path(repository, model, version)
+    path = path_of(repository, model, version)
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {f"input:{name}": _plain(array) for name, array in stored.inputs.items()}
     arrays |= {f"answer:{name}": _plain(array) for name, array in stored.answers.items()}
@@ -62,7 +62,7 @@ def save(repository: Path, model: str, version: int, stored: StoredEvaluation) -
 def load(repository: Path, model: str, version: int) -> StoredEvaluation | None:
     """The evaluation of a version; None when there is none that belongs to it."""
     try:
-        arrays = read_npz(_path(repository, model, version))
+        arrays = read_npz(path_of(repository, model, version))
         if str(arrays["manifest"]) != _manifest_digest(repository, model, version):
             return None
         return StoredEvaluation(
@@ -78,7 +78,13 @@ def load(repository: Path, model: str, version: int) -> StoredEvaluation | None:
         return None
 
 
-def _path(repository: Path, model: str, version: int) -> Path:
+def forget(repository: Path, model: str, version: int) -> None:
+    """Remove the evaluation of a version that is gone."""
+    path_of(repository, model, version).unlink(missing_ok=True)
+
+
+def path_of(repository: Path, model: str, version: int) -> Path:
+    """Where the evaluation of a version is, if there is one."""
     return state_folder(repository) / "evaluation" / f"{model}-{version}.npz"
 
 

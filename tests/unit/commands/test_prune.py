@@ -11,7 +11,8 @@ import pytest
 
 from modelport.commands.prune import prune
 from modelport.errors import ManifestError, ModelNotFoundError, RepositoryError, UsageError
-from modelport.recipes import weights
+from modelport.optimise import unfinished
+from modelport.recipes import stored, weights
 from modelport.repository import drops, events, placed, switch
 from modelport.repository.route import Route, Share
 
@@ -61,13 +62,18 @@ def test_what_is_told_of_a_deleted_version_is_its_size(shelf):
     assert done.deleted[8] == size
 
 
-def test_the_weights_that_a_version_was_built_with_go_with_it(shelf):
-    kept = [weights.path_of(shelf, "net", version) for version in (4, 5)]
-    kept[0].parent.mkdir(parents=True)
-    for path in kept:
-        path.write_bytes(b"numbers")
+def test_what_is_kept_beside_a_version_goes_with_it(shelf):
+    """The weights and samples that it was built with, and work on it that was interrupted."""
+
+    def of(version):
+        half_done = unfinished.folder(shelf, f"net/{version}", "pruned", {}) / "training.pt"
+        return [weights.path_of(shelf, "net", version), stored.path_of(shelf, "net", version), half_done]
+
+    for path in (*of(4), *of(5)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
     prune("net", keep=0, repository=shelf)
-    assert [path.exists() for path in kept] == [False, True]
+    assert [path.exists() for path in (*of(4), *of(5))] == 3 * [False] + 3 * [True]
 
 
 def test_a_dry_run_touches_nothing(shelf, there):
