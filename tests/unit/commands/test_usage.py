@@ -14,7 +14,7 @@ from modelport.errors import RepositoryError, UsageError
 from modelport.gateway import private
 
 LINE = {
-    "flags": "-", "grpc_status": None, "inferences": 2, "kind": "infer", "model": "net", "passed": "1",
+    "flags": "-", "grpc_status": "", "inferences": "2", "kind": "infer", "model": "net", "passed": "1",
     "received_bytes": 10, "sent_bytes": 20, "status": 200, "tenant": "acme", "version": "1",
 }  # fmt: skip
 
@@ -28,7 +28,7 @@ def root(tmp_path):
         ("2026-04-02T10:00:00.000Z", {"model": "big", "version": "3"}),
         ("2026-04-02T11:00:00.000Z", {"tenant": "other"}),
         ("2026-04-02T12:00:00.000Z", {"tenant": "other", "status": 503}),
-        ("2026-04-03T12:00:00.000Z", {"tenant": None, "kind": None, "passed": None, "model": None, "status": 401}),
+        ("2026-04-03T12:00:00.000Z", {"tenant": "", "kind": "", "passed": "", "model": "", "status": 401}),
     ]
     root = tmp_path / "model_repository"
     root.mkdir()

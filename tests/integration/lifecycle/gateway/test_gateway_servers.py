@@ -23,6 +23,7 @@ from modelport.commands import keys
 
 BACK_S = 10.0
 X = np.array([[0.5, 0.25]], np.float32)
+NET = '{model="net",tenant="acme"}'
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +194,11 @@ def test_where_no_other_server_is_asked_callers_of_one_that_hangs_wait(make_gate
     assert any("did not answer within 10 s" in one for one in load.violations([1.0]))
 
 
+def text_at(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return answer.read().decode()
+
+
 def test_the_command_tells_prometheus_what_callers_got(shelf, pair, tmp_path):
     """Where the servers are somebody else's there is no supervisor to ask."""
     root = tmp_path / "model_repository"
@@ -207,10 +213,10 @@ def test_the_command_tells_prometheus_what_callers_got(shelf, pair, tmp_path):
             url, page = re.search(r"gateway at (\S+),", said)[1], re.search(r"metrics +(\S+)", said)[1]
             with Client(url, token=token) as client:
                 client.infer("net", x=X)
-            with urllib.request.urlopen(page, timeout=5) as answer:
-                text = answer.read().decode()
+            # Envoy writes its log every 10 ms.
+            assert wait_until(lambda: f"modelport_inferences_total{NET} 1.0" in text_at(page), timeout_s=5)
+            text = text_at(page)
         finally:
             running.send_signal(signal.SIGINT)
         assert running.wait(20) == 0
-    assert 'modelport_inferences_total{model="net",tenant="acme"} 1.0' in text
     assert "modelport_gateway_up 1.0" in text and "modelport_server_up" not in text
