@@ -73,7 +73,7 @@ ANSWERED = {
     "convert/format_torchscript.py": {"_asks_for_values"},  # the tracer's own warnings decide then
     "supervisor/supervisor.py": {"_look"},  # told as an event and by /healthz; the watch must go on
     "supervisor/gateway.py": {"_watch"},  # told as an event; the gateway serves on, and is looked after again
-    "supervisor/usage.py": {"_take_in"},  # told as an event, and tried again: the log stays until it is counted
+    "supervisor/usage.py": {"_try"},  # told as an event, and tried again: the log stays until it is counted
     "gateway/capture/receiver.py": {"_keep_next"},  # one record is lost, counted by its reason
     "client/_workers.py": {"_outcome"},  # raised where the work was asked for
     "_guard.py": {"guarded"},  # the one place that turns errors into exit codes

@@ -22,7 +22,7 @@ def backup_command(
     """Write the repository, the gateway's keys, quotas and usage into one file, while all of it is in use.
 
     The file holds the keys that sign tokens: only its owner may read it, and it belongs where secrets are kept. Logs
-    are not in it, nor the requests of the last seconds that are not counted as usage yet.
+    are not in it; what is in the access log is counted as usage first.
 
     Example: `modelport backup models-2026-11-23.tar.gz`
     """

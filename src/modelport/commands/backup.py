@@ -65,5 +65,5 @@ def _count_usage(root: Path, report: Report) -> None:
     if not private.folder(root, ACCESS_LOG).exists():
         return
     report("usage")
-    with contextlib.suppress(RepositoryError), Store(root) as store:  # damaged counts are saved as they are
+    with contextlib.suppress(RepositoryError, OSError), Store(root) as store:  # what is damaged is saved as it is
         Counter(root, store).take_in()

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
 import msgspec
 
@@ -37,6 +37,10 @@ class Piece:
     lines: bytes
 
 
+LARGEST = 1 << 53  # more than any figure of a request
+_Bytes = Annotated[int, msgspec.Meta(ge=0, lt=LARGEST)]
+
+
 class Line(msgspec.Struct, frozen=True, gc=False):
     """One request, as `envoy/listener.py` has it written. What does not apply to it is empty.
 
@@ -52,7 +56,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
         grpc_status: Number of the status, over gRPC.
         received_bytes: Of its body.
         sent_bytes: Of the answer's body.
-        us: Microseconds from its first byte to the answer's last.
+        us: Microseconds from its first byte to the answer's last; empty where there was no last.
         server_us: Microseconds that the server took.
         upstream: Address of the server that had it.
         flags: Envoy's words for what went wrong, by commas; `-` for nothing.
@@ -67,8 +71,8 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     passed: str = ""
     inferences: str = ""
     grpc_status: str = ""
-    received_bytes: int = 0
-    sent_bytes: int = 0
+    received_bytes: _Bytes = 0
+    sent_bytes: _Bytes = 0
     us: str = ""
     server_us: str = ""
     upstream: str = ""

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from modelport.errors import ModelportError
 from modelport.repository import events
 from modelport.repository.events import Event
 from modelport.usage.answers import Told
@@ -58,7 +57,7 @@ class Counting:
             self._thread.join(END_S)
         if self._thread.is_alive():  # the next start counts the rest
             return
-        self._take_in()
+        self._try(self._take_in)
         if self._store is not None:
             self._store.close()
 
@@ -83,27 +82,30 @@ class Counting:
         with contextlib.suppress(OSError):
             own = threading.get_native_id()
             os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + NICE)
+        self._try(self._tell)  # first: what was logged meanwhile may take long to count
         while not self._ended.is_set():
             asked = self._asked.wait(EVERY_S)
             self._asked.clear()
-            self._take_in()
+            self._try(self._take_in, *([self._tell] if asked else []))
             if asked:
-                self._tell()
+                with self._new:
+                    self._times_told += 1
+                    self._new.notify_all()
+
+    def _take_in(self) -> None:
+        self._opened().take_in()
 
     def _tell(self) -> None:
         since = datetime.datetime.now(datetime.timezone.utc) - LATELY
-        with contextlib.suppress(ModelportError):  # that it cannot be read was told
-            told = self._opened_store().told(since.strftime("%Y-%m-%dT%H"))
-            with self._new:
-                self._told = told
+        told = self._opened_store().told(since.strftime("%Y-%m-%dT%H"))
         with self._new:
-            self._times_told += 1
-            self._new.notify_all()
+            self._told = told
 
-    def _take_in(self) -> None:
-        """Count once. What fails is told, and tried again: the log stays until it has been counted."""
+    def _try(self, *steps: Callable[[], None]) -> None:
+        """What fails is told, and tried again: the log stays until it has been counted."""
         try:
-            self._opened().take_in()
+            for step in steps:
+                step()
         except Exception as exc:
             trouble = f"{type(exc).__name__}: {exc}"
             if trouble != self._trouble:

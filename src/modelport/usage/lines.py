@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from modelport.errors import ModelportError
 from modelport.gateway import access_log
-from modelport.gateway.access_log import Line
+from modelport.gateway.access_log import LARGEST, Line
 from modelport.repository.layout import version_numbers
 from modelport.repository.versions import serving_version
 from modelport.usage.answers import Answers, Said, Times
@@ -157,7 +157,8 @@ def count(lines: bytes, versions: Versions) -> Counted:
 
 
 def _add(place: _Place, found: Line) -> None:
-    rows, received, sent = int(found.inferences or 1), found.received_bytes, found.sent_bytes
+    rows, took_us = _number(found.inferences or "1"), _number(found.us) if found.us else None
+    received, sent = found.received_bytes, found.sent_bytes
     used, what, answers, times = place
     if used is not None:
         setattr(used, what, getattr(used, what) + 1)
@@ -171,7 +172,16 @@ def _add(place: _Place, found: Line) -> None:
         answers.sent_bytes += sent
         if times is not None:
             answers.inferences += rows
-            times.add(int(found.us or 0))
+            if took_us is not None:  # it was answered to its end
+                times.add(took_us)
+
+
+def _number(text: str) -> int:
+    """A number, as large as such numbers are: one that a database does not take would hold up all others."""
+    number = int(text)
+    if not 0 <= number < LARGEST:
+        raise ValueError(text)
+    return number
 
 
 def _place(counted: Counted, found: Line, versions: Versions) -> _Place:

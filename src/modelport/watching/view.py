@@ -105,6 +105,16 @@ def _grown(before: Series, after: Series, name: str, *keys: str) -> dict[tuple[s
     }
 
 
+def _grown_lately(before: Series, after: Series, name: str, *keys: str) -> dict[tuple[str, ...], float]:
+    """The same for counters by tenant and model that no restart sets back.
+
+    A tenant's model that was not told of before has a past of unknown length: what it does shows from now on.
+    """
+    known = before.by(name, "tenant", "model")
+    grown = _grown(before, after, name, "tenant", "model", *keys)
+    return {key: value for key, value in grown.items() if key[:2] in known}
+
+
 class _Counted:
     """What Triton counted. A version of which a counter fell was loaded anew, and did all that it did since then."""
 
@@ -150,7 +160,7 @@ class _Gateway:
     """What callers with a valid key got at the gateway."""
 
     def __init__(self, first: Series, before: Series, after: Series, seconds: float) -> None:
-        self._answers = _grown(before, after, ANSWERS, "tenant", "model", "code", "grpc_status")
+        self._answers = _grown_lately(before, after, ANSWERS, "code", "grpc_status")
         self._times: dict[str, dict[str, dict[float, float]]] = {
             "model": _times(first, after, TIMES, "model"),
             "tenant": _times(first, after, TIMES, "tenant"),
@@ -186,9 +196,10 @@ def _kind(code: str, grpc_status: str) -> str:
 
 
 def _times(before: Series, after: Series, name: str, label: str) -> dict[str, dict[float, float]]:
-    times: dict[str, dict[float, float]] = defaultdict(dict)
-    for (word, bound), count in _grown(before, after, name, label, "le").items():
-        times[word][math.inf if bound == "+Inf" else float(bound)] = count
+    times: dict[str, dict[float, float]] = defaultdict(lambda: defaultdict(float))
+    for (tenant, model, bound), count in _grown_lately(before, after, name, "le").items():
+        word = tenant if label == "tenant" else model
+        times[word][math.inf if bound == "+Inf" else float(bound)] += count
     return times
 
 

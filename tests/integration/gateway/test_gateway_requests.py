@@ -311,9 +311,9 @@ def test_nothing_that_a_caller_writes_gets_into_the_access_log(setup, everything
         ("x_request_id", "traceparent", "user_agent", "x_forwarded_for", "triton_request_id"), forged
     )
     for place in (everything, front):
-        for model in ("double", quote(forged), f"double/versions/{quote(forged)}"):
+        for model in ("double", quote(forged), f"double/versions/{quote(forged)}", "refused%2Fby-envoy"):
             place.http("POST", f"/v2/models/{model}/infer", b"{}", **headers)
-    assert wait_until(lambda: len(log.read_text().splitlines()) >= before + 6, timeout_s=5)
+    assert wait_until(lambda: len(log.read_text().splitlines()) >= before + 8, timeout_s=5)
     text = log.read_text()
     assert "forged" not in text and [line for line in text.splitlines() if not json.loads(line)] == []
 

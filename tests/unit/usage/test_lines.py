@@ -89,6 +89,14 @@ def test_for_prometheus_every_request_with_a_valid_key_is_told_by_what_was_said(
     assert times.counts == {250: 1, 2000: 2, BEYOND: 1} and times.us == {250: 9, 2000: 3000, BEYOND: 40_000_000}
 
 
+def test_a_call_that_was_given_up_took_no_time_that_is_known(logged, line):
+    """It is no quick answer: else latencies would look better just when callers give up."""
+    logged.write(line(us="", status=0, flags="DC"), line(us="900"))
+    logged.count()
+    ((_, times),) = logged.told().times.items()
+    assert times.counts == {1000: 1}
+
+
 def test_for_prometheus_counts_only_grow_and_end_when_nobody_asks_any_more(logged, line):
     logged.write(line(time="2026-03-04T05:00:00.000Z", status=500), line(time="2026-03-04T06:00:00.000Z"))
     logged.count()
@@ -102,6 +110,9 @@ def test_for_prometheus_counts_only_grow_and_end_when_nobody_asks_any_more(logge
 @pytest.mark.parametrize(
     "other",
     [
+        {"us": "9" * 30},
+        {"inferences": "9" * 30},
+        {"sent_bytes": 10**20},
         {"version": 1.5},
         {"us": "x"},
         {"grpc_status": "x"},

@@ -72,6 +72,14 @@ def test_callers_and_tenants_are_told_by_the_gateway():
     assert acme.seen.p50_ms is None
 
 
+def test_what_was_counted_before_anybody_looked_is_not_what_happens_now():
+    """The figures of tenants outlast restarts: after one, or after days without a call, they begin anywhere."""
+    page = GATEWAY.format(ok=1_000_000, down=0, limited=0, fast=900_000, all=1_000_000)
+    found = view([reading(0.0, triton(), "modelport_gateway_up 1\n"), reading(2.0, triton(), page)])
+    (acme,), seen = found.tenants or (None,), found.models[0].seen
+    assert acme is None and (seen.requests_per_s, seen.p50_ms) == (0.0, None)
+
+
 def test_a_gpu_is_shown_where_triton_tells_of_one():
     quiet = reading(0.0, triton())
     (gpu,) = view([quiet, reading(1.0, triton(), GPU)]).gpus

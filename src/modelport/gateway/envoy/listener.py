@@ -158,7 +158,7 @@ def _http(settings: Settings, folder: Path, filters: list[Config], secret: str) 
             "virtual_hosts": [{"name": "all", "domains": ["*"], **_routes(settings, secret)}],
         },
         "local_reply_config": _refusals(),
-        "access_log": [_access_log(folder, {"trace": tracing.TRACE} if settings.otlp else {})],
+        "access_log": _access_logs(folder, {"trace": tracing.TRACE} if settings.otlp else {}),
         **tracing.connection(settings.otlp),
     }
 
@@ -259,19 +259,30 @@ def _status(op: str, status: int) -> Config:
     return {"status_code_filter": {"comparison": {"op": op, "value": value}}}
 
 
-def _access_log(folder: Path, more: Config) -> Config:
-    """One JSON line for each request, written as text: Envoy takes far longer for the same as JSON.
+def _access_logs(folder: Path, more: Config) -> list[Config]:
+    """One line for each request, in one file.
+
+    Envoy makes the request's number itself, but for requests that it refuses before it comes to that, such as those
+    with an escaped slash in their path: a number that is none is what a caller wrote, and left out.
+    """
+    number = {"safe_regex": {"regex": "[0-9a-f-]*"}}
+    header = {"name": "x-request-id", "string_match": number, "treat_missing_header_as_empty": True}
+    own = {"header_filter": {"header": header}}
+    callers = {"header_filter": {"header": {**header, "invert_match": True}}}
+    fields = {**_LOGGED, **more}
+    return [_access_log(folder, fields, own), _access_log(folder, {**fields, "id": ""}, callers)]
+
+
+def _access_log(folder: Path, fields: Config, where: Config) -> Config:
+    """A line is JSON, written as text: Envoy takes far longer for the same as JSON.
 
     Nothing in it has to be escaped: names are checked where they are given, and nothing is what a caller wrote.
     """
-    fields = [
-        f'"{name}":{value}' if name in _NUMBERS else f'"{name}":"{value}"'
-        for name, value in {**_LOGGED, **more}.items()
-    ]
-    text = {"text_format_source": {"inline_string": f"{{{','.join(fields)}}}\n"}, "omit_empty_values": True}
+    parts = [f'"{name}":{value}' if name in _NUMBERS else f'"{name}":"{value}"' for name, value in fields.items()]
+    text = {"text_format_source": {"inline_string": f"{{{','.join(parts)}}}\n"}, "omit_empty_values": True}
     typed: dict[str, Any] = {
         "@type": f"{TYPE}envoy.extensions.access_loggers.file.v3.FileAccessLog",
         "path": str(folder.parent / ACCESS_LOG),
         "log_format": text,
     }
-    return {"name": "access", "typed_config": typed}
+    return {"name": "access", "filter": where, "typed_config": typed}

@@ -197,7 +197,7 @@ function envoy_on_request(handle)
     end
     if described and described.elements > body:length() then why = TOO_FEW:format(described.elements) end
     if why then return refuse(handle, "bad_request", why) end
-    note(handle, "inferences", described.rows)
+    note(handle, "inferences", ("%d"):format(described.rows)) -- as a number, Envoy writes a million as 1e+06
     if model.shadow and model.shadow ~= version then shadow(handle, asked, body, model.shadow, grpc) end
     if model.capture and math.random() < model.capture then remember(handle, asked, body, version, header or 0) end
   end
