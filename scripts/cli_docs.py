@@ -38,7 +38,7 @@ def section(name: str, command: Any) -> str:
     """One command: what it does, its example, its arguments and options."""
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option" and not p.hidden]
-    usage = " ".join(["modelport", name, *(p.name.upper() for p in arguments), "[OPTIONS]"])
+    usage = " ".join(["modelport", name, *sorted([*map(placed, arguments), "[OPTIONS]"], key=behind)])
     lines = [f"## `{usage}`", "", command.help.strip(), "", "| argument or option | meaning |", "|---|---|"]
     lines += [f"| {label(p)} | {meaning(p)} |" for p in [*arguments, *options]]
     return "\n".join([*lines, ""])
@@ -46,8 +46,23 @@ def section(name: str, command: Any) -> str:
 
 def label(parameter: Any) -> str:
     """`SOURCE`, or `--name`, `-n`."""
-    words = [parameter.name.upper()] if parameter.param_type_name == "argument" else parameter.opts
+    words = [word(parameter)] if parameter.param_type_name == "argument" else parameter.opts
     return ", ".join(f"`{word}`" for word in words)
+
+
+def placed(argument: Any) -> str:
+    """`SOURCE`, or `[VERSION]` where it may be left out."""
+    return word(argument) if argument.required or word(argument).startswith("[") else f"[{word(argument)}]"
+
+
+def behind(words: str) -> bool:
+    """Whether it stands behind the options."""
+    return words.startswith("[--")
+
+
+def word(argument: Any) -> str:
+    """What the command's help calls it."""
+    return str(argument.metavar or argument.name.upper())
 
 
 def meaning(parameter: Any) -> str:

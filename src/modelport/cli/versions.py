@@ -8,15 +8,16 @@ import typer
 
 from modelport.cli.app import Json, Repository, app, progress, version_number
 from modelport.cli.switched import show_switch
-from modelport.repository.layout import DEFAULT_REPOSITORY
+from modelport.errors import UsageError
+from modelport.repository.layout import DEFAULT_REPOSITORY, parse_reference
 
-Model = Annotated[str, typer.Argument(help="Model name.")]
+Reference = Annotated[str, typer.Argument(help="NAME, or NAME/VERSION.", metavar="NAME")]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds that one loading may take.")]
 
 
 @app.command("promote")
 def promote_command(
-    model: Model,
+    reference: Reference,
     version: Annotated[
         Optional[int],  # noqa: UP045
         typer.Argument(parser=version_number, help="Left out: the newest that never served."),
@@ -41,6 +42,7 @@ def promote_command(
     """
     from modelport.lifecycle.change import promote
 
+    model, version = _named(reference, version)
     with progress(quiet=json) as report:
         done = promote(
             model,
@@ -56,7 +58,7 @@ def promote_command(
 
 @app.command("rollback")
 def rollback_command(
-    model: Model,
+    reference: Reference,
     version: Annotated[
         Optional[int],  # noqa: UP045
         typer.Argument(parser=version_number, help="Left out: the one that served before."),
@@ -71,6 +73,19 @@ def rollback_command(
     """
     from modelport.lifecycle.change import rollback
 
+    model, version = _named(reference, version)
     with progress(quiet=json) as report:
         done = rollback(model, version, repository=repository, timeout_s=timeout_s, report=report)
     show_switch(done, json=json)
+
+
+def _named(reference: str, version: int | None) -> tuple[str, int | None]:
+    """The model and the version, which may stand in one word or in two."""
+    model, within = parse_reference(reference)
+    if within is not None and version is not None:
+        raise UsageError(
+            f"{reference} {version}: which version?",
+            why=f"{reference} names a version already",
+            fix=f"write {reference}, or {model} {version}",
+        )
+    return model, version if within is None else within

@@ -143,10 +143,10 @@ class Control:
         groups = self._config(model).get("instance_group") or ()
         return sum(int(group.get("count", 1)) * max(1, len(group.get("gpus") or ())) for group in groups)
 
-    def statistics(self, model: str = "") -> list[dict[str, Any]]:
+    def statistics(self, model: str = "", *, timeout_s: float = 10.0) -> list[dict[str, Any]]:
         """The counters of each loaded version of `model`, or of all models."""
         path = f"/v2/models/{model}/stats" if model else "/v2/models/stats"
-        found: list[dict[str, Any]] = (self._call("GET", path, timeout_s=10.0) or {}).get("model_stats", [])
+        found: list[dict[str, Any]] = (self._call("GET", path, timeout_s=timeout_s) or {}).get("model_stats", [])
         return found
 
     def _config(self, model: str) -> dict[str, Any]:

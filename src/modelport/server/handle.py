@@ -133,9 +133,9 @@ class ServerHandle:
         """Whether a loaded model runs in the server's own process; of a remote one we see no other."""
         return self.remote or (bool(self.inside) and self._control().backend(model) in self.inside)
 
-    def statistics(self, model: str = "") -> list[dict[str, Any]]:
+    def statistics(self, model: str = "", *, timeout_s: float = 10.0) -> list[dict[str, Any]]:
         """Triton's counters for each loaded version of one model, or of all, as its statistics extension tells them."""
-        return self._control().statistics(model)
+        return self._control().statistics(model, timeout_s=timeout_s)
 
     def load(self, model: str, *, timeout_s: float = 120.0) -> tuple[int, ...]:
         """Load a model, or load it anew after its configuration or files changed, and prove it.

@@ -34,6 +34,7 @@ LOOK_S = 0.5  # between two looks at what may have changed
 AGAIN_S = 30.0  # until what was refused is tried again, if nothing changes before
 WATCHED = ("keys", "capture")  # folders of the gateway's own state that others write into
 END_S = 20.0
+STATISTICS_S = 2.0  # while it is waited for, nothing is counted
 SLOWLY_S = 30.0  # between two starts of a gateway that does not start, or dies again and again
 
 
@@ -250,7 +251,7 @@ def statistics(handle: ServerHandle | None) -> list[dict[str, Any]]:
     Raises:
         ServerError: It does not tell them.
     """
-    return [] if handle is None else handle.statistics()
+    return [] if handle is None else handle.statistics(timeout_s=STATISTICS_S)
 
 
 def _times(paths: list[Path]) -> tuple[tuple[str, int, int], ...]:

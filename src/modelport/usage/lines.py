@@ -148,16 +148,16 @@ def count(lines: bytes, versions: Versions) -> Counted:
             continue
         about = (*_ABOUT(found), found.time[:_HOUR])
         try:
+            rows, took_us = _number(found.inferences or "1"), _number(found.us) if found.us else None
             if about not in alike:
                 alike[about] = _place(counted, found, versions)
-            _add(alike[about], found)
+            _add(alike[about], found, rows, took_us)
         except ValueError:  # letters in place of a number
             counted.damaged += 1
     return counted
 
 
-def _add(place: _Place, found: Line) -> None:
-    rows, took_us = _number(found.inferences or "1"), _number(found.us) if found.us else None
+def _add(place: _Place, found: Line, rows: int, took_us: int | None) -> None:
     received, sent = found.received_bytes, found.sent_bytes
     used, what, answers, times = place
     if used is not None:

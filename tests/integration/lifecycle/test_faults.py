@@ -148,8 +148,9 @@ def test_promoting_the_version_that_serves_proves_it_and_changes_nothing(shelf, 
     shelf.publish(net)
     promote(shelf, net)
     before = (shelf.root / net / "config.pbtxt").stat()
-    said = command("promote", net, "2")
-    assert said.returncode == 0 and f"{net} version 2 serves already" in said.stdout
+    for words in ([f"{net}/2"], [net, "2"]):
+        said = command("promote", *words)
+        assert said.returncode == 0 and f"{net} version 2 serves already" in said.stdout
     assert (shelf.root / net / "config.pbtxt").stat() == before
     untouched(server, net, (1, 2))
     dead = stub_of(server, net, 2)

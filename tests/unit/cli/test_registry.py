@@ -132,6 +132,12 @@ def test_pruning_says_what_goes_and_why_the_rest_stays(run, versions):
     assert run("prune", "net")[0] == 2, "how many stay is never guessed"
 
 
+@pytest.mark.parametrize("verb", ["promote", "rollback"])
+def test_which_version_is_to_serve_is_said_once(run, verb):
+    code, out, err = run(verb, "net/3", "4")
+    assert (code, out) == (2, "") and "net/3 4: which version?" in err and "write net/3, or net 4" in err
+
+
 @pytest.mark.parametrize(
     "argv",
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from modelport.gateway.envoy import bootstrap
 from modelport.gateway.envoy.bootstrap import Facts
 
 FILES = "followed"
+SCRATCH = "check-"
 BOOTSTRAP = "bootstrap.json"
 CHECK_S = 30.0
 _REASON = 400  # letters
@@ -67,7 +69,9 @@ class Folder:
         return changed
 
     def _check(self, facts: Facts, files: Mapping[str, str]) -> None:
-        with tempfile.TemporaryDirectory(prefix="check-", dir=self.path) as scratch:
+        for left in self.path.glob(f"{SCRATCH}*"):  # by a gateway that was killed while it checked
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self.path) as scratch:
             path, followed = Path(scratch, BOOTSTRAP), Path(scratch, FILES)
             followed.mkdir()
             for name, text in files.items():

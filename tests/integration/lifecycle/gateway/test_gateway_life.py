@@ -257,6 +257,7 @@ def test_envoys_own_refusal_is_told_and_nothing_replaced(lonely):
         gateway.refresh([Upstream(host="127.0.0.1", http_port=70000, grpc_port=9)])
     assert "Envoy refuses" in caught.value.what
     assert [path.read_bytes() for path in files] == before and gateway.admin.live()
+    (gateway.folder / "check-killed" / "followed").mkdir(parents=True)  # what a gateway leaves that is killed in there
     assert "clusters" in gateway.refresh([Upstream(host="127.0.0.1", http_port=7, grpc_port=9)])
     assert list(gateway.folder.glob("check-*")) == []
 
