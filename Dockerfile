@@ -23,8 +23,8 @@ COPY --from=build /opt/modelport /opt/modelport
 ENV PATH=/opt/modelport/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp
-# The repository is /srv/model_repository, its state beside it.
-WORKDIR /srv
+# The repository is /srv/served/model_repository, its state beside it, in the same mount.
+WORKDIR /srv/served
 USER 1000:1000
 EXPOSE 8003
 HEALTHCHECK --interval=10s --timeout=6s --retries=3 --start-period=180s \

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+import os
 import re
 import stat
 import subprocess
@@ -34,7 +35,8 @@ ONLY_EMBEDDED = {
     "log-verbose": "the container keeps Triton's default",
 }
 SECRET = "the-secret"
-REPOSITORY = Path("/srv/model_repository")
+SERVED = "${MODELPORT_SERVED:-./served}"
+REPOSITORY = Path("/srv/served/model_repository")
 STATE = connection.state_folder(REPOSITORY)
 GATEWAY_METRICS_PORT = 8004
 GRAFANA_PORT = 3000
@@ -182,7 +184,7 @@ def test_the_controller_finds_triton_where_it_listens(services, container, serve
     assert own["server"] == f"http://triton:{ports['http-port']}"
     assert int(ports["grpc-port"]) == int(ports["http-port"]) + 1  # what the controller takes it for
     assert int(ports["metrics-port"]) == serve_defaults["metrics_port"]
-    assert own["repository"] == ports["model-repository"].replace("trial", "model_repository") == str(REPOSITORY)
+    assert own["repository"] == str(REPOSITORY) and ("model-repository", own["repository"]) in container
 
 
 def test_the_controller_is_given_options_that_it_has(root, services):
@@ -194,26 +196,28 @@ def test_the_controller_is_given_options_that_it_has(root, services):
 
 
 def test_triton_and_the_controller_see_the_same_repository_and_trials(services, container):
+    """And the controller sees repository and state in one mount: nothing can be renamed from one mount to another."""
     triton, controller = binds(services["triton"]), binds(services["controller"])
     seen = [target for target, read_only in triton.values() if read_only]
     assert sorted(seen) == sorted(v for k, v in container if k == "model-repository") and len(seen) == len(triton)
-    assert controller["./model_repository"] == (str(REPOSITORY), False)
-    assert controller["./model_repository.state"] == (str(STATE), False)
-    assert triton["./model_repository"] == (str(REPOSITORY), True)
-    assert triton[f"./model_repository.state/{TRIAL}"] == ("/srv/trial", True)
+    assert controller[SERVED] == (str(REPOSITORY.parent), False) and STATE.parent == REPOSITORY.parent
+    assert {target for target, _ in controller.values()} == {str(REPOSITORY.parent), "/srv/tls"}
+    assert triton[f"{SERVED}/{REPOSITORY.name}"] == (str(REPOSITORY), True)
+    assert triton[f"{SERVED}/{STATE.name}/{TRIAL}"] == ("/srv/trial", True)
+    assert services["controller"]["working_dir"] == str(REPOSITORY.parent)
 
 
 def test_envoy_runs_as_the_gateway_starts_it(services, tmp_path):
     gateway = services["gateway"]
     (tmp_path / "model_repository").mkdir()
     _, *own = Gateway(tmp_path / "model_repository", Settings())._command()
-    theirs = [word.replace(str(STATE), f"{tmp_path}/model_repository.state") for word in gateway["command"]]
+    theirs = [word.replace(str(STATE.parent), str(tmp_path)) for word in gateway["command"]]
     at = own.index("--concurrency") + 1
     assert gateway["entrypoint"] == ["envoy"]
     assert int(theirs[at]) <= 2  # Envoy's limits of connections are reckoned for one more thread than Settings.workers
     assert [*theirs[:at], *theirs[at + 1 :]] == [*own[:at], *own[at + 1 :]]
     assert gateway["working_dir"] == str(STATE / FOLDER)
-    assert binds(gateway)[f"./model_repository.state/{FOLDER}"] == (str(STATE / FOLDER), False)
+    assert binds(gateway)[f"{SERVED}/{STATE.name}/{FOLDER}"] == (str(STATE / FOLDER), False)
 
 
 def test_envoy_sees_neither_what_signs_keys_nor_what_was_captured(services):
@@ -315,24 +319,73 @@ def test_healthchecks_ask_the_services_own_ports(services, container):
         assert re.search(rf"127\.0\.0\.1[:/]{port}\b", str(services[name]["healthcheck"]["test"])), name
 
 
-def test_prepare_makes_what_is_missing_and_leaves_what_is_there(root, services, compose, tmp_path):
-    """Every folder and secret that compose wants; secrets are long, differ, and no other user of the host sees them."""
+@pytest.fixture
+def prepare(root, compose, tmp_path):
+    """`prepare(**environment)`: runs the script on a project's folder; what it made of the secrets."""
 
-    def run():
-        done = subprocess.run([root / "deploy/compose/prepare.sh", tmp_path], capture_output=True, text=True)
+    def run(**environment):
+        line = [root / "deploy/compose/prepare.sh", tmp_path]
+        done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **environment})
         assert done.returncode == 0, done.stderr
         return {one["file"]: (tmp_path / one["file"]).read_text() for one in compose["secrets"].values()}
 
-    made = run()
-    wanted = {source for one in services.values() for source in binds(one) if not (root / source).exists()}
-    assert wanted and all((tmp_path / source).exists() for source in wanted | {"./model_repository"})
+    return run
+
+
+def settings(folder: Path) -> dict[str, str]:
+    return dict(line.split("=") for line in (folder / ".env").read_text().splitlines())
+
+
+def test_prepare_makes_what_is_missing_and_leaves_what_is_there(root, services, prepare, tmp_path):
+    """Every folder and secret that compose wants; secrets are long, differ, and no other user of the host sees them."""
+    made = prepare()
+    sources = {source.replace(SERVED, "./served") for one in services.values() for source in binds(one)}
+    wanted = {source for source in sources if not (root / source).exists()}
+    assert wanted and all((tmp_path / source).exists() for source in wanted | {"./served/model_repository"})
     assert len({*made.values()}) == 2 and all(re.fullmatch("[0-9a-f]{64}", one) for one in made.values())
-    assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
-    assert stat.S_IMODE((tmp_path / "model_repository.state").stat().st_mode) == 0o700
-    values = dict(line.split("=") for line in (tmp_path / ".env").read_text().splitlines())
+    state = tmp_path / "served" / "model_repository.state"
+    for folder in (tmp_path / "secrets", tmp_path / "served", state):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
+    values = settings(tmp_path)
     assert values["COMPOSE_PROFILES"] in ("gpu", "cpu") and int(values["MODELPORT_UID"]) > 0
-    (tmp_path / ".env").write_text("COMPOSE_PROFILES=gpu\n")
-    assert run() == made and (tmp_path / ".env").read_text() == "COMPOSE_PROFILES=gpu\n"
+    (tmp_path / ".env").write_text("COMPOSE_PROFILES=gpu\nMODELPORT_UID=77\n")
+    assert prepare() == made and settings(tmp_path).keys() == values.keys(), "what is missing is added"
+    assert (settings(tmp_path)["COMPOSE_PROFILES"], settings(tmp_path)["MODELPORT_UID"]) == ("gpu", "77")
+
+
+def test_prepare_copies_the_repository_once_with_its_state(prepare, tmp_path):
+    """Promotions change it: in the project's own folder that would be in the way of its next release."""
+    for name in ("model_repository/net/1", "model_repository.state/gateway"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "model_repository.state/gateway/quota").write_text("7")
+    (tmp_path / "served/.copy/model_repository").mkdir(parents=True)  # of one that was interrupted
+    prepare()
+    served = tmp_path / "served"
+    assert (served / "model_repository/net/1").is_dir() and not (served / ".copy").exists()
+    assert (served / "model_repository.state/gateway/quota").read_text() == "7"
+    (served / "model_repository.state/gateway/quota").write_text("8")
+    (tmp_path / "model_repository/net/2").mkdir()
+    prepare()
+    assert not (served / "model_repository/net/2").exists()
+    assert (served / "model_repository.state/gateway/quota").read_text() == "8"
+
+
+def test_prepare_takes_another_folder_and_keeps_it_in_mind(prepare, tmp_path):
+    other = tmp_path / "other"
+    prepare(MODELPORT_SERVED=str(other))
+    prepare()
+    assert settings(tmp_path)["MODELPORT_SERVED"] == str(other)
+    assert (other / "model_repository.state/trial").is_dir() and not (tmp_path / "served").exists()
+    with pytest.raises(AssertionError, match=r"in \.env: change it there"):
+        prepare(MODELPORT_SERVED=str(tmp_path / "third"))
+
+
+def test_prepare_with_sudo_gives_all_to_who_called_it(prepare, tmp_path, require):
+    require("root, who may give files to others", os.geteuid() == 0)
+    prepare(SUDO_UID="1234", SUDO_GID="1235")
+    own = [tmp_path / name for name in (".env", "secrets", "secrets/triton", "served/model_repository.state/trial")]
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in own} == {(1234, 1235)}
+    assert (settings(tmp_path)["MODELPORT_UID"], settings(tmp_path)["MODELPORT_GID"]) == ("1234", "1235")
 
 
 def test_every_variable_of_the_file_has_a_default(root):
@@ -343,6 +396,8 @@ def test_every_variable_of_the_file_has_a_default(root):
         "MODELPORT_GID",
         "MODELPORT_GATEWAY_BIND",
         "MODELPORT_GRAFANA_BIND",
+        "MODELPORT_OTLP",
+        "MODELPORT_SERVED",
         "MODELPORT_TLS_CERT",
         "MODELPORT_TLS_KEY",
     }

@@ -44,7 +44,9 @@ def test_every_option_is_described_and_in_the_reference(name, root):
     section = reference.split(f"## `modelport {name} ")[1].split("\n## ")[0]
     for parameter in COMMANDS[name].params:
         assert parameter.help, f"{name} {parameter.opts}: no help text"
-        shown = parameter.opts if parameter.param_type_name == "option" else [parameter.name.upper()]
+        shown = (
+            parameter.opts if parameter.param_type_name == "option" else [parameter.metavar or parameter.name.upper()]
+        )
         for word in shown:
             assert f"`{word}`" in section
 

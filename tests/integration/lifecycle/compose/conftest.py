@@ -1,11 +1,16 @@
 """The processes of `docker-compose.yml`, started with its own commands: `tritonserver` of the embedded server in the
-container's place, the controller, and Envoy on the files that the controller writes."""
+container's place, the controller, and Envoy on the files that the controller writes.
+
+Each sees what its container sees of the host: it has a mount namespace with the binds and the empty folders of the
+compose file, each a mount of its own, on a root that is read-only.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -22,8 +27,13 @@ import yaml
 from modelport._process import wait_until
 from modelport.gateway.envoy import program
 from modelport.server import checks, shared_memory, toolchain
+from modelport.server.handle import ServerHandle
+from modelport.server.remote import RemoteServer
 
 START_S = 60.0
+ROOT = os.geteuid() == 0
+NAMESPACE = ["unshare", "--mount", *([] if ROOT else ["--map-root-user"])]
+ENTER = ["nsenter", "--mount", *([] if ROOT else ["--user", "--preserve-credentials"])]
 
 
 class Composed:
@@ -31,13 +41,14 @@ class Composed:
 
     Args:
         project: The project's folder.
-        root: The repository.
+        root: The repository, in the folder that is served.
         ports: Free ones, by what they are for.
     """
 
     def __init__(self, project: Path, root: Path, ports: Mapping[str, int]) -> None:
         self.services = yaml.safe_load((project / "docker-compose.yml").read_text())["services"]
         self._project = project
+        self.secrets = root.parent.parent / "secrets"
         self.root, self.ports = root, ports
         self.state = Path(f"{root}.state")
         self.gateway_folder = self.state / "gateway"
@@ -49,9 +60,7 @@ class Composed:
             "--http-port=8000": f"--http-port={ports['http']}",
             "--grpc-port=8001": f"--grpc-port={ports['grpc']}",
             "--metrics-port=8002": f"--metrics-port={ports['metrics']}",
-            "/srv/model_repository": str(root),
-            "/srv/trial": str(self.state / "trial"),
-            "/run/secrets": str(root.parent / "secrets"),
+            "/run/secrets": str(self.secrets),
             "0.0.0.0": "127.0.0.1",
             "$$": "$",
         }
@@ -75,7 +84,7 @@ class Composed:
             own.append(f"--backend-config=onnxruntime,library={tools.onnxruntime}")
         environment = tools.environment()
         environment["PATH"] = f"{tools.server.parent}:{environment['PATH']}"
-        self._start("triton", [*self.command("triton"), *own], environment, tools.empty)
+        self._start("triton", [*self.command("triton"), *own], environment)
 
     def controller(self) -> None:
         """Start the controller."""
@@ -84,11 +93,11 @@ class Composed:
         given = self.services["controller"]["environment"]
         own = {name: self._here(re.sub(r"\$\{\w+:-(.*)\}", r"\1", given[name])) for name in given if name != "HOME"}
         line = [sys.executable, "-m", "modelport", *self.command("controller"), *options, *quick]
-        self._start("controller", line, {**os.environ, **own}, self.root.parent)
+        self._start("controller", line, {**os.environ, **own})
 
     def gateway(self) -> None:
         """Start Envoy, in the folder that the compose file names."""
-        self._start("gateway", [str(program.find()), *self.command("gateway")], dict(os.environ), self.gateway_folder)
+        self._start("gateway", [str(program.find()), *self.command("gateway")], dict(os.environ))
 
     def prometheus(self) -> None:
         """Start Prometheus on a copy of its configuration, with the places of this machine, and quicker."""
@@ -103,7 +112,18 @@ class Composed:
         words = [word.replace("/etc/prometheus", str(folder)) for word in self.services["prometheus"]["command"]]
         words = [word.replace("=/prometheus", f"={folder / 'data'}") for word in words]
         words.append(f"--web.listen-address=127.0.0.1:{ports['prometheus']}")
-        self._start("prometheus", ["prometheus", *words], os.environ, folder)
+        self._start("prometheus", ["prometheus", *words], os.environ, contained=False)
+
+    @property
+    def secret(self) -> str:
+        """What opens Triton's control API."""
+        return (self.secrets / "triton").read_text()
+
+    def driven(self, repository: Path | None = None, secret: str = "") -> ServerHandle:
+        """The server, as whoever drives it from outside the containers has it."""
+        ports = {f"{name}_port": self.ports[name] for name in ("http", "grpc", "metrics")}
+        own = {"host": "127.0.0.1", "secret": secret or self.secret, "models": ()}
+        return RemoteServer(repository or self.root, **own, **ports).start().handle
 
     def log(self, service: str) -> str:
         """What it printed, of all its starts."""
@@ -124,29 +144,51 @@ class Composed:
             if service == "triton":
                 shared_memory.remove(self.prefix)
 
-    def run(self, *words: str) -> str:
-        """A command, as `docker compose exec controller modelport ...` runs it; it succeeds."""
-        line = [sys.executable, "-m", "modelport", *words, "--repository", str(self.root)]
-        done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr + self.log("controller")
-        return done.stdout
+    def run(self, *words: str, fails: bool = False) -> str:
+        """A command, as `docker compose exec controller modelport ...` runs it; its output, or what it complains of."""
+        inside = ["sh", "-c", 'cd "$0" && exec "$@"', self.services["controller"]["working_dir"]]
+        line = [*inside, sys.executable, "-m", "modelport", *words]
+        enter = [*ENTER, f"--target={self.running['controller'].pid}"]
+        done = subprocess.run([*enter, *line], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        assert (done.returncode != 0) == fails, done.stderr + self.log("controller")
+        return done.stderr if fails else done.stdout
 
     def until(self, what: Callable[[], bool], timeout_s: float = START_S) -> None:
         """Wait for something; what was printed is shown where it does not come."""
         assert wait_until(what, timeout_s=timeout_s, interval_s=0.1), "\n".join(map(self.log, self.running))
 
-    def _start(self, service: str, line: list[str], environment: Mapping[str, str], folder: Path) -> None:
+    def _start(self, service: str, line: list[str], environment: Mapping[str, str], *, contained: bool = True) -> None:
+        inside = [*NAMESPACE, "sh", "-c", self._mounts(service), "sh", *line] if contained else line
         with (self.root.parent / f"{service}.log").open("ab") as log:
             self.running[service] = subprocess.Popen(
-                line, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(environment), cwd=folder
+                inside, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(environment)
             )
+
+    def _mounts(self, service: str) -> str:
+        """A script that mounts what the container sees, and goes on as `$@`."""
+        about = self.services[service]
+        script = ["set -e", "mount -t tmpfs tmpfs /srv", "mount --bind /tmp /tmp"]
+        for one in about["volumes"]:
+            source = one["source"].replace("${MODELPORT_SERVED:-./served}", str(self.root.parent))
+            source = source.replace("./secrets", str(self.secrets))
+            script += [f"mkdir -p {one['target']}", f"mount --bind {shlex.quote(source)} {one['target']}"]
+            if one.get("read_only"):
+                script.append(f"mount -o remount,bind,ro {one['target']}")
+        for folder, _, options in (word.partition(":") for word in about["tmpfs"]):
+            if folder != "/tmp":  # the test's own files are there
+                script.append(f"mount -t tmpfs -o {options} tmpfs {folder}")
+        if about["read_only"]:
+            script += ["mount -o remount,bind,ro /srv", "mount -o remount,bind,ro /"]
+        return "\n".join([*script, f"cd {about.get('working_dir', '/')}", 'exec "$@"'])
 
 
 @pytest.fixture(scope="module")
-def composed(shelf: Any, root: Path) -> Iterator[Composed]:
+def composed(shelf: Any, root: Path, require: Callable[..., None]) -> Iterator[Composed]:
     """All three, from nothing: the repository is empty but for version 1 of `net`."""
+    require("a mount namespace of one's own (unshare)", subprocess.run([*NAMESPACE, "true"]).returncode == 0)
     shelf.publish("net")
     subprocess.run([root / "deploy/compose/prepare.sh", shelf.root.parent], check=True, capture_output=True)
+    shelf.root = shelf.root.parent / "served" / "model_repository"  # a copy of what was published
     names = ("http", "grpc", "metrics", "health", "gateway", "gateway-metrics", "prometheus")
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(socket.socket()) for _ in names]

@@ -21,8 +21,6 @@ from modelport.client import Client
 from modelport.errors import ModelportError, ServerError
 from modelport.lifecycle import trial
 from modelport.repository import config as configs
-from modelport.server import connection
-from modelport.server.remote import RemoteServer
 
 X = np.array([[0.5, 0.25]], np.float32)
 
@@ -101,27 +99,22 @@ class Load:
 def test_a_request_passes_the_gateway_to_the_server_that_the_controller_filled(composed, ask):
     composed.until(lambda: answers(ask, 1.0))
     composed.until(lambda: ready(composed) == 200)
-    handle = connection.find(composed.root)
-    assert handle is not None and handle.remote and handle.ready_versions("net") == (1,)
+    assert composed.driven().ready_versions("net") == (1,)
 
 
 def test_no_argument_list_of_ours_shows_the_secret(composed, ask):
-    secret = (composed.root.parent / "secrets" / "triton").read_text()
+    secret = composed.secret
     shown = Path(f"/proc/{composed.running['controller'].pid}/cmdline").read_text()
     assert "--server" in shown and secret and secret not in shown and secret not in json.dumps(composed.services)
 
 
 def test_a_server_that_refuses_the_secret_or_has_another_repository_is_not_driven(composed, tmp_path):
-    secret = (composed.root.parent / "secrets" / "triton").read_text()
     (tmp_path / "model_repository" / "other").mkdir(parents=True)
-    ports = {f"{name}_port": composed.ports[name] for name in ("http", "grpc", "metrics")}
-    refused = RemoteServer(composed.root, host="127.0.0.1", secret="another", models=(), **ports)
     with pytest.raises(ServerError, match="does not let itself be controlled") as caught:
-        refused.start()
-    assert secret not in str(caught.value)
-    stranger = RemoteServer(tmp_path / "model_repository", host="127.0.0.1", secret=secret, models=(), **ports)
+        composed.driven(secret="another")
+    assert composed.secret not in str(caught.value)
     with pytest.raises(ServerError, match="another model repository"):
-        stranger.start()
+        composed.driven(repository=tmp_path / "model_repository")
 
 
 def test_a_version_is_promoted_and_taken_back_with_no_request_lost(composed, shelf, ask):
@@ -135,15 +128,14 @@ def test_a_version_is_promoted_and_taken_back_with_no_request_lost(composed, she
     assert list((composed.state / "trial").iterdir()) == []
 
 
-def test_a_version_that_does_not_answer_as_its_source_did_never_serves(composed, shelf, ask, command):
+def test_a_version_that_does_not_answer_as_its_source_did_never_serves(composed, shelf, ask):
     version = shelf.publish("net", value=5, golden=6, candidate=True).version
-    done = command("promote", "net", str(version))
-    assert done.returncode != 0 and "serves on" in done.stderr
+    assert "serves on" in composed.run("promote", f"net/{version}", fails=True)
     assert ask() == 1.0
 
 
 def test_a_server_that_does_not_see_what_is_tried_is_told_of(composed, tmp_path, ask):
-    handle = replace(connection.find(composed.root), trial=tmp_path / "trial")
+    handle = replace(composed.driven(), trial=tmp_path / "trial")
     config = configs.read(composed.root / "net" / "config.pbtxt")
     with (
         pytest.raises(ServerError, match="second --model-repository"),
@@ -160,6 +152,28 @@ def test_a_version_folder_that_is_copied_in_is_checked_and_taken(composed, make_
     composed.until(lambda: '"dropped"' in composed.log("controller"))
     composed.run("promote", "net", "7")
     composed.until(lambda: answers(ask, 7.0), 5)
+
+
+def test_what_commands_write_lies_on_the_host_and_a_backup_can_be_put_back(composed, ask):
+    """Nothing but what is served can be written in the container, and each command begins there."""
+    served = composed.root.parent
+    composed.run("backup", "models.tar.gz")
+    composed.run("keys", "create", "--tenant", "other", "--models", "net", "--token-file", "other.token")
+    composed.run("prometheus", "--write", "prometheus")
+    composed.run("restore", "models.tar.gz", "--repository", "elsewhere/model_repository")
+    assert (served / "models.tar.gz").stat().st_size > 1000 and (served / "other.token").read_text().count(".") == 2
+    assert (served / "prometheus" / "prometheus.yml").is_file()
+    assert sorted(path.name for path in (served / "elsewhere" / "model_repository" / "net").glob("[0-9]*"))[:1] == ["1"]
+    assert "read-only" in composed.run("backup", "/opt/models.tar.gz", fails=True).lower()
+
+
+def test_a_second_server_does_not_start_beside_the_first(composed, ask):
+    """As that of the profile `cpu` would, while that of `gpu` still runs: callers would get now this one, now that."""
+    first = composed.running["triton"]
+    composed.triton()
+    second, composed.running["triton"] = composed.running["triton"], first
+    assert second.wait(30) == 1 and "another Triton serves this repository" in composed.log("triton")
+    assert ask() == 7.0
 
 
 def test_a_new_start_of_the_controller_loses_no_request(composed, ask):
