@@ -6,8 +6,9 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -39,6 +40,22 @@ def require() -> Callable[..., None]:
         pytest.skip(f"{what} is missing")
 
     return check
+
+
+@pytest.fixture(scope="session")
+def apart(require: Callable[..., None]) -> Callable[[Sequence[str], Sequence[str]], list[str]]:
+    """`apart(["mount ...", ...], line)`: runs a line where these mounts are made first, and nobody else sees them."""
+    own = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    require("a mount namespace of one's own (unshare)", subprocess.run([*own, "true"], check=False).returncode == 0)
+    return lambda script, line: [*own, "sh", "-c", "\n".join(["set -e", *script, 'exec "$@"']), "sh", *line]
+
+
+@pytest.fixture(scope="session")
+def beside() -> Callable[[int, str, Sequence[str]], list[str]]:
+    """`beside(pid, folder, line)`: runs a line in that folder, as a process sees it that was started `apart`."""
+    own = ["nsenter", "--mount", *([] if os.geteuid() == 0 else ["--user", "--preserve-credentials"])]
+    inside = ["sh", "-c", 'cd "$0" && exec "$@"']
+    return lambda pid, folder, line: [*own, f"--target={pid}", *inside, folder, *line]
 
 
 @pytest.fixture(scope="session")

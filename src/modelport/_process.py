@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -21,6 +22,7 @@ import psutil
 from modelport.errors import ProcessError
 
 TAIL_LINES = 50
+FILES = 65_536  # that a long-running process may open
 
 
 def tail(text: str, lines: int = TAIL_LINES) -> str:
@@ -90,10 +92,19 @@ def _start(
         ) from exc
 
 
+def _let_open(pid: int, files: int) -> None:
+    """Let a process open so many files and connections, as far as it may: 1024, the usual number, is soon used up."""
+    with contextlib.suppress(OSError):  # it has ended
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        most = files if hard == resource.RLIM_INFINITY else min(files, hard)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, hard))
+
+
 class Child:
     """A long-running process in a session of its own, its output in a log file.
 
-    Ctrl-C in the terminal does not reach it; whoever holds it decides when and how it stops.
+    Ctrl-C in the terminal does not reach it; whoever holds it decides when and how it stops. It may open `FILES` files.
 
     Raises:
         ProcessError: It cannot be started.
@@ -107,6 +118,7 @@ class Child:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as sink:
             self._popen = _start(command, sink, env, cwd)
+        _let_open(self._popen.pid, FILES)
 
     @property
     def pid(self) -> int:

@@ -1,4 +1,5 @@
-"""What docs/operate.md shows works as it stands there: the unit's command serves, and each command runs beside it."""
+"""What docs/operate.md shows works as it stands there: the unit's command serves, with what the unit lets it see and
+write, and each command runs beside it."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ import pytest
 from onnx import helper
 
 import modelport
+from modelport.gateway.settings import Settings
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PORTS = ("HTTP_PORT", "GRPC_PORT", "METRICS_PORT", "HEALTH_PORT", "GATEWAY_PORT")
@@ -36,7 +38,7 @@ def blocks(root):
 
 
 @pytest.fixture
-def service(blocks, tmp_path, environment, make_graph):
+def service(blocks, tmp_path, environment, make_graph, apart):
     """The unit's command, on loopback, for a model `digits` of two versions."""
     x = np.linspace(-1, 1, 16, dtype=np.float32).reshape(8, 2)
     graph = make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "x:FLOAT[n,2]", "y:FLOAT[n,2]")
@@ -50,13 +52,14 @@ def service(blocks, tmp_path, environment, make_graph):
     program, *options = shlex.split(unit["Service"]["ExecStart"])
     assert Path(program).name == "modelport" and "0.0.0.0" in options
     options[options.index("0.0.0.0")] = "127.0.0.1"
-    command = [sys.executable, "-m", "modelport", *options]
+    command = apart(mounts(unit["Service"], tmp_path), [sys.executable, "-m", "modelport", *options])
+    assert int(unit["Service"]["LimitNOFILE"]) >= 2 * Settings().connections
+    variable, _, cache = unit["Service"]["Environment"].partition("=")
+    environment = {**environment, variable: cache}
     log = tmp_path / "journal"
     with (
         log.open("w") as journal,
-        subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=journal, text=True
-        ) as process,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=journal, text=True) as process,
     ):
         try:
             assert process.stdout is not None and any("Ctrl-C" in line for line in process.stdout), log.read_text()
@@ -69,14 +72,25 @@ def service(blocks, tmp_path, environment, make_graph):
     )
 
 
-@pytest.mark.usefixtures("service")
-def test_the_commands_run_in_the_shown_order(root, blocks, tmp_path, environment):
+def mounts(unit, folder):
+    """What systemd does for `ProtectSystem=strict`, the folders that may be written, and the working folder."""
+    assert (unit["ProtectSystem"], unit["ReadWritePaths"]) == ("strict", unit["WorkingDirectory"])
+    own, cache = unit["WorkingDirectory"], f"/var/cache/{unit['CacheDirectory']}"
+    return [
+        "mount --bind /tmp /tmp",
+        *("mount -t tmpfs tmpfs /srv", f"mkdir -p {own}", f"mount --bind {shlex.quote(str(folder))} {own}"),
+        *("mount -t tmpfs tmpfs /var/cache", f"mkdir {cache}", f"mount -t tmpfs tmpfs {cache}"),
+        *(f"mount -o remount,bind,ro {place}" for place in ("/srv", "/var/cache", "/")),
+        f"cd {own}",
+    ]
+
+
+def test_the_commands_run_in_the_shown_order(root, blocks, tmp_path, environment, service, beside):
     shell = "".join(text for language, text in blocks if language == "sh")
     for verb in ("doctor", "keys create", "keys rotate", "top", "prometheus", "promote", "upgrade-check", "restore"):
         assert f"modelport {verb} " in shell or f"modelport {verb}\n" in shell
     done = subprocess.run(
-        ["bash", "-euxo", "pipefail", "-c", shell],
-        cwd=tmp_path,
+        beside(service.pid, "/srv/modelport", ["bash", "-euxo", "pipefail", "-c", shell]),
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,

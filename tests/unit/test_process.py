@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -200,3 +201,15 @@ def test_another_signal_may_come_first(tmp_path):
     with Child([sys.executable, "-c", code], log=tmp_path / "log") as child:
         assert wait_until(lambda: "up" in child.log_tail(), timeout_s=20)
         assert child.stop(first=signal.SIGINT) == 7
+
+
+def test_a_child_may_open_more_files_than_its_parent(tmp_path):
+    """1024 of a shell or of systemd are soon used up by callers' connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with Child([sys.executable, "-c", "import time; time.sleep(60)"], log=tmp_path / "log") as child:
+            assert resource.prlimit(child.pid, resource.RLIMIT_NOFILE) == (min(65_536, hard), hard)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 256
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -31,9 +31,6 @@ from modelport.server.handle import ServerHandle
 from modelport.server.remote import RemoteServer
 
 START_S = 60.0
-ROOT = os.geteuid() == 0
-NAMESPACE = ["unshare", "--mount", *([] if ROOT else ["--map-root-user"])]
-ENTER = ["nsenter", "--mount", *([] if ROOT else ["--user", "--preserve-credentials"])]
 
 
 class Composed:
@@ -43,9 +40,12 @@ class Composed:
         project: The project's folder.
         root: The repository, in the folder that is served.
         ports: Free ones, by what they are for.
+        apart: Makes the line of a process with mounts of its own.
+        beside: Makes the line of a process that sees the mounts of another.
     """
 
-    def __init__(self, project: Path, root: Path, ports: Mapping[str, int]) -> None:
+    def __init__(self, project: Path, root: Path, ports: Mapping[str, int], apart: Any, beside: Any) -> None:
+        self._apart, self._beside = apart, beside
         self.services = yaml.safe_load((project / "docker-compose.yml").read_text())["services"]
         self._project = project
         self.secrets = root.parent.parent / "secrets"
@@ -146,10 +146,9 @@ class Composed:
 
     def run(self, *words: str, fails: bool = False) -> str:
         """A command, as `docker compose exec controller modelport ...` runs it; its output, or what it complains of."""
-        inside = ["sh", "-c", 'cd "$0" && exec "$@"', self.services["controller"]["working_dir"]]
-        line = [*inside, sys.executable, "-m", "modelport", *words]
-        enter = [*ENTER, f"--target={self.running['controller'].pid}"]
-        done = subprocess.run([*enter, *line], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        line = [sys.executable, "-m", "modelport", *words]
+        inside = self._beside(self.running["controller"].pid, self.services["controller"]["working_dir"], line)
+        done = subprocess.run(inside, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
         assert (done.returncode != 0) == fails, done.stderr + self.log("controller")
         return done.stderr if fails else done.stdout
 
@@ -158,16 +157,16 @@ class Composed:
         assert wait_until(what, timeout_s=timeout_s, interval_s=0.1), "\n".join(map(self.log, self.running))
 
     def _start(self, service: str, line: list[str], environment: Mapping[str, str], *, contained: bool = True) -> None:
-        inside = [*NAMESPACE, "sh", "-c", self._mounts(service), "sh", *line] if contained else line
+        inside = self._apart(self._mounts(service), line) if contained else line
         with (self.root.parent / f"{service}.log").open("ab") as log:
             self.running[service] = subprocess.Popen(
                 inside, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(environment)
             )
 
-    def _mounts(self, service: str) -> str:
-        """A script that mounts what the container sees, and goes on as `$@`."""
+    def _mounts(self, service: str) -> list[str]:
+        """A script that mounts what the container sees."""
         about = self.services[service]
-        script = ["set -e", "mount -t tmpfs tmpfs /srv", "mount --bind /tmp /tmp"]
+        script = ["mount -t tmpfs tmpfs /srv", "mount --bind /tmp /tmp"]
         for one in about["volumes"]:
             source = one["source"].replace("${MODELPORT_SERVED:-./served}", str(self.root.parent))
             source = source.replace("./secrets", str(self.secrets))
@@ -179,13 +178,12 @@ class Composed:
                 script.append(f"mount -t tmpfs -o {options} tmpfs {folder}")
         if about["read_only"]:
             script += ["mount -o remount,bind,ro /srv", "mount -o remount,bind,ro /"]
-        return "\n".join([*script, f"cd {about.get('working_dir', '/')}", 'exec "$@"'])
+        return [*script, f"cd {about.get('working_dir', '/')}"]
 
 
 @pytest.fixture(scope="module")
-def composed(shelf: Any, root: Path, require: Callable[..., None]) -> Iterator[Composed]:
+def composed(shelf: Any, root: Path, apart: Any, beside: Any) -> Iterator[Composed]:
     """All three, from nothing: the repository is empty but for version 1 of `net`."""
-    require("a mount namespace of one's own (unshare)", subprocess.run([*NAMESPACE, "true"]).returncode == 0)
     shelf.publish("net")
     subprocess.run([root / "deploy/compose/prepare.sh", shelf.root.parent], check=True, capture_output=True)
     shelf.root = shelf.root.parent / "served" / "model_repository"  # a copy of what was published
@@ -195,7 +193,7 @@ def composed(shelf: Any, root: Path, require: Callable[..., None]) -> Iterator[C
         for one in held:
             one.bind(("127.0.0.1", 0))
         ports = {name: one.getsockname()[1] for name, one in zip(names, held, strict=True)}
-    made = Composed(root, shelf.root, ports)
+    made = Composed(root, shelf.root, ports, apart, beside)
     try:
         made.triton()
         made.controller()
