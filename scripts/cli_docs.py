@@ -81,8 +81,8 @@ def exit_codes() -> str:
     lines = ["## Exit codes", "", "| code | error | meaning |", "|---|---|---|", "| 0 | | done |"]
     rows = [(kind.exit_code, kind.__name__, first_line(kind)) for kind in tree(ModelportError)]
     rows.append((UNEXPECTED_EXIT_CODE, "", "an unexpected error: a defect of modelport, please report it"))
-    rows.append((1, "", "`modelport doctor`: there are warnings"))
-    rows.append((2, "", "`modelport doctor`: there are errors"))
+    rows.append((1, "", "`modelport doctor`, `modelport upgrade-check`: there are warnings"))
+    rows.append((2, "", "`modelport doctor`, `modelport upgrade-check`: there are errors"))
     rows.append((130, "", "stopped by Ctrl-C"))
     return "\n".join([*lines, *(f"| {code} | {name} | {text} |" for code, name, text in sorted(rows))]) + "\n"
 

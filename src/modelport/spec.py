@@ -195,6 +195,14 @@ def check_model_name(name: str) -> str:
             fix=f"choose a name without {TRIAL_SUFFIX!r} at its end",
             name=name,
         )
+    model, slash, version = name.partition("/")
+    if slash and MODEL_NAME.fullmatch(model) and version.isdecimal():
+        raise InvalidNameError(
+            f"{shown!r} names a version, and here it is a model that is asked for",
+            why="what is said here holds for all its versions, or the version is said in another place",
+            fix=f"write {model!r} alone",
+            name=name,
+        )
     raise InvalidNameError(
         f"model name {shown!r} cannot be used",
         why="a name is 1 to 63 of A-Z a-z 0-9 _ . -, starts with a letter or digit, and has no '..'",

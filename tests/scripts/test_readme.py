@@ -48,6 +48,12 @@ os.environ["KERAS_BACKEND"] = "torch"
 import keras
 model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])
 model.save("model.keras")
+import pathlib, sys, torch
+sys.path.insert(0, "")
+code = "import torch\\n\\ndef make_net():\\n    return torch.nn.Linear(4, 3)\\n"
+pathlib.Path("train.py").write_text(code)
+from train import make_net
+torch.save(make_net().state_dict(), "net.pt")
 """
 
 
@@ -82,7 +88,7 @@ def test_the_commands_run_in_the_shown_order(root, blocks, tmp_path, service):
             measured = command[1] == "bench" and "--install" not in command
             run(command + MEASURED_SHORTLY * measured, tmp_path, XDG_DATA_HOME=str(root / "build" / "tests-data"))
             ran.append(command[1])
-    assert ran[:2] == ["export", "verify"] and ran[-11:-7] == ["export", "promote", "rollback", "status"]
+    assert ran[:3] == ["export", "export", "verify"] and ran[-11:-7] == ["export", "promote", "rollback", "status"]
     assert ran[-7:-3] == ["keys", "route", "promote", "route"]
     assert ran[-3:] == ["bench"] * 3 and len(list((tmp_path / "benchmarks" / "results").glob("*.html"))) == 2
     assert (tmp_path / "model_repository" / "digits" / "2" / "evidence.json").is_file()

@@ -10,12 +10,13 @@ import typer
 
 from modelport import _render
 from modelport.cli.app import CaFile, Json, Repository, TokenFile, app, progress, token
+from modelport.errors import UsageError
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
 
 @app.command("infer")
 def infer_command(
-    model: Annotated[str, typer.Argument(help="Model name.")],
+    model: Annotated[str, typer.Argument(help="NAME, or NAME/VERSION.")],
     inputs: Annotated[
         list[str], typer.Option("--input", "-i", help="NAME=JSON, or NAME=@FILE (.npy .npz .json .txt .png .jpg).")
     ],
@@ -39,6 +40,14 @@ def infer_command(
     """
     from modelport.commands.infer import infer
 
+    model, slash, within = model.partition("/")
+    if slash and version is not None:
+        raise UsageError(
+            f"{model}/{within} and --version {version}: which version?",
+            why="both name one",
+            fix=f"write {model}/{within}, or {model} --version {version}",
+        )
+    version = within if slash else version
     answers = infer(
         model, url=url, inputs=inputs, version=version, timeout_s=timeout_s, token=token(token_file), ca_file=ca_file
     )

@@ -11,6 +11,7 @@ from modelport.cli.app import Json, Repository, app, version_number
 from modelport.repository.layout import DEFAULT_REPOSITORY
 
 Model = Annotated[str, typer.Argument(help="Model name.")]
+OPTIONAL = ("route", "aliases", "tags")  # columns that are left out where nothing is in them
 
 
 @app.command("list")
@@ -31,7 +32,7 @@ def list_command(
     ] = None,
     metric: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Only versions for which this holds, such as `'accuracy>=0.95'`."),
+        typer.Option(help="Only versions that were published with such a metric, such as `'accuracy>=0.95'`."),
     ] = None,
     repository: Repository = DEFAULT_REPOSITORY,
     json: Json = False,
@@ -40,7 +41,7 @@ def list_command(
 
     A version is *serving* (it answers requests that name no version), *retired* (it served before), a *candidate* (it
     never served), *unchecked* (copied in, and not looked at yet), or *broken*, with the reason. *loaded* ones answer
-    requests that name them.
+    requests that name them. Where a route is set, it says what part of the gateway's calls a version gets.
 
     Example: `modelport list 'digits*' --state candidate --metric 'accuracy>=0.95'`
     """
@@ -256,6 +257,7 @@ def _print_list(rows: list[Any]) -> None:
         "model": [row.model for row in rows],
         "version": ["" if row.version is None else row.version for row in rows],
         "state": [_state(row) for row in rows],
+        "route": [f"{row.route_percent:g} %" if row.route_percent else "" for row in rows],
         "aliases": [", ".join(row.aliases) for row in rows],
         "tags": [", ".join(row.tags) for row in rows],
         "format": [row.format for row in rows],
@@ -264,7 +266,7 @@ def _print_list(rows: list[Any]) -> None:
         "created": [row.created.replace("T", " ").removesuffix("+00:00") for row in rows],
         "metric": [", ".join(f"{key} {value:.4g}" for key, value in row.metrics.items()) for row in rows],
     }
-    shown = {name: cells for name, cells in columns.items() if any(cells) or name not in ("aliases", "tags")}
+    shown = {name: cells for name, cells in columns.items() if any(cells) or name not in OPTIONAL}
     _render.table("", list(shown), list(zip(*shown.values(), strict=True)))
 
 

@@ -176,7 +176,12 @@ def serve_command(
         )
         line = curl_line(repository, server.http_url)
         if line:
-            _render.lines("try it:", f"  {line}")
+            _render.lines("try it, past the gateway:" if supervisor.gateway_url else "try it:", f"  {line}")
+        if supervisor.gateway_url:
+            _render.lines(
+                "a key for somebody who comes through the gateway:",
+                "  modelport keys create --tenant acme --models '*' --token-file acme.token",
+            )
         _render.lines("Ctrl-C stops it.")
         sys.stdout.flush()
 

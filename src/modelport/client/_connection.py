@@ -132,6 +132,8 @@ def parse_target(
 
 def _split(url: str) -> tuple[SplitResult | None, list[str]]:
     """The URL's parts, or None, and what is wrong with it."""
+    if "://" not in url:
+        return None, [f"http:// is missing before {_shown(url)!r} (or https://, grpc://, grpcs://)"]
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises when it is not a number from 0 to 65535

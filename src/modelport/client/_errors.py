@@ -194,7 +194,8 @@ def _not_found(target: Target, call: Call, status: int, message: str) -> Modelpo
         return VersionNotFoundError(
             f"{target.url} serves no version {found['version']} of model {model!r}",
             why="this version was never published, is not loaded yet, or was taken out of service",
-            fix="leave the version out to get the newest one that is served",
+            fix="leave the version out, and the one that serves answers; this one is let serve by its owner with "
+            f"'modelport promote {model}/{found['version']}'",
             model=model,
             version=int(found["version"]),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -93,7 +94,7 @@ def read_inputs(inputs: Sequence[str]) -> dict[str, object]:
                 raise _UnreadableError("is not NAME=VALUE")
             if name in values:
                 raise _UnreadableError("comes a second time")
-            values[name] = _file(name, Path(value[1:])) if value.startswith("@") else _inline(value)
+            values[name] = _file(name, Path(value[1:])) if value.startswith("@") else _inline(name, value)
         except _UnreadableError as error:
             problems.append(f"{_short(name or text)!r} {error}")
     if problems:
@@ -105,14 +106,19 @@ def read_inputs(inputs: Sequence[str]) -> dict[str, object]:
     return values
 
 
+_NUMBERS = re.compile(r"[-+.\d]+(?:[eE][-+]?\d+)?(?:[\s,]+[-+.\d]+(?:[eE][-+]?\d+)?)+")  # several, without brackets
+
+
 class _UnreadableError(Exception):
     """Says what is wrong with one input; `read_inputs` collects them."""
 
 
-def _inline(value: str) -> object:
+def _inline(name: str, value: str) -> object:
     try:
         return _plain(json.loads(value))
     except (ValueError, RecursionError):
+        if _NUMBERS.fullmatch(value):
+            raise _UnreadableError(f"is no JSON: write {name}=[{','.join(value.replace(',', ' ').split())}]") from None
         return value
 
 

@@ -257,10 +257,12 @@ def _check_target(path: Path) -> None:
     why = ""
     if path.is_symlink() or (path.exists() and not path.is_file()):
         why = "it is there, and no plain file"
+    elif path.exists() and path.stat().st_size:
+        why = "it is there, and may hold the only copy of another token"
     elif not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         why = f"{path.parent} is no folder that can be written"
     if why:
-        raise UsageError(f"the token cannot be written to {path}", why=why, fix="name a file in a folder of yours")
+        raise UsageError(f"the token cannot be written to {path}", why=why, fix="name a new file in a folder of yours")
 
 
 def _write_token(root: Path, path: Path, made: issue.Issued, now: int) -> None:

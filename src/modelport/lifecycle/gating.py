@@ -90,11 +90,11 @@ def pass_through(asked: Gates, url: str, name: str, version: int) -> tuple[Verdi
     now, rules, data = asked.now, asked.rules, asked.data
     with Client(url, timeout_s=TIMEOUT_S, token="") as client:
         given = asking.answers(client, name, version, data, largest=asked.largest)
-        before = _serving(client, now, data) if now.serving is not None and _compares(rules) else None
+        before = _serving(client, asked, data) if now.serving is not None and _compares(rules) else None
     try:
         verdicts = judge.judge(rules, given, before, data.labels)
     except UsageError as exc:
-        exc.fix = f"'modelport gate {now.model}' shows and changes its gates; {_override(now.model)}"
+        exc.fix = f"'modelport gate {now.model}' shows and changes its gates; {_override(now, asked.target)}"
         raise
     problems = [problem for verdict in verdicts for problem in verdict.problems]
     words = "; ".join(verdict.words() for verdict in verdicts)
@@ -105,21 +105,22 @@ def pass_through(asked: Gates, url: str, name: str, version: int) -> tuple[Verdi
             f"version {asked.target} of {now.model!r} does not pass its gate: {'; '.join(problems)}",
             why=f"measured on {data.rows} rows ({data.name}){_against(now, before is not None)}, in brackets the 95 % "
             "intervals",
-            fix=f"publish a better version; or {_override(now.model)}",
+            fix=f"publish a better version; or {_override(now, asked.target)}",
             model=now.model,
             metric=next(verdict.gate.metric for verdict in verdicts if verdict.problems),
         )
     return verdicts
 
 
-def _serving(client: Client, now: Present, data: EvaluationData) -> dict[str, Array]:
+def _serving(client: Client, asked: Gates, data: EvaluationData) -> dict[str, Array]:
+    now = asked.now
     try:
         return asking.answers(client, now.model, now.serving, data, largest=now.config.max_batch_size)
     except ClientError as exc:
         raise GateError(
             f"the gates of {now.model!r} cannot be judged: version {now.serving}, which serves, does not answer",
             why=f"{exc.what}: {exc.why}",
-            fix=f"'modelport rollback {now.model}' lets the version before serve; {_override(now.model)}",
+            fix=f"'modelport rollback {now.model}' lets the version before serve; {_override(now, asked.target)}",
             model=now.model,
         ) from exc
 
@@ -132,8 +133,9 @@ def _against(now: Present, paired: bool) -> str:
     return f", against version {now.serving} on the same rows" if paired else ""
 
 
-def _override(model: str) -> str:
-    return f"'modelport promote {model} --override \"reason\"' lets it serve all the same, and that is kept"
+def _override(now: Present, version: int) -> str:
+    command = f'modelport promote {now.model}/{version} --override "reason"'
+    return f"'{command}' lets it serve all the same, and that is kept"
 
 
 def _keep(now: Present, version: int, result: str, words: str, facts: Mapping[str, Any]) -> None:

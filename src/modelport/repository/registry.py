@@ -55,6 +55,7 @@ class VersionRow:
         size_bytes: Of all files.
         created: UTC time, ISO 8601.
         metrics: Of the source model.
+        route_percent: How many of a hundred calls without a version the gateway sends there; None without a route.
         problem: What is wrong with the version or the model's configuration, such as why it was refused, or not
             promoted, when it was copied in; empty when nothing is.
     """
@@ -71,6 +72,7 @@ class VersionRow:
     size_bytes: int = 0
     created: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
+    route_percent: float | None = None
     problem: str = ""
 
 
@@ -201,6 +203,7 @@ def _row(repository: Path, stands: Standing, version: int, *, noted: bool) -> Ve
         about_model = ""  # a new model gets its configuration when its first version is adopted
         seen = f": {problem}" if problem and manifest is not None else ""
         problem = f"copied in; 'modelport adopt {model}/{version}' checks it{seen}"
+    shares = stands.record.route.versions(stands.record.aliases, stands.loaded)
     return VersionRow(
         model=model,
         version=version,
@@ -214,6 +217,7 @@ def _row(repository: Path, stands: Standing, version: int, *, noted: bool) -> Ve
         size_bytes=manifest.size_bytes if manifest else 0,
         created=manifest.created if manifest else "",
         metrics=manifest.metrics if manifest else {},
+        route_percent=shares.get(version, 0.0) if shares else None,
         problem="; ".join(" ".join(text.split()) for text in (problem, about_model) if text),
     )
 

@@ -88,7 +88,8 @@ def test_a_gate_refuses_a_worse_version_and_lets_a_better_one_serve(shelf, serve
     assert "version 2 on the same rows" in caught.value.why and "version 2 serves on" in caught.value.why
     untouched(server, net, (1, 2))
     assert ask(server, net) == 0.5
-    assert main(["promote", net, "--override", "the old one leaks", "--repository", str(shelf.root)]) == 0
+    assert f"'modelport promote {net}/3 --override" in caught.value.fix
+    assert main(["promote", f"{net}/3", "--override", "the old one leaks", "--repository", str(shelf.root)]) == 0
     assert ask(server, net) == pytest.approx(0.45)
     results = [one["result"] for v in (2, 3) for one in stored.read(shelf.root, net, v)[stored.JUDGEMENTS]]
     assert results == ["passed", "refused", "overridden"]

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from modelport.cli import main
+from modelport.repository.route import Route, Share
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +54,7 @@ def test_the_list_as_json_has_every_field(run):
     assert rows[0] == {
         "model": "net", "version": 1, "state": "retired", "loaded": True, "way_back": True, "aliases": ["stable"],
         "tags": [], "format": "onnx", "framework": "pytorch 2", "size_bytes": rows[0]["size_bytes"],
-        "created": "2026-01-02T03:04:05+00:00", "metrics": {"accuracy": 0.91}, "problem": "",
+        "created": "2026-01-02T03:04:05+00:00", "metrics": {"accuracy": 0.91}, "route_percent": None, "problem": "",
     }  # fmt: skip
 
 
@@ -130,6 +131,24 @@ def test_pruning_says_what_goes_and_why_the_rest_stays(run, versions):
     assert "nothing to delete" in run("prune", "net", "--keep", "1")[1]
     assert run("prune", "net", "--keep", "-1")[0] == 2
     assert run("prune", "net")[0] == 2, "how many stay is never guessed"
+
+
+def test_the_list_says_what_part_of_the_calls_a_route_gives_to_each_version(run, stand):
+    route = Route(shares=(Share(target="stable", percent=90), Share(target="2", percent=10)))
+    stand([1, 2], aliases={"stable": 1}, route=route)
+    lines = run("list")[1].splitlines()
+    assert [("90 %" in line, "10 %" in line) for line in lines if " net " in line] == [
+        (True, False), (False, True), (False, False), (False, False),
+    ]  # fmt: skip
+    assert [row["route_percent"] for row in json.loads(run("list", "--json")[1])] == [90, 10, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "argv", [["policy", "net/2"], ["prune", "net/2", "--keep", "1"], ["gate", "net/2"]], ids=" ".join
+)
+def test_a_version_where_a_model_is_asked_for_is_told_as_such(run, argv):
+    code, _, err = run(*argv)
+    assert code == 31 and "'net/2' names a version" in err and "write 'net' alone" in err
 
 
 @pytest.mark.parametrize("verb", ["promote", "rollback"])

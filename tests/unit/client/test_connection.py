@@ -36,7 +36,7 @@ def test_a_url_is_read(url, scheme, host, port, path, shown):
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
-        ("127.0.0.1:8000", "must start with"),
+        ("127.0.0.1:8000", "http:// is missing"),
         ("ftp://127.0.0.1", "must start with"),
         ("http://", "names no host"),
         ("http://a b/", "names no host"),

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from modelport.cli import main
 from modelport.commands.infer import read_inputs
 from modelport.errors import UsageError
+
+
+@pytest.mark.parametrize("text", ["5,3,1.5,2", "5 3 1.5 2", "5, 3, 1.5, 2"])
+def test_numbers_without_brackets_are_told_how_to_write(text):
+    with pytest.raises(UsageError, match=re.escape("write x=[5,3,1.5,2]")):
+        read_inputs([f"x={text}"])
+
+
+def test_one_version_is_named_once():
+    assert main(["infer", "net/2", "--version", "3", "--input", "x=1"]) == 2
 
 
 def test_json_and_text_on_the_command_line():

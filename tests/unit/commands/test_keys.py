@@ -75,11 +75,19 @@ def test_without_a_repository_no_key_is_made_beside_it(tmp_path):
 
 def test_the_token_in_a_file_is_for_its_owner_alone(root, tmp_path):
     path = tmp_path / "token"
-    path.write_text("an old one")
-    path.chmod(0o644)
+    path.touch(0o644)
     made = keys.create("acme", ["net"], token_file=path, repository=root)
     assert made.token is None and made.token_file == path
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and path.read_text().strip().count(".") == 2
+
+
+def test_a_token_is_not_written_over_another_which_may_be_the_only_copy(root, tmp_path):
+    path = tmp_path / "token"
+    keys.create("acme", ["net"], token_file=path, repository=root)
+    before = path.read_text()
+    with pytest.raises(UsageError, match="only copy"):
+        keys.create("acme", ["net"], token_file=path, repository=root)
+    assert path.read_text() == before and len(keys.list_keys(repository=root)) == 1
 
 
 def test_a_token_that_cannot_be_written_is_no_key(root, tmp_path):
