@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from modelport.repository import manifest
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Shown, but not run here: they need ports, docker or a whole set-up, and have tests of their own.
@@ -22,6 +25,7 @@ def blocks(root):
     return BLOCK.findall((root / "README.md").read_text())
 
 
+ROWS = np.random.default_rng(0).random((60, 28, 28, 1), np.float32)
 MEASURED_SHORTLY = ["--concurrency", "2", "--interval", "0.4", "--repeats", "1"]
 
 
@@ -85,10 +89,14 @@ def test_the_commands_run_in_the_shown_order(root, blocks, tmp_path, service):
             service()
         elif not line.strip().startswith(ELSEWHERE):
             command = shlex.split(line, comments=True)
+            if command[1] == "evaluate":
+                [image] = manifest.read(tmp_path / "model_repository" / "digits" / "1").spec.inputs
+                np.savez(tmp_path / "rows.npz", **{image.name: ROWS, "labels": np.arange(len(ROWS)) % 10})
             measured = command[1] == "bench" and "--install" not in command
             run(command + MEASURED_SHORTLY * measured, tmp_path, XDG_DATA_HOME=str(root / "build" / "tests-data"))
             ran.append(command[1])
-    assert ran[:3] == ["export", "export", "verify"] and ran[-11:-7] == ["export", "promote", "rollback", "status"]
-    assert ran[-7:-3] == ["keys", "route", "promote", "route"]
-    assert ran[-3:] == ["bench"] * 3 and len(list((tmp_path / "benchmarks" / "results").glob("*.html"))) == 2
+    assert ran[:3] == ["export", "export", "verify"] and ran[-13:-9] == ["export", "promote", "rollback", "status"]
+    assert ran[-9:-5] == ["keys", "route", "promote", "route"]
+    assert ran[-5:] == ["bench"] * 3 + ["evaluate", "gate"]
+    assert len(list((tmp_path / "benchmarks" / "results").glob("*.html"))) == 2
     assert (tmp_path / "model_repository" / "digits" / "2" / "evidence.json").is_file()
