@@ -28,7 +28,11 @@ OVERVIEW = Dashboard(
                     steps=[(None, GOOD), (1, BAD)],
                 ),
                 stat(
-                    "Requests", "What callers with a key ask.", "reqps", f"sum(rate({ASKED}{RATE}))", empty=NO_GATEWAY
+                    "Requests",
+                    "Inference requests with a valid key; readiness and metadata are not counted.",
+                    "reqps",
+                    f"sum(rate({ASKED}{RATE}))",
+                    empty=NO_GATEWAY,
                 ),
                 stat(
                     "Failed",
@@ -70,7 +74,7 @@ OVERVIEW = Dashboard(
                 ),
                 Panel(
                     title="Requests by tenant",
-                    text="Everything that came with a valid key.",
+                    text="Inference requests with its keys; readiness and metadata are not counted.",
                     unit="reqps",
                     stack="normal",
                     queries=[(f"sum by (tenant) (rate({ASKED}{RATE}))", "{{tenant}}")],

@@ -15,7 +15,12 @@ TENANT = Dashboard(
         (
             "Now",
             [
-                stat("Requests", "All that came with its keys.", "reqps", f"sum(rate({ASKED}{{{WHO}}}{RATE}))"),
+                stat(
+                    "Requests",
+                    "Inference requests with its keys; readiness and metadata are not counted.",
+                    "reqps",
+                    f"sum(rate({ASKED}{{{WHO}}}{RATE}))",
+                ),
                 stat(
                     "Failed",
                     "Part of them that failed through the service's fault.",
@@ -47,7 +52,7 @@ TENANT = Dashboard(
                 ),
                 stat(
                     "Requests in the time shown",
-                    "All that came with its keys. A bill is made from `modelport usage`, which is exact.",
+                    "Inference requests with its keys. A bill is made from `modelport usage`, which is exact.",
                     "short",
                     f"sum(increase({ASKED}{{{WHO}}}[$__range]))",
                 ),
@@ -58,7 +63,7 @@ TENANT = Dashboard(
             [
                 Panel(
                     title="Requests by model",
-                    text="Without a model: refused before one was known.",
+                    text="Inference requests. Without a model: refused before one was known.",
                     unit="reqps",
                     stack="normal",
                     queries=[(f"sum by (model) (rate({ASKED}{{{WHO}}}{RATE}))", "{{model}}")],
