@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from form import BAD, GOOD, WARN, Dashboard, Panel, stat
-from queries import ASKED, NO_LIMIT, RATE, answers, failed_part, quantiles
+from queries import ASKED, NO_LIMIT, NOBODY, RATE, answers, failed_part, quantiles
 
 WHO = 'tenant="$tenant"'
 TENANT = Dashboard(
@@ -27,6 +27,7 @@ TENANT = Dashboard(
                     "percentunit",
                     failed_part(WHO),
                     steps=[(None, GOOD), (0.001, WARN), (0.01, BAD)],
+                    empty=NOBODY,
                 ),
                 stat(
                     "p99",
@@ -73,6 +74,7 @@ TENANT = Dashboard(
                     text="Refused: its own fault, beyond a limit, or given up. Failed: the service's fault.",
                     unit="reqps",
                     queries=answers(WHO),
+                    empty=NOBODY,
                 ),
                 Panel(
                     title="Answers by code",
