@@ -10,6 +10,7 @@ from queries import (
     NOBODY,
     RATE,
     REAL,
+    REASONS,
     YES,
     answers,
     failed_part,
@@ -134,7 +135,7 @@ MODEL = Dashboard(
                 ),
                 Panel(
                     title="Failures in the server",
-                    text="By Triton's reason. BACKEND: the model itself. REJECTED: the queue was full, or too slow.",
+                    text=REASONS,
                     unit="reqps",
                     queries=[
                         (

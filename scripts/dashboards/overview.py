@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from form import BAD, GOOD, WARN, Dashboard, Panel, stat
-from queries import ASKED, NO_GATEWAY, NOBODY, RATE, REAL, YES, answers, failed_part, per_request, quantiles
+from queries import ASKED, NO_GATEWAY, NOBODY, RATE, REAL, REASONS, YES, answers, failed_part, per_request, quantiles
 
 OVERVIEW = Dashboard(
     uid="modelport-overview",
@@ -111,7 +111,7 @@ OVERVIEW = Dashboard(
                 ),
                 Panel(
                     title="Failures in the server",
-                    text="By Triton's reason. BACKEND: the model itself. REJECTED: the queue was full, or too slow.",
+                    text=REASONS,
                     unit="reqps",
                     width=6,
                     queries=[

@@ -14,6 +14,10 @@ NOBODY = f"nobody has asked for days, or {NO_GATEWAY}"
 NO_GPU = "Triton sees no GPU"
 NO_TRAFFIC = "1e-9"  # requests a second: less than any that come
 NO_LIMIT = "the tenant has no daily quota"
+REASONS = (
+    "By Triton's reason. BACKEND: the model itself, or too many wait for it. "
+    "REJECTED: Triton's queue was full, or too slow."
+)
 YES = [("1", "yes", GOOD), ("0", "no", BAD)]
 BY_VERSION = "{{version}}"
 
