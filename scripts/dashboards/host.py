@@ -5,6 +5,7 @@ from __future__ import annotations
 from form import Dashboard, Panel
 from queries import NO_GATEWAY, NO_GPU, RATE, YES
 
+FRONT = '{envoy_http_conn_manager_prefix="front"}'
 HOST = Dashboard(
     uid="modelport-host",
     title="modelport: host and GPU",
@@ -24,8 +25,8 @@ HOST = Dashboard(
                     text="Of the machine Triton runs on.",
                     unit="bytes",
                     queries=[
-                        ("max by (instance) (nv_cpu_memory_used_bytes)", "used"),
-                        ("max by (instance) (nv_cpu_memory_total_bytes)", "all"),
+                        ("max by (instance) (nv_cpu_memory_used_bytes)", "used {{instance}}"),
+                        ("max by (instance) (nv_cpu_memory_total_bytes)", "all {{instance}}"),
                     ],
                 ),
                 Panel(
@@ -33,8 +34,8 @@ HOST = Dashboard(
                     text="Triton's pool for copies to and from GPUs. A full one makes copies slow.",
                     unit="bytes",
                     queries=[
-                        ("sum by (instance) (nv_pinned_memory_pool_used_bytes)", "used"),
-                        ("sum by (instance) (nv_pinned_memory_pool_total_bytes)", "all"),
+                        ("sum by (instance) (nv_pinned_memory_pool_used_bytes)", "used {{instance}}"),
+                        ("sum by (instance) (nv_pinned_memory_pool_total_bytes)", "all {{instance}}"),
                     ],
                 ),
             ],
@@ -111,8 +112,8 @@ HOST = Dashboard(
                     unit="short",
                     width=6,
                     queries=[
-                        ('envoy_http_downstream_cx_active{envoy_http_conn_manager_prefix="front"}', "connections"),
-                        ('envoy_http_downstream_rq_active{envoy_http_conn_manager_prefix="front"}', "requests"),
+                        (f"sum(envoy_http_downstream_cx_active{FRONT})", "connections"),
+                        (f"sum(envoy_http_downstream_rq_active{FRONT})", "requests"),
                     ],
                     empty=NO_GATEWAY,
                 ),

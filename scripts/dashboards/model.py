@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from form import BAD, GOOD, WARN, Dashboard, Panel, stat
-from queries import BY_VERSION, NO_GATEWAY, RATE, REAL, YES, answers, failed_part, mean_batch, per_request, quantiles
+from queries import (
+    BY_VERSION,
+    NO_GATEWAY,
+    NO_TRAFFIC,
+    NOBODY,
+    RATE,
+    REAL,
+    REASONS,
+    YES,
+    answers,
+    failed_part,
+    mean_batch,
+    per_request,
+    quantiles,
+)
 
 ONE = 'model="$model"'
 MODEL = Dashboard(
@@ -35,6 +49,7 @@ MODEL = Dashboard(
                     "percentunit",
                     failed_part(ONE),
                     steps=[(None, GOOD), (0.001, WARN), (0.01, BAD)],
+                    empty=NOBODY,
                 ),
                 stat(
                     "p99 against its budget",
@@ -51,14 +66,20 @@ MODEL = Dashboard(
                     "short",
                     f"sum(rate(nv_inference_compute_infer_duration_us{{{ONE}}}{RATE})) / 1e6"
                     f" * sum(rate(nv_inference_exec_count{{{ONE}}}{RATE}))"
-                    f" / (sum(rate(nv_inference_request_success{{{ONE}}}{RATE})) > 0) or vector(0)",
+                    f" / clamp_min(sum(rate(nv_inference_request_success{{{ONE}}}{RATE})), {NO_TRAFFIC})",
                 ),
             ],
         ),
         (
             "Rates and latency",
             [
-                Panel(title="Answers", text="As callers see it, at the gateway.", unit="reqps", queries=answers(ONE)),
+                Panel(
+                    title="Answers",
+                    text="As callers see it, at the gateway.",
+                    unit="reqps",
+                    queries=answers(ONE),
+                    empty=NOBODY,
+                ),
                 Panel(
                     title="Latency",
                     text="What callers see, from the first byte of the request to the last of the answer.",
@@ -114,7 +135,7 @@ MODEL = Dashboard(
                 ),
                 Panel(
                     title="Failures in the server",
-                    text="By Triton's reason. BACKEND: the model itself. REJECTED: the queue was full, or too slow.",
+                    text=REASONS,
                     unit="reqps",
                     queries=[
                         (

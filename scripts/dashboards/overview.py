@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from form import BAD, GOOD, WARN, Dashboard, Panel, stat
-from queries import ASKED, NO_GATEWAY, RATE, REAL, YES, answers, failed_part, per_request, quantiles
+from queries import ASKED, NO_GATEWAY, NOBODY, RATE, REAL, REASONS, YES, answers, failed_part, per_request, quantiles
 
 OVERVIEW = Dashboard(
     uid="modelport-overview",
@@ -24,11 +24,16 @@ OVERVIEW = Dashboard(
                     "Alerts",
                     "How many alerts are firing; they are marked in red in the graphs.",
                     "short",
-                    'count(ALERTS{alertstate="firing"}) or vector(0)',
+                    'count(ALERTS{alertstate="firing"}) or 0 * count(job:up:min)',
                     steps=[(None, GOOD), (1, BAD)],
+                    empty="Prometheus has no rules",
                 ),
                 stat(
-                    "Requests", "What callers with a key ask.", "reqps", f"sum(rate({ASKED}{RATE}))", empty=NO_GATEWAY
+                    "Requests",
+                    "Inference requests with a valid key; readiness and metadata are not counted.",
+                    "reqps",
+                    f"sum(rate({ASKED}{RATE}))",
+                    empty=NO_GATEWAY,
                 ),
                 stat(
                     "Failed",
@@ -36,6 +41,7 @@ OVERVIEW = Dashboard(
                     "percentunit",
                     failed_part(),
                     steps=[(None, GOOD), (0.001, WARN), (0.01, BAD)],
+                    empty=NOBODY,
                 ),
                 stat(
                     "p99",
@@ -60,6 +66,7 @@ OVERVIEW = Dashboard(
                     text="Refused: the caller's fault, beyond a limit, or given up. Failed: the service's fault.",
                     unit="reqps",
                     queries=answers(""),
+                    empty=NOBODY,
                 ),
                 Panel(
                     title="Latency",
@@ -70,7 +77,7 @@ OVERVIEW = Dashboard(
                 ),
                 Panel(
                     title="Requests by tenant",
-                    text="Everything that came with a valid key.",
+                    text="Inference requests with its keys; readiness and metadata are not counted.",
                     unit="reqps",
                     stack="normal",
                     queries=[(f"sum by (tenant) (rate({ASKED}{RATE}))", "{{tenant}}")],
@@ -104,7 +111,7 @@ OVERVIEW = Dashboard(
                 ),
                 Panel(
                     title="Failures in the server",
-                    text="By Triton's reason. BACKEND: the model itself. REJECTED: the queue was full, or too slow.",
+                    text=REASONS,
                     unit="reqps",
                     width=6,
                     queries=[
@@ -121,8 +128,8 @@ OVERVIEW = Dashboard(
                     kind="table",
                     width=12,
                     queries=[
-                        ("sum by (model) (modelport_wanted_version)", "wanted"),
-                        ("sum by (model) (modelport_serving_version)", "serving"),
+                        ("max by (model) (modelport_wanted_version)", "wanted"),
+                        ("max by (model) (modelport_serving_version)", "serving"),
                         ("min by (model) (modelport_model_ready)", "ready"),
                         ("max by (model) (modelport_probe_latency_seconds)", "golden request (s)"),
                     ],
@@ -133,7 +140,7 @@ OVERVIEW = Dashboard(
                     unit="none",
                     kind="table",
                     width=12,
-                    queries=[("modelport_drop_problem", "")],
+                    queries=[("max by (model, version, result, reason) (modelport_drop_problem)", "")],
                     empty="all that was copied in was taken",
                 ),
             ],
@@ -156,11 +163,17 @@ OVERVIEW = Dashboard(
                     unit="short",
                     queries=[("sum by (kind) (increase(modelport_events_total[$__rate_interval]))", "{{kind}}")],
                 ),
-                stat(
-                    "Restarts",
-                    "How often a dead server or gateway was started again since the supervisor's start.",
-                    "short",
-                    "sum(modelport_server_restarts_total) + (sum(modelport_gateway_restarts_total) or vector(0))",
+                Panel(
+                    title="Restarts",
+                    text="How often a dead server or gateway was started again since the supervisor's start.",
+                    unit="short",
+                    kind="stat",
+                    width=4,
+                    height=4,
+                    queries=[
+                        ("sum(modelport_server_restarts_total)", "server"),
+                        ("sum(modelport_gateway_restarts_total)", "gateway"),
+                    ],
                     steps=[(None, GOOD), (1, WARN)],
                 ),
                 stat(

@@ -10,18 +10,27 @@ ASKED = "modelport_requests_total"
 FAILED_GRPC = 'grpc_status=~"2|4|13|14|15"'
 REFUSED_GRPC = 'grpc_status!~"0?|2|4|13|14|15"'
 NO_GATEWAY = "no gateway runs"
+NOBODY = f"nobody has asked for days, or {NO_GATEWAY}"
 NO_GPU = "Triton sees no GPU"
+NO_TRAFFIC = "1e-9"  # requests a second: less than any that come
 NO_LIMIT = "the tenant has no daily quota"
+REASONS = (
+    "By Triton's reason. BACKEND: the model itself, or too many wait for it. "
+    "REJECTED: Triton's queue was full, or too slow."
+)
 YES = [("1", "yes", GOOD), ("0", "no", BAD)]
 BY_VERSION = "{{version}}"
 
 
 def answers(which: str) -> list[tuple[str, str]]:
-    """Queries for the rates of answers by their kind; over gRPC the status of HTTP is 200 for a refusal, too."""
+    """Queries for the rates of answers by their kind; over gRPC the status of HTTP is 200 for a refusal, too.
+
+    A kind that nobody got is 0 while there is any answer at all: without one nothing is known, and nothing is shown.
+    """
 
     def rate(filters: str) -> str:
         chosen = ",".join(word for word in (which, filters) if word)
-        return f"(sum(rate({ASKED}{{{chosen}}}{RATE})) or vector(0))"
+        return f"(sum(rate({ASKED}{{{chosen}}}{RATE})) or 0 * sum({ASKED}{{{which}}}))"
 
     http_failed, http_refused = rate('code=~"5.."'), rate('code!~"200|5.."')
     return [
@@ -32,8 +41,8 @@ def answers(which: str) -> list[tuple[str, str]]:
 
 
 def failed_part(which: str = "") -> str:
-    """The part of the requests that failed through the service's fault; 0 where there are none."""
-    return f"({answers(which)[2][0]}) / (sum(rate({ASKED}{{{which}}}{RATE})) > 0) or vector(0)"
+    """The part of the requests that failed through the service's fault; 0 while there are none."""
+    return f"({answers(which)[2][0]}) / clamp_min(sum(rate({ASKED}{{{which}}}{RATE})), {NO_TRAFFIC})"
 
 
 def quantiles(histogram: str, which: str = "") -> list[tuple[str, str]]:

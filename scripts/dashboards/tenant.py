@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from form import BAD, GOOD, WARN, Dashboard, Panel, stat
-from queries import ASKED, NO_LIMIT, RATE, answers, failed_part, quantiles
+from queries import ASKED, NO_LIMIT, NOBODY, RATE, answers, failed_part, quantiles
 
 WHO = 'tenant="$tenant"'
 TENANT = Dashboard(
@@ -15,13 +15,19 @@ TENANT = Dashboard(
         (
             "Now",
             [
-                stat("Requests", "All that came with its keys.", "reqps", f"sum(rate({ASKED}{{{WHO}}}{RATE}))"),
+                stat(
+                    "Requests",
+                    "Inference requests with its keys; readiness and metadata are not counted.",
+                    "reqps",
+                    f"sum(rate({ASKED}{{{WHO}}}{RATE}))",
+                ),
                 stat(
                     "Failed",
                     "Part of them that failed through the service's fault.",
                     "percentunit",
                     failed_part(WHO),
                     steps=[(None, GOOD), (0.001, WARN), (0.01, BAD)],
+                    empty=NOBODY,
                 ),
                 stat(
                     "p99",
@@ -47,7 +53,7 @@ TENANT = Dashboard(
                 ),
                 stat(
                     "Requests in the time shown",
-                    "All that came with its keys. A bill is made from `modelport usage`, which is exact.",
+                    "Inference requests with its keys. A bill is made from `modelport usage`, which is exact.",
                     "short",
                     f"sum(increase({ASKED}{{{WHO}}}[$__range]))",
                 ),
@@ -58,7 +64,7 @@ TENANT = Dashboard(
             [
                 Panel(
                     title="Requests by model",
-                    text="Without a model: refused before one was known.",
+                    text="Inference requests. Without a model: refused before one was known.",
                     unit="reqps",
                     stack="normal",
                     queries=[(f"sum by (model) (rate({ASKED}{{{WHO}}}{RATE}))", "{{model}}")],
@@ -68,6 +74,7 @@ TENANT = Dashboard(
                     text="Refused: its own fault, beyond a limit, or given up. Failed: the service's fault.",
                     unit="reqps",
                     queries=answers(WHO),
+                    empty=NOBODY,
                 ),
                 Panel(
                     title="Answers by code",

@@ -20,6 +20,9 @@ def prometheus_command(
     triton: Annotated[str, typer.Option(metavar="HOST:PORT", help="Triton's metrics.")] = "",
     gateway: Annotated[str, typer.Option(metavar="HOST:PORT", help="The gateway's metrics.")] = "",
     supervisor: Annotated[str, typer.Option(metavar="HOST:PORT", help="The supervisor's metrics.")] = "",
+    alertmanager: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="The Alertmanager that sends alerts on; none when left out.")
+    ] = "",
     interval_s: Annotated[float, typer.Option("--interval", min=0.1, help="Seconds between two questions.")] = 15.0,
     repository: Repository = DEFAULT_REPOSITORY,
     json: Json = False,
@@ -35,11 +38,13 @@ def prometheus_command(
 
     named = {"triton": triton, "gateway": gateway, "supervisor": supervisor}
     places = {job: place for job, place in named.items() if place}
-    done = prometheus(write, repository=repository, places=places, interval_s=interval_s)
+    done = prometheus(write, repository=repository, places=places, interval_s=interval_s, alertmanager=alertmanager)
     if json:
         _render.as_json(done)
         return
     _render.lines(*(f"{job:10} http://{place}/metrics" for job, place in done.places.items()))
+    if done.alertmanager:
+        _render.lines(f"alerts     http://{done.alertmanager}")
     if done.note:
         _render.lines(f"note: {done.note}")
     _render.lines(f"written: {', '.join(done.files)}")

@@ -27,11 +27,13 @@ class Written:
     Attributes:
         files: The files, the configuration first.
         places: Job to where Prometheus asks.
+        alertmanager: Where alerts are sent to; empty for nowhere.
         note: Why the places may be others than those of the service; empty where they are its own.
     """
 
     files: tuple[str, ...]
     places: Mapping[str, str]
+    alertmanager: str = ""
     note: str = ""
 
 
@@ -41,6 +43,7 @@ def prometheus(
     repository: str | os.PathLike[str] = DEFAULT_REPOSITORY,
     places: Mapping[str, str] | None = None,
     interval_s: float = 15.0,
+    alertmanager: str = "",
 ) -> Written:
     """Write Prometheus's configuration, with the rules.
 
@@ -50,14 +53,15 @@ def prometheus(
         places: Job (`triton`, `gateway`, `supervisor`) to `HOST:PORT`, and nothing else is asked then. Left out, those
             of the service that runs, or the usual ones where none does.
         interval_s: Seconds between two questions.
+        alertmanager: `HOST:PORT` of the Alertmanager that sends alerts on; empty for none.
 
     Raises:
         UsageError: A place is none.
         EnvironmentUnfitError: The disk refuses.
     """
     found, note = (dict(places), "") if places else _places(Path(repository))
-    files = scrape.write(Path(folder), found, interval_s=interval_s)
-    return Written(files=tuple(map(str, files)), places=found, note=note)
+    files = scrape.write(Path(folder), found, interval_s=interval_s, alertmanager=alertmanager)
+    return Written(files=tuple(map(str, files)), places=found, alertmanager=alertmanager, note=note)
 
 
 def _places(repository: Path) -> tuple[dict[str, str], str]:

@@ -71,6 +71,13 @@ class Control:
             return False
         return True
 
+    def version(self, *, timeout_s: float = 2.0) -> str:
+        """Triton's own version, such as `2.61.0`; empty where it does not tell."""
+        try:
+            return str((self._call("GET", "/v2", timeout_s=timeout_s) or {}).get("version", ""))
+        except ServerError:
+            return ""
+
     def index(self, *, timeout_s: float = 10.0) -> tuple[VersionState, ...]:
         """Every version of every model that the server knows of."""
         entries = self._call("POST", "/v2/repository/index", {}, timeout_s=timeout_s) or []

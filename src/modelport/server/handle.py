@@ -113,6 +113,10 @@ class ServerHandle:
         """Whether the server answers."""
         return self._control().live(timeout_s=timeout_s)
 
+    def version(self, *, timeout_s: float = 2.0) -> str:
+        """Triton's own version, such as `2.61.0`; empty where it does not tell."""
+        return self._control().version(timeout_s=timeout_s)
+
     def index(self, *, timeout_s: float = 10.0) -> tuple[VersionState, ...]:
         """Every version that the server knows of, with its state and Triton's reason; trial models as well."""
         return self._control().index(timeout_s=timeout_s)

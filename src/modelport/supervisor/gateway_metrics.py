@@ -77,7 +77,8 @@ def _quotas(figures: Figures) -> Iterator[Metric]:
 
 def _answers(told: Told) -> Iterator[Metric]:
     labels = ["tenant", "model", "code", "grpc_status"]
-    requests = CounterMetricFamily("modelport_requests", "Requests of callers with a valid key.", labels=labels)
+    text = "Inference requests with a valid key, and what was refused with one before it was known what it asks for."
+    requests = CounterMetricFamily("modelport_requests", text, labels=labels)
     sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
     for said, one in told.answers.items():
         requests.add_metric(said, one.requests)
@@ -87,8 +88,8 @@ def _answers(told: Told) -> Iterator[Metric]:
     inferences = CounterMetricFamily(
         "modelport_inferences", "Rows of the requests that passed all checks.", labels=labels
     )
-    received = CounterMetricFamily("modelport_received_bytes", "Bodies of their requests.", labels=labels)
-    sent = CounterMetricFamily("modelport_sent_bytes", "Bodies of the answers.", labels=labels)
+    received = CounterMetricFamily("modelport_received_bytes", "Bodies of those requests.", labels=labels)
+    sent = CounterMetricFamily("modelport_sent_bytes", "Bodies of their answers.", labels=labels)
     for names, figures in sums.items():
         for family, figure in zip((inferences, received, sent), figures, strict=True):
             family.add_metric(names, figure)

@@ -86,6 +86,7 @@ class Keeper:
             raise
         loading = self._server.loading
         self._care.started(handle, {m: why for m, why in self._server.failed.items() if m not in loading})
+        self._link.version = handle.version()
         self._link.handle, self._link.since, self._link.starts = handle, started, self._link.starts + 1
         self._since = self._clock()  # loading many models takes minutes, and is no time that it lived well
         seconds = round(self._since - started, 3)

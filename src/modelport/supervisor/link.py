@@ -15,12 +15,14 @@ class Link:
         handle: The server; None while it is down.
         since: When it started, on the supervisor's clock.
         starts: How many were started so far.
+        version: Triton's version, as the one that was started last told it.
         stopping: No server will be started again.
     """
 
     handle: ServerHandle | None = None
     since: float = 0.0
     starts: int = 0
+    version: str = ""
     stopping: bool = False
 
     @property

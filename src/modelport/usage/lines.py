@@ -113,7 +113,7 @@ class Counted:
 
     Attributes:
         used: For bills.
-        answers: For Prometheus: what was answered.
+        answers: For Prometheus: what was answered to the same requests, of callers with a valid key.
         times: By tenant and model: how long it took.
         damaged: Lines that could not be read.
     """
@@ -186,11 +186,12 @@ def _number(text: str) -> int:
 
 def _place(counted: Counted, found: Line, versions: Versions) -> _Place:
     what, hour, tenant = outcome(found), found.time[:_HOUR], found.tenant
-    used = answers = times = None
-    if found.kind in (INFER, ""):
-        model = found.model if found.passed else ""  # one that is refused costs nothing, whatever it asked for
-        version = versions.of(model, found.version, answered=what == ANSWERED) if model else 0
-        used = counted.used.setdefault(Key(hour, tenant, model, version), Counts())
+    if found.kind not in (INFER, ""):  # who polls readiness would thin out the part that fails
+        return _Place(None, what, None, None)
+    model = found.model if found.passed else ""  # one that is refused costs nothing, whatever it asked for
+    version = versions.of(model, found.version, answered=what == ANSWERED) if model else 0
+    used = counted.used.setdefault(Key(hour, tenant, model, version), Counts())
+    answers = times = None
     if tenant:
         said = Said(tenant, found.model, str(found.status), found.grpc_status)
         answers = counted.answers.setdefault(said, Answers())

@@ -23,7 +23,13 @@ global:
 rule_files:
   - rules/*.yml
 
-scrape_configs:
+"""
+_ALERTING = """\
+alerting:
+  alertmanagers:
+    - static_configs:
+        - targets: ["{place}"]
+
 """
 _JOB = """\
   - job_name: {job}
@@ -45,37 +51,40 @@ def rules() -> dict[str, str]:
     return {entry.name: entry.read_text() for entry in folder.iterdir() if entry.name.endswith(".yml")}
 
 
-def config(places: Mapping[str, str], *, interval_s: float = 15.0) -> str:
+def config(places: Mapping[str, str], *, interval_s: float = 15.0, alertmanager: str = "") -> str:
     """The text of `prometheus.yml`.
 
     Args:
         places: Job, one of `JOBS`, to `HOST:PORT`.
         interval_s: Seconds between two questions; whole milliseconds.
+        alertmanager: `HOST:PORT` of the Alertmanager that sends alerts on; empty for none.
 
     Raises:
         UsageError: A place is none.
     """
-    for job, place in places.items():
+    for who, place in {**places, **({"Alertmanager": alertmanager} if alertmanager else {})}.items():
         if not _PLACE.fullmatch(place):
             raise UsageError(
-                f"{place!r} is no place of the {job}", why="it is not HOST:PORT", fix="give it as 127.0.0.1:8002"
+                f"{place!r} is no place of the {who}", why="it is not HOST:PORT", fix="give it as 127.0.0.1:8002"
             )
     milliseconds = round(1000 * interval_s)
     interval = f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
     jobs = [
         _JOB.format(job=job, place=places[job]) + (_TRIALS if job == TRITON else "") for job in JOBS if job in places
     ]
-    return _HEAD.format(interval=interval) + "\n".join(jobs)
+    alerting = _ALERTING.format(place=alertmanager) if alertmanager else ""
+    return _HEAD.format(interval=interval) + alerting + "scrape_configs:\n" + "\n".join(jobs)
 
 
-def write(folder: Path, places: Mapping[str, str], *, interval_s: float = 15.0) -> list[Path]:
+def write(folder: Path, places: Mapping[str, str], *, interval_s: float = 15.0, alertmanager: str = "") -> list[Path]:
     """Write configuration and rules into a folder, over what is there. Gives the files.
 
     Raises:
         UsageError: As `config`.
         EnvironmentUnfitError: The disk refuses.
     """
-    content = {CONFIG: config(places, interval_s=interval_s), **{f"{RULES}/{k}": v for k, v in rules().items()}}
+    text = config(places, interval_s=interval_s, alertmanager=alertmanager)
+    content = {CONFIG: text, **{f"{RULES}/{k}": v for k, v in rules().items()}}
     try:
         (folder / RULES).mkdir(parents=True, exist_ok=True)
         for name, text in content.items():

@@ -38,7 +38,7 @@ class Seen:
     """What callers saw at the gateway between the two readings.
 
     Attributes:
-        requests_per_s: Requests with a valid key, refused ones included.
+        requests_per_s: Inference requests with a valid key, refused ones included.
         refused_per_s: Those that were the caller's fault, beyond a limit, or given up by the caller.
         failed_per_s: Those that were the service's fault.
         p50_ms: Half of them took at most so many milliseconds; None where there were none.

@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 import modelport
 from modelport._process import wait_until
@@ -30,6 +32,7 @@ from modelport.errors import ModelportError
 START_S = 20.0
 PORTS = [word for name in ("http", "grpc", "metrics", "gateway") for word in (f"--{name}-port", "0")]
 X = np.array([[0.5, 0.25]], np.float32)
+FAILING = X + 7  # no index of the table that `net` looks into
 Sample = tuple[Mapping[str, str], float]
 
 
@@ -157,16 +160,38 @@ class Service:
         with urllib.request.urlopen(self.url("health").replace("readyz", name), timeout=5) as answer:
             return str(answer.read().decode())
 
-    def ask(self, token: str, *, model: str = "net", version: int | None = None, grpc: bool = False, n: int = 1) -> int:
-        """So many inferences through the gateway; how many were answered."""
+    def ask(
+        self,
+        token: str,
+        *,
+        model: str = "net",
+        version: int | None = None,
+        grpc: bool = False,
+        n: int = 1,
+        failing: bool = False,
+    ) -> int:
+        """So many inferences through the gateway, or such as the model fails at; how many were answered."""
         url = self.url("gateway")
         answered = 0
         with Client(url.replace("http", "grpc", 1) if grpc else url, token=token, retries=0) as client:
             for _ in range(n):
                 with contextlib.suppress(ModelportError):
-                    client.infer(model, version=version, inputs={"x": X})
+                    client.infer(model, version=version, inputs={"x": FAILING if failing else X})
                     answered += 1
         return answered
+
+    def ask_wrong(self, token: str, *, model: str = "net") -> None:
+        """An inference without inputs, over HTTP and over gRPC: the gateway refuses it. A client would not send it."""
+        url, bearer = self.url("gateway"), f"Bearer {token}"
+        wrong = urllib.request.Request(
+            f"{url}/v2/models/{model}/infer", data=b'{"inputs":[]}', headers={"authorization": bearer}
+        )
+        with pytest.raises(urllib.error.HTTPError), urllib.request.urlopen(wrong, timeout=10):
+            pass
+        with grpc.insecure_channel(urllib.parse.urlsplit(url).netloc) as channel, pytest.raises(grpc.RpcError):
+            service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(
+                service_pb2.ModelInferRequest(model_name=model), metadata=(("authorization", bearer),), timeout=10
+            )
 
     def until(self, token: str) -> None:
         """Until the gateway knows a key."""
@@ -180,10 +205,20 @@ class Service:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, make_graph: Callable[..., onnx.GraphProto]) -> Iterator[Service]:
-    """A service with `net`, of which version 2 serves and version 1 is loaded; see `Service`."""
+    """A service with `net`, of which version 2 serves and version 1 is loaded; see `Service`.
+
+    It adds what stands in a table of one line at the input's whole number, and fails where there is none.
+    """
     scratch = tmp_path_factory.mktemp("watching")
     root, file = scratch / "model_repository", scratch / "net.onnx"
-    graph = make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "x:FLOAT[n,2]", "y:FLOAT[n,2]")
+    table = helper.make_tensor("table", TensorProto.FLOAT, [1], [1.0])
+    nodes = [
+        helper.make_node("Constant", [], ["table"], value=table),
+        helper.make_node("Cast", ["x"], ["place"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "place"], ["found"]),
+        helper.make_node("Add", ["x", "found"], ["y"]),
+    ]
+    graph = make_graph(nodes, "x:FLOAT[n,2]", "y:FLOAT[n,2]")
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
     for _ in range(2):
         modelport.export(file, name="net", repository=root, example_inputs={"x": np.repeat(X, 4, axis=0)})

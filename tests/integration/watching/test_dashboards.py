@@ -39,6 +39,10 @@ PANELS = [
 # What this service really lacks: panels that are empty here, and say so.
 LACKING = {"Triton sees no GPU", "all that was copied in was taken", "the gateway speaks plain HTTP, or none runs"}
 LACKING |= {"it runs in the server's own process"}
+FALLBACK = re.compile(r" or 0 \* (?:sum|count)\([^()]*\)")
+NAME = re.compile(r"\b(?:(?:modelport|nv|envoy|scrape)_\w+|ALERTS|up|\w+:\w+:\w+)\b(?!\s*[=!~])")
+# Names that may be misspelt without a trace, and why.
+UNNOTICED = {"ALERTS": "there is no such series while no alert is pending or firing"}
 END_OF_SCREEN = b"\x1b[?1049l"
 
 
@@ -55,7 +59,9 @@ def asked(service):
             for grpc in (False, True):
                 service.ask(token, grpc=grpc, n=2)  # version 2 serves
                 service.ask(token, grpc=grpc, version=1)
-                service.ask(token, grpc=grpc, model="nope")
+                service.ask(token, grpc=grpc, failing=True)
+            service.ask_wrong(token, model="nope")
+            service.ask_wrong(token)
 
     callers = threading.Thread(target=ask)
     callers.start()
@@ -66,9 +72,11 @@ def asked(service):
 
 @pytest.fixture(scope="module")
 def watched(prometheus, asked, tmp_path_factory):
-    """Prometheus over it."""
+    """Prometheus over it, which takes each page for those of two instances: no rule and no query may stumble."""
     folder = tmp_path_factory.mktemp("config")
     write(folder, repository=asked.root, interval_s=0.5)
+    config = folder / "prometheus.yml"
+    config.write_text(re.sub(r"( +- targets: .*\n)", r"\1\1        labels: {instance: other}\n", config.read_text()))
     running = prometheus(folder)
     for query in LAST:
         running.until(filled(query))
@@ -78,6 +86,7 @@ def watched(prometheus, asked, tmp_path_factory):
 LAST = [
     "sum(rate(modelport_request_seconds_count{model='$model'}[$__rate_interval])) > 0",
     "sum(rate(nv_inference_request_success{model='$model',version='1'}[$__rate_interval])) > 0",
+    "sum(rate(modelport_requests_total{model='$model',code='200',grpc_status='3'}[$__rate_interval])) > 0",
     "rate(modelport_events_total[$__rate_interval]) and on () modelport_latency_budget_seconds",
 ]
 
@@ -87,13 +96,27 @@ def filled(query: str) -> str:
     return re.sub(r"\$(\w+)", lambda found: FILLED[found[1]], query)
 
 
+def values(prometheus, query):
+    """What a query gives now."""
+    return [value for _, value in prometheus.query(filled(query)) if not math.isnan(value)]
+
+
+def expressions():
+    """Every query of every panel, with where it stands."""
+    return [(f"{board}: {panel['title']}", target["expr"]) for board, panel in PANELS for target in panel["targets"]]
+
+
+def misspelt(query):
+    """The query with each name of a metric in turn misspelt, by that name."""
+    return {name: re.sub(rf"\b{name}\b", f"{name}x", query) for name in NAME.findall(query)}
+
+
 def empty(prometheus, panels):
     """Queries that give nothing, with what the panel says about that."""
     found = {}
     for board, panel in panels:
         for target in panel["targets"]:
-            values = [value for _, value in prometheus.query(filled(target["expr"])) if not math.isnan(value)]
-            if not values:
+            if not values(prometheus, target["expr"]):
                 found[f"{board}: {panel['title']}: {target['expr']}"] = panel["fieldConfig"]["defaults"]["noValue"]
     return found
 
@@ -107,6 +130,36 @@ def test_a_panel_without_data_is_found(watched):
     board, panel = next(one for one in PANELS if one[1]["title"] == "Answers")
     wrong = {**panel, "targets": [{"expr": "sum(rate(modelport_request_total[$__rate_interval]))"}]}
     assert len(empty(watched, [(board, wrong)])) == 1
+
+
+def test_a_zero_that_stands_for_nothing_is_not_all_that_a_panel_can_show(watched):
+    """There are answers, refusals and failures, over HTTP and gRPC: each is found without what stands in for it."""
+    found = {
+        (place, query): values(watched, FALLBACK.sub("", query))
+        for place, query in expressions()
+        if FALLBACK.search(query) and "ALERTS" not in query
+    }
+    assert len(found) == 12 and {one: got for one, got in found.items() if not got or min(got) <= 0} == {}
+
+
+def test_a_misspelt_metric_and_one_that_is_away_show_nothing(watched):
+    """And no zero, which would look as if all were well."""
+    names = {(place, query): misspelt(query) for place, query in expressions()}
+    assert [one for one, found in names.items() if not found] == []
+    shown = {
+        (place, name): got
+        for (place, _), found in names.items()
+        for name, query in found.items()
+        if (got := values(watched, query))
+    }
+    assert {name for _, name in shown} == UNNOTICED.keys(), shown
+    (wrong,) = misspelt("sum(rate(modelport_requests_total[$__rate_interval])) or vector(0)").values()
+    assert values(watched, wrong) == [0], "the check can fail"
+
+
+def test_two_supervisors_serve_no_more_versions_than_one(watched):
+    (table,) = (panel for _, panel in PANELS if panel["title"] == "What is served")
+    assert [values(watched, target["expr"]) for target in table["targets"][:3]] == [[2], [2], [1]]
 
 
 def test_the_variables_offer_what_there_is(watched):
@@ -138,7 +191,7 @@ def test_top_tells_a_script_the_same(asked):
     assert (net["serving"], net["ready"], told["ready"], told["quantiles"]) == (2, True, True, "gateway")
     assert 0 < net["seen"]["p50_ms"] <= net["seen"]["p99_ms"] and net["work"]["mean_batch"] == 1
     assert acme["tenant"] == "acme" and acme["seen"]["requests_per_s"] > net["seen"]["requests_per_s"] > 0
-    assert acme["seen"]["refused_per_s"] > 0 and acme["seen"]["failed_per_s"] == 0
+    assert acme["seen"]["refused_per_s"] > 0 and acme["seen"]["failed_per_s"] > 0
     assert 0 < told["cpu"] <= 1 and told["gpus"] == [] and told["away"] == {}
 
 
@@ -190,8 +243,11 @@ def test_all_is_asked_and_every_recording_rule_yields_data(watched):
 def test_a_quota_that_is_used_up_fires_its_alert_and_no_other(asked, watched):
     token = keys.create("small", ["*"], limits={"daily": 3}, repository=asked.root).token
     assert wait_until(lambda: asked.ask(token) == 0, timeout_s=10)
-    ((alert, _),) = watched.until('ALERTS{alertstate="firing"}')
-    assert (alert["alertname"], alert["tenant"], alert["severity"]) == ("ModelportQuotaNearEnd", "small", "ticket")
+    alerts = [alert for alert, _ in watched.until('ALERTS{alertstate="firing"}')]
+    found = {(alert["alertname"], alert["tenant"], alert["severity"]) for alert in alerts}
+    assert found == {("ModelportQuotaNearEnd", "small", "ticket")}
+    (count,) = (query for _, query in expressions() if "ALERTS" in query)
+    assert max(values(watched, FALLBACK.sub("", count))) >= 1
     assert watched.query('modelport_quota_left{tenant="small"}')[0][1] == 0
 
 

@@ -12,6 +12,7 @@ from modelport.gateway.capture.receiver import Counts
 from modelport.repository.drops import Noted
 from modelport.supervisor import metrics
 from modelport.supervisor.gateway import Figures
+from modelport.supervisor.link import Link
 from modelport.supervisor.metrics import Known, Metrics
 from modelport.supervisor.readiness import ModelView, Readiness
 from modelport.usage.answers import BEYOND, Answers, Said, Times, Told
@@ -57,7 +58,7 @@ def page():
             restorer=SimpleNamespace(restores={("net", True): 4}),
         )
         known = Known(
-            link=SimpleNamespace(handle=None, since=0.0, restarts=0),
+            link=Link(version="2.61.0"),
             care=care,
             prober=SimpleNamespace(results=dict, counts={("net", 1, "ok"): 8, ("net", 0, "ok"): 9}),
             events=lambda: {"dropped": 1, "drop_refused": 2},
@@ -85,6 +86,7 @@ def test_what_is_wanted_what_is_served_and_what_is_lost(page):
     assert found["modelport_ready"] == "0.0" and found['modelport_model_ready{model="net"}'] == "0.0"
     (build,) = (name for name in found if name.startswith("modelport_build_info"))
     assert f'version="{__version__}"' in build and found[build] == "1.0"
+    assert 'tritonserver="2.61.0"' in build, "what the server tells: it may be another one than ours"
 
 
 def test_the_gateways_figures_are_there_where_a_gateway_is(page):

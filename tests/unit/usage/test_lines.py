@@ -47,7 +47,7 @@ def test_only_what_was_answered_counts_in_inferences_and_bytes(logged, line):
 def test_questions_about_models_count_for_nothing(logged, line):
     logged.write(*(line(kind=kind) for kind in ("ready", "metadata", "server")))
     logged.count()
-    assert logged.sums() == {}
+    assert logged.sums() == {} and logged.told().answers == {}
 
 
 def test_names_that_only_a_caller_wrote_make_no_rows(logged, line):
@@ -68,9 +68,9 @@ def test_rows_are_of_an_hour_in_utc(logged, line):
     assert list(logged.sums("hour")) == ["2026-03-04T23", "2026-03-05T00"]
 
 
-def test_for_prometheus_every_request_with_a_valid_key_is_told_by_what_was_said(logged, line):
-    """Questions about models too; rows and times are of inferences that passed all checks."""
-    refused = {"status": 403, "model": "", "passed": "", "inferences": ""}
+def test_for_prometheus_inference_with_a_valid_key_is_told_by_what_was_said(logged, line):
+    """And what was refused before anybody knew what it asks for; rows and times are of what passed all checks."""
+    refused = {"status": 403, "model": "", "kind": "", "passed": "", "inferences": ""}
     logged.write(line(inferences="4", us="1500"), line(inferences="1", us="9"), line(status=500, us="40000000"))
     logged.write(line(grpc_status="14"), line(kind="ready", passed="", inferences=""), line(**refused))
     logged.write(line(tenant="", **refused))
@@ -79,7 +79,7 @@ def test_for_prometheus_every_request_with_a_valid_key_is_told_by_what_was_said(
     assert {
         said: (one.requests, one.inferences, one.received_bytes, one.sent_bytes) for said, one in told.answers.items()
     } == {
-        ("acme", "net", "200", ""): (3, 5, 30, 60),
+        ("acme", "net", "200", ""): (2, 5, 20, 40),
         ("acme", "net", "200", "14"): (1, 1, 10, 20),
         ("acme", "net", "500", ""): (1, 1, 10, 20),
         ("acme", "", "403", ""): (1, 0, 10, 20),
@@ -87,6 +87,14 @@ def test_for_prometheus_every_request_with_a_valid_key_is_told_by_what_was_said(
     ((names, times),) = told.times.items()
     assert names == ("acme", "net")
     assert times.counts == {250: 1, 2000: 2, BEYOND: 1} and times.us == {250: 9, 2000: 3000, BEYOND: 40_000_000}
+
+
+def test_who_polls_readiness_thins_out_no_failures(logged, line):
+    """Half of the inferences fail, whatever else is asked, and however that is answered."""
+    logged.write(line(), line(status=500))
+    logged.write(*(line(kind=kind, passed="", status=s) for kind in ("ready", "metadata") for s in [200] * 50 + [503]))
+    logged.count()
+    assert {said.code: one.requests for said, one in logged.told().answers.items()} == {"200": 1, "500": 1}
 
 
 def test_a_call_that_was_given_up_took_no_time_that_is_known(logged, line):

@@ -63,6 +63,30 @@ def test_promtool_takes_the_configuration_and_the_rules(deployed, promtool, tmp_
     assert promtool("check", "config", str(tmp_path / "prometheus.yml"))[0] != 0
 
 
+def test_an_alertmanager_is_named_where_there_is_one(promtool, tmp_path):
+    done = prometheus(tmp_path, places=USUAL, alertmanager="alertmanager:9093")
+    written = yaml.safe_load((tmp_path / "prometheus.yml").read_text())
+    assert written.pop("alerting") == {"alertmanagers": [{"static_configs": [{"targets": ["alertmanager:9093"]}]}]}
+    assert done.alertmanager == "alertmanager:9093" and written == yaml.safe_load(scrape.config(USUAL))
+    code, said = promtool("check", "config", str(tmp_path / "prometheus.yml"))
+    assert code == 0, said
+
+
+def test_the_alertmanager_of_the_page_fits_the_services_of_compose(root):
+    """It is reached by Prometheus, under the name that the command gives, and reaches others."""
+    page = (root / "docs" / "metrics.md").read_text()
+    (text,) = (block for block in re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S) if "alertmanager:" in block)
+    added, there = yaml.safe_load(text), yaml.safe_load((root / "docker-compose.yml").read_text())
+    ((name, service),) = added["services"].items()
+    inside, outside = service["networks"]
+    assert name not in there["services"] and f"--{name} {name}:9093" in page
+    assert (
+        inside in there["services"]["prometheus"]["networks"]
+        and outside in added["networks"].keys() - there["networks"]
+    )
+    assert not added["networks"][outside].get("internal")
+
+
 def test_the_rules_keep_what_their_tests_promise(deployed, promtool):
     files = sorted(map(str, (deployed / "tests").glob("*.yml")))
     code, said = promtool("test", "rules", *files)
@@ -124,6 +148,9 @@ def test_without_a_service_the_usual_places_are_written_and_it_says_so(tmp_path)
 def test_what_is_no_place_is_one_clear_error(tmp_path, place):
     with pytest.raises(UsageError, match="no place"):
         scrape.write(tmp_path, {"triton": place})
+    if place:
+        with pytest.raises(UsageError, match="no place of the Alertmanager"):
+            scrape.write(tmp_path, USUAL, alertmanager=place)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -224,6 +224,9 @@ def test_its_pages_metrics_and_events_can_be_read_by_programs(shelf, serve, wait
     assert found.get(("modelport_stubs", "1", "told")) == (None if service.handle.inside else 1)
     assert found["modelport_probe_latency_seconds", "1", "told"] > 0
     assert found["modelport_events_total", "server_started"] == 1
+    (versions,) = (labels for name, *labels in found if name == "modelport_build_info")
+    with urllib.request.urlopen(f"{service.handle.http_url}/v2", timeout=5) as answer:
+        assert json.loads(answer.read())["version"] in versions, "what the server itself tells"
     assert found["modelport_drops_total", "accepted"] == found["modelport_drops_total", "refused"] == 0
     (secret,) = service.handle.http_headers.values()
     assert secret not in json.dumps(service.get("status")[1]) + "".join(service.err) + "".join(service.out)
