@@ -202,8 +202,8 @@ def kill(service):
 
 
 def test_what_is_billed_is_what_was_answered(shelf, serve, free_port):
-    """Over a reload of the gateway and a SIGKILL of the supervisor; told before it ends, and after."""
-    hold(shelf, serve, free_port, [reload, kill], 1.0)
+    """Over a reload of the gateway, a restart and a SIGKILL of the supervisor; told before it ends, and after."""
+    hold(shelf, serve, free_port, [reload, restart, kill], 1.0)
 
 
 @pytest.mark.soak
