@@ -47,7 +47,11 @@ def export_command(
     ] = None,
     weights: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--weights", "-w", help="safetensors or state dict for a factory's model."),
+        typer.Option(
+            "--weights",
+            "-w",
+            help="safetensors or state dict for a factory's model. Left out: the factory gives the trained ones.",
+        ),
     ] = None,
     instance_count: Annotated[
         Optional[int],  # noqa: UP045

@@ -108,7 +108,8 @@ def export(
         max_batch_size: Largest batch. Left out, the batch axis is tested: 32 where it holds, else 0 with the reason
             in the manifest. A number above 0 makes it an error when it does not hold; 0 takes the arrays as
             they are, without a batch axis.
-        weights: For a factory: safetensors or a state dict to load into what it returns.
+        weights: For a factory: safetensors or a state dict to load into what it returns. Left out, the factory is
+            called twice, and refused where each call gives other weights: they would be random.
         instance_count: Copies of the model that answer side by side; left out, 1 for a new model, else as it is.
         parameters: Parameters of the Triton backend, such as {"intra_op_thread_count": "1"}.
         card: Source, data, licence and metrics, for the model card.

@@ -20,9 +20,11 @@ import torch
 from modelport.convert.hostile import weights
 from modelport.convert.inputs import BATCH, InputDeclaration
 from modelport.convert.quiet import quiet
+from modelport.convert.same_weights import difference
 from modelport.errors import ConversionError, SourceFormatError, UnsafeSourceError, UsageError
 from modelport.spec import dtype_of
 
+MOST_KEYS = 12  # of a checkpoint, in a message
 WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # read by torch at each load
 
 
@@ -82,27 +84,40 @@ def make(factory: str, weights_file: Path | None) -> Any:
 
     Args:
         factory: `package.module:function`; the function takes no arguments and returns a model.
-        weights_file: safetensors, or a state dict that torch reads with `weights_only=True`.
+        weights_file: safetensors, or a state dict that torch reads with `weights_only=True`. None where the function
+            loads them: it is called twice then, and has to give the same ones.
 
     Raises:
-        UsageError: The module or the function does not exist, or raises.
+        UsageError: The module or the function does not exist, or raises; or each call gives other weights.
         UnsafeSourceError: The weights hold more than tensors.
         ConversionError: Names or shapes of the weights do not fit the model.
     """
+    model = _call(factory)
+    if weights_file is not None:
+        load_weights(model, weights_file)
+        return model
+    other = difference(model, _call(factory)) if isinstance(model, torch.nn.Module) else ""
+    if other:
+        raise UsageError(
+            f"the weights of {factory!r} are random",
+            why=f"each call gives others, such as in {other!r}, and no weights were given: the model is untrained",
+            fix="load the weights in the function, or seed it; those of a torch module may come with --weights FILE",
+        )
+    return model
+
+
+def _call(factory: str) -> Any:
     module_name, _, function = factory.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        model = getattr(importlib.import_module(module_name), function)()
+        return getattr(importlib.import_module(module_name), function)()
     except (Exception, SystemExit) as exc:  # a script that ends itself would look like success
         raise UsageError(
             f"{factory!r} gave no model",
             why=f"{type(exc).__name__}: {exc}",
             fix="name an importable function without arguments, such as 'mypackage.models:make_net'",
         ) from exc
-    if weights_file is not None:
-        load_weights(model, weights_file)
-    return model
 
 
 def load_weights(model: Any, path: Path) -> None:
@@ -150,14 +165,40 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         ) from exc
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not _tensors(state):
         raise SourceFormatError(
             f"{path.name} holds no state dict",
-            why=f"it holds a {type(state).__name__}",
-            fix="save model.state_dict()",
+            why=f"it holds {_held(state)}",
+            fix=_way_out(path, state),
             path=str(path),
         )
     return state
+
+
+def _held(found: Any) -> str:
+    """What a file has in place of a state dict, in words."""
+    if not isinstance(found, dict):
+        return f"a {type(found).__name__}"
+    names = ", ".join(map(repr, list(found)[:MOST_KEYS])) + (", ..." if len(found) > MOST_KEYS else "")
+    states = ", ".join(map(repr, _states(found)))
+    return f"a dict of {names}" + (f"; like a state dict looks {states}" if states else ", not of tensors alone")
+
+
+def _way_out(path: Path, found: Any) -> str:
+    """How to get at the state dict that may be inside."""
+    states = _states(found) if isinstance(found, dict) else []
+    if not states:
+        return "save model.state_dict()"
+    save = f"torch.save(torch.load({str(path)!r})[{states[0]!r}], 'weights.pt')"
+    return f"save that alone: {save}; then --weights weights.pt"
+
+
+def _states(found: dict[Any, Any]) -> list[Any]:
+    return [key for key, value in found.items() if isinstance(value, dict) and value and _tensors(value)]
+
+
+def _tensors(values: dict[Any, Any]) -> bool:
+    return all(isinstance(value, torch.Tensor) for value in values.values())
 
 
 def _unreadable(path: Path, exc: Exception, fix: str) -> SourceFormatError:

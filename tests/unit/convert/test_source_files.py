@@ -86,6 +86,26 @@ def package(tmp_path, monkeypatch):
             def net():
                 return torch.nn.Linear(3, 2)
 
+            def seeded():
+                torch.manual_seed(0)
+                return torch.nn.Linear(3, 2)
+
+            def noisy():
+                made = torch.nn.BatchNorm1d(2)
+                made.running_mean += torch.rand(2)
+                return made
+
+            def lazy():
+                return torch.nn.LazyLinear(2)
+
+            made = torch.nn.Linear(3, 2)
+
+            def known():
+                return made
+
+            def empty():
+                return torch.nn.ReLU()
+
             def failing():
                 raise RuntimeError("no luck")
 
@@ -107,7 +127,20 @@ def package(tmp_path, monkeypatch):
 
 
 def test_a_factory_in_the_working_folder_is_called(package):
-    assert isinstance(make(f"{package}:net", None), torch.nn.Linear)
+    assert isinstance(make(f"{package}:seeded", None), torch.nn.Linear)
+
+
+@pytest.mark.parametrize(("name", "where"), [("net", "'weight'"), ("noisy", "'running_mean'"), ("lazy", "'weight'")])
+def test_a_factory_that_gives_other_weights_at_each_call_is_refused_without_weights(package, name, where):
+    """A forgotten --weights must not publish what nobody trained."""
+    with pytest.raises(UsageError, match="are random") as caught:
+        make(f"{package}:{name}", None)
+    assert where in caught.value.why and "--weights FILE" in caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["seeded", "known", "empty"])
+def test_a_factory_that_gives_the_same_weights_at_each_call_needs_no_file(package, name):
+    assert isinstance(make(f"{package}:{name}", None), torch.nn.Module)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +223,15 @@ def test_weights_for_something_that_is_no_torch_module_are_refused(package, tmp_
 def test_a_file_without_a_state_dict_is_a_format_error(tmp_path, content):
     with pytest.raises(SourceFormatError, match=r"w\.pt"):
         read_weights(saved(tmp_path / "w.pt", "torch", content))
+
+
+def test_a_checkpoint_tells_what_is_in_it_and_how_to_get_at_the_weights(tmp_path):
+    content = {"epoch": 3, "net": state(), "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}}
+    with pytest.raises(SourceFormatError) as caught:
+        read_weights(saved(tmp_path / "w.pt", "torch", content))
+    assert caught.value.why == "it holds a dict of 'epoch', 'net', 'optimizer'; like a state dict looks 'net'"
+    made = caught.value.fix.partition("torch.save(")[2].partition(", 'weights.pt')")[0]
+    assert torch.equal(eval(made)["bias"], state()["bias"]), "what it says to run gives the weights"
 
 
 def test_a_pickled_module_is_refused_and_not_loaded(tmp_path, payload):
