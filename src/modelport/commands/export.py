@@ -201,12 +201,6 @@ def _export(source: Source, declaration: Declaration, plan: _Plan, staging: Path
     module = convert.format_module(plan.format)
     plan.report("running the source in its own precision and in float64")
     reference = describe(source, declaration)
-    plan.report(f"writing {module.FILENAME}")
-    module.write(source, declaration, staging)
-    runner = module.load(staging, [t.name for t in reference.inputs], [t.name for t in reference.outputs])
-    plan.report("comparing the artefact with the source, proving the batch axis")
-    proof, golden = examine(source, declaration, reference, runner, where=f"{module.FILENAME} in process", note=note)
-    evidences.write(staging, proof, golden)
     limit = plan.max_batch_size if plan.max_batch_size is not None else configs.DEFAULT_MAX_BATCH_SIZE
     spec = ModelSpec(
         name=declaration.name,
@@ -215,6 +209,12 @@ def _export(source: Source, declaration: Declaration, plan: _Plan, staging: Path
         max_batch_size=limit if declaration.batched else 0,
     )
     label_files = _label_files(spec, reference, plan)
+    plan.report(f"writing {module.FILENAME}")
+    module.write(source, declaration, staging)
+    runner = module.load(staging, [t.name for t in reference.inputs], [t.name for t in reference.outputs])
+    plan.report("comparing the artefact with the source, proving the batch axis")
+    proof, golden = examine(source, declaration, reference, runner, where=f"{module.FILENAME} in process", note=note)
+    evidences.write(staging, proof, golden)
     config = configs.build(
         spec,
         backend=module.BACKEND,

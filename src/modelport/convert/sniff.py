@@ -7,6 +7,7 @@ source. The extension decides nothing; when it says something else than the cont
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -59,6 +60,8 @@ _STATE_DICT_FIX = (
 _PICKLE_WHY = "loading a pickle runs whatever code is in it; a pickled module is never loaded"
 _MAX_PICKLE_HEAD_BYTES = 1 << 18
 _MAX_FIELDS = 100_000
+_FUNCTION = re.compile(rb"^def ([A-Za-z]\w*)\(([^()]*)\)", re.MULTILINE)  # at the top, and not private
+_MOST_FUNCTIONS = 5  # in a message
 # Fields of onnx.ModelProto and their wire types (0: number, 2: length-delimited), onnx/onnx.proto.
 _ONNX_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
 _ONNX_VERSION, _ONNX_GRAPH = 1, 7
@@ -108,6 +111,8 @@ def _by_content(file: BinaryIO, size: int, place: Place) -> Kind:
         )
     if _is_onnx(file, size, place):
         return "onnx"
+    if place.path.suffix == ".py":
+        raise _python_error(file, place)
     if _is_text_pickle(file, size, place):
         raise _pickle_error(file, place)
     raise place.malformed(
@@ -144,6 +149,26 @@ def _zip_kind(file: BinaryIO, members: Mapping[str, archives.Member], place: Pla
         why="it was not written by Keras or torch" if members else "it is empty",
         fix="if the model is inside, unpack the archive and name the model file",
     )
+
+
+def _python_error(file: BinaryIO, place: Place) -> ModelportError:
+    """The refusal of a program, with the functions in it that can be called without arguments."""
+    file.seek(0)
+    found = _FUNCTION.findall(file.read(_MAX_PICKLE_HEAD_BYTES))
+    names = [name.decode() for name, arguments in found if all(map(_optional, arguments.split(b",")))]
+    own = [part for part in place.path.parts if part != "."]
+    inside = not place.path.is_absolute() and ".." not in own
+    module = ".".join([*own[:-1], place.path.stem]) if inside else place.path.stem
+    shown = " or ".join(f"{module}:{name}" for name in names[:_MOST_FUNCTIONS]) or f"{module}:FUNCTION"
+    return place.malformed(
+        "this is Python source",
+        why="a model is made by a function in it, which takes no arguments and returns the model",
+        fix=f"name the function: {shown}" + ("" if inside else f", in the folder {place.path.parent}"),
+    )
+
+
+def _optional(argument: bytes) -> bool:
+    return not argument.strip() or b"=" in argument or argument.strip().startswith(b"*")
 
 
 def _pickle_error(file: BinaryIO, place: Place) -> ModelportError:

@@ -114,6 +114,13 @@ def test_the_card_names_tensors_and_tolerance(go):
     assert manifest.metrics == {"r2": 0.5} and manifest.facts == {"recipe": "abc"}
 
 
+def test_labels_that_do_not_fit_are_refused_before_anything_is_written(go):
+    said: list[str] = []
+    with pytest.raises(UsageError, match="3 labels were given for output 'output', which has 2 elements"):
+        go(torch.nn.Linear(3, 2), labels=["a", "b", "c"], report=said.append)
+    assert said[-1].startswith("running the source")
+
+
 def test_the_steps_are_reported(go):
     said: list[str] = []
     go(torch.nn.Linear(3, 2), report=said.append)

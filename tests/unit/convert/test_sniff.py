@@ -154,6 +154,37 @@ def test_other_content_is_a_format_error_that_says_what_it_is(tmp_path: Path, he
     refusal(tmp_path / "a.onnx", SourceFormatError, word)
 
 
+PROGRAM = """
+import torch
+
+def make():
+    return torch.nn.Linear(4, 3)
+
+def wide(hidden: int = 16, *more) -> torch.nn.Module: ...
+
+def needs(size): ...
+
+def _own(): ...
+
+class Net:
+    def inside(): ...
+"""
+
+
+@pytest.mark.parametrize(("text", "names"), [(PROGRAM, "a:make or a:wide"), ("x = 1\n", "a:FUNCTION")])
+def test_python_source_is_sent_to_its_functions(tmp_path: Path, text: str, names: str) -> None:
+    """Nothing of it is run, or parsed; those that need no arguments are named."""
+    (tmp_path / "a.py").write_text(text)
+    refusal(tmp_path / "a.py", SourceFormatError, "Python source", f"name the function: {names}, in the folder")
+
+
+def test_python_source_below_here_is_named_as_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets" / "a.py").write_text(PROGRAM)
+    monkeypatch.chdir(tmp_path)
+    assert refusal(Path("nets/a.py"), SourceFormatError).endswith("name the function: nets.a:make or nets.a:wide")
+
+
 def test_random_bytes_are_refused(tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
     print("seed", seed)
