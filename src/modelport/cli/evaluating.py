@@ -84,6 +84,7 @@ def evaluate_command(
     rows = [("all", done.scores.rows, *_cells(done.scores.scores, done.scores.scores))]
     rows += [(f"{s.column} {s.value}", s.rows, *_cells(s.scores, done.scores.scores)) for s in done.scores.slices]
     _render.lines(f"{done.model} version {done.version}, output {done.output}, over {done.protocol}; data: {done.data}")
+    _render.lines(*([f"columns {done.columns}"] if done.columns else []))
     _render.table("", ("rows of", "count", *done.scores.scores), rows)
     _render.lines(*([f"report: {done.report}"] if done.report else []))
 
@@ -134,12 +135,14 @@ def gate_command(
     if json:
         _render.as_json(state)
         return
-    _render.lines(
-        *(f"{model}: {one.words()}" for one in state.gates), *([] if state.gates else [f"{model} has no gate"])
-    )
+    _render.lines(*(f"{model}: {one.words()}" for one in state.gates))
+    few = "; so few show little" if state.data and state.rows < FEW else ""
+    if not state.gates:
+        _render.lines(f"{model} has no gate")
     if state.data:
-        few = "; so few show little" if state.rows < FEW else ""
-        _render.lines(f"judged with {state.rows} rows{few}: {state.data}")
+        use = "judged with" if state.gates else "the next one will be judged with"
+        _render.lines(f"{use} {state.rows} rows{few}: {state.data}")
+    _render.lines(*([f"columns {state.columns}"] if state.columns else []))
 
 
 def _cells(scores: Any, columns: Any) -> list[str]:

@@ -14,10 +14,11 @@ from modelport.commands import evaluation_data
 from modelport.commands.bench import writable
 from modelport.errors import UsageError
 from modelport.evaluate import asking, intervals, stored
+from modelport.evaluate import metrics as metric_names
 from modelport.evaluate.data import EvaluationData
 from modelport.evaluate.forms import Array
 from modelport.evaluate.scores import Scores, score
-from modelport.repository import events, switch
+from modelport.repository import events, labels, switch
 from modelport.repository import manifest as manifests
 from modelport.repository.layout import DEFAULT_REPOSITORY, parse_reference, version_folder
 
@@ -39,6 +40,7 @@ class Evaluated:
         data_sha256: A digest of them.
         output: The output that was scored.
         scores: Everything that was found.
+        columns: Which columns of a table went where, where their order said that and not their names; else empty.
         report: The HTML report; None where none was asked for.
     """
 
@@ -51,6 +53,7 @@ class Evaluated:
     data_sha256: str
     output: str
     scores: Scores
+    columns: str = ""
     report: Path | None = None
 
 
@@ -97,13 +100,15 @@ def evaluate(
         ClientError: A request got no answer.
     """
     _check(protocol, url, resamples, report)
+    for name in metrics:
+        metric_names.known(name)  # before any row is asked for
     if report is not None:
         writable(report)
         _pages()  # what it needs may not be installed, which is not to be found out at the end
     root = Path(repository)
     wanted = places.wanted(root, *parse_reference(reference))
     spec = manifests.read(version_folder(root, wanted.model, wanted.version)).spec
-    rows = evaluation_data.find(data, root, wanted.model, spec)
+    rows = evaluation_data.find(data, root, wanted.model, spec, version=wanted.version, output=output)
     tell(f"asking {wanted} for {rows.rows} rows ({rows.name})")
     if url is not None:
         place = places.at(url, ca_file=ca_file)
@@ -123,11 +128,13 @@ def evaluate(
         data_sha256=rows.sha256,
         output=found.output,
         scores=found,
+        columns=rows.columns,
         report=report,
     )
     if report is not None:
-        _pages().write(report, _facts(done), found, answers[found.output], rows.labels, _names(root, wanted, found))
-    kept = {name: value for name, value in vars(done).items() if name != "report"}
+        names = labels.names(root, wanted.model, wanted.version, found.output)
+        _pages().write(report, _facts(done), found, answers[found.output], rows.labels, names)
+    kept = {name: value for name, value in vars(done).items() if name not in ("columns", "report")}
     stored.add(root, wanted.model, wanted.version, stored.EVALUATIONS, kept)
     return done
 
@@ -160,16 +167,6 @@ def _answers(
     with Client(place.url, timeout_s=TIMEOUT_S, token=token, ca_file=place.ca_file) as client:
         largest = switch.read(root, wanted.model)[0].max_batch_size
         return asking.answers(client, wanted.model, wanted.version, rows, largest=largest)
-
-
-def _names(root: Path, wanted: places.Wanted, found: Scores) -> tuple[str, ...]:
-    """The names of the classes, where the version or the model has some."""
-    folder = version_folder(root, wanted.model, wanted.version)
-    for place in (folder, folder.parent):
-        path = place / f"{found.output}_labels.txt"
-        if path.is_file():
-            return tuple(path.read_text(encoding="utf-8").splitlines())
-    return ()
 
 
 def _facts(done: Evaluated) -> dict[str, str]:

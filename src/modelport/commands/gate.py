@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,12 +30,14 @@ class GateState:
         gates: Its rules, by metric.
         data: Where the rows come from that they are judged with; empty where there are none.
         rows: How many these are.
+        columns: Which columns of the table that was given went where, where their order said that and not their names.
     """
 
     model: str
     gates: tuple[Gate, ...]
     data: str = ""
     rows: int = 0
+    columns: str = ""
 
 
 def gate(
@@ -79,12 +81,11 @@ def gate(
         if rule is not None:
             known[rule.metric] = rule
         gates = tuple(known[name] for name in sorted(known))
-        if rule is not None or data is not None:
-            _keep_data(root, model, gates, data)
+        columns = _keep_data(root, model, gates, data) if rule is not None or data is not None else ""
         switch.write(root, model, config, replace(record, gates=gates))
         words = "; ".join(one.words() for one in gates) or "none"
         events.append(root, events.event("gates", f"the model's gates are: {words}", model=model))
-    return _state(root, model)
+    return replace(_state(root, model), columns=columns)
 
 
 def checked(rule: Gate) -> Gate:
@@ -97,7 +98,7 @@ def checked(rule: Gate) -> Gate:
     less = metric in metrics.LESS_IS_BETTER
     limits = {"--min": rule.min, "--max": rule.max, "--max-drop": rule.max_drop}
     wrong = [f"{name} {value}" for name, value in limits.items() if value is not None and not math.isfinite(value)]
-    wrong += [f"--max-drop {rule.max_drop} is below 0"] if rule.max_drop is not None and rule.max_drop < 0 else []
+    wrong += _out_of_range(metric, limits)
     wrong += ["neither --min, --max nor --max-drop is given"] if all(v is None for v in limits.values()) else []
     wrong += (
         [f"--min does not fit {metric}, of which less is better: use --max"] if less and rule.min is not None else []
@@ -114,6 +115,20 @@ def checked(rule: Gate) -> Gate:
             fix="write for example --metric accuracy --min 0.95 --max-drop 0.005",
         )
     return replace(rule, metric=metric)
+
+
+def _out_of_range(metric: str, limits: Mapping[str, float | None]) -> list[str]:
+    """The limits that no version could keep, or that every one keeps."""
+    low, high = metrics.bounds(metric)
+    wrong = []
+    for name, value in limits.items():
+        least, most = (0.0, high - low) if name == "--max-drop" else (low, high)
+        if value is None or not math.isfinite(value) or least <= value <= most:
+            continue
+        share = f", {value:g} % is written {value / 100:g}" if high - low == 1 and 1 < value <= 100 else ""
+        beyond = f"above {most:g}" if value > most else f"below {least:g}"
+        wrong.append(f"{name} {value} is {beyond}{share}")
+    return wrong
 
 
 def require_fit(repository: Path, model: str, gates: Sequence[Gate], data: EvaluationData) -> None:
@@ -143,14 +158,19 @@ def require_fit(repository: Path, model: str, gates: Sequence[Gate], data: Evalu
         metrics.prepare(rule.metric, alike, data.labels)
 
 
-def _keep_data(root: Path, model: str, gates: Sequence[Gate], wanted: str | None) -> None:
-    """Keep the data that is given, or any where none is there; nothing is written that does not fit."""
+def _keep_data(root: Path, model: str, gates: Sequence[Gate], wanted: str | None) -> str:
+    """Keep the data that is given, or any where none is there; nothing is written that does not fit.
+
+    Returns:
+        Which columns of a table went where, where only their order said that.
+    """
     serving = registry.standing(root, model).serving
-    spec = served.read(version_folder(root, model, serving), compare_files=False).manifest.spec
-    data = evaluation_data.find(wanted, root, model, spec)
+    manifest = served.read(version_folder(root, model, serving), compare_files=False).manifest
+    data = evaluation_data.find(wanted, root, model, manifest.spec, version=manifest.version)
     require_fit(root, model, gates, data)
     if wanted is not None or not gate_data.exists(root, model):
         gate_data.keep(root, model, data)
+    return data.columns
 
 
 def _require_there(model: str, metric: str, known: dict[str, Gate]) -> None:

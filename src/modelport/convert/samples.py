@@ -13,6 +13,7 @@ from modelport.convert.inputs import with_texts
 from modelport.convert.types import Arrays
 from modelport.errors import ExampleInputError
 
+_ARRAY = b"\x93NUMPY"
 UNREADABLE = (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 """What numpy raises for a `.npz` that is missing, damaged, or holds objects."""
 
@@ -38,11 +39,20 @@ def read_foreign_npz(path: Path) -> Arrays:
     """The same as `read_npz` of a file that somebody gave, which may be made to fill the memory.
 
     Raises:
+        ValueError: It is something else, such as a table.
         UnsafeSourceError: It is a zip bomb.
     """
-    if path.is_file() and zipfile.is_zipfile(path):
-        archives.check_zip(path)
+    if path.is_file():
+        if zipfile.is_zipfile(path):
+            archives.check_zip(path)
+        elif not _is_array(path):  # numpy would take it for a pickle, and say so
+            raise ValueError("it is no .npz file, or not all of one")
     return read_npz(path)
+
+
+def _is_array(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_ARRAY)) == _ARRAY
 
 
 def read_npz(path: Path) -> Arrays:

@@ -11,6 +11,7 @@ from modelport.errors import UsageError
 
 Array = NDArray[Any]
 TEXTS = "OUS"
+CLASS_NAMES = "give class numbers; names do for a model that was exported with --labels FILE, which has them"
 
 
 def unfit(
@@ -154,7 +155,8 @@ def _whole(metric: str, labels: Array) -> Array:
 
 def _texts(metric: str, found: Array, labels: Array) -> tuple[Array, Array, int]:
     if found.dtype.kind not in TEXTS or labels.dtype.kind not in TEXTS or found.shape[1] != 1:
-        raise unfit(metric, f"the labels are {labels.dtype}, the output is {found.dtype}: texts are scored by texts")
+        why = f"the labels are {labels.dtype}, the output is {found.dtype}: texts are scored by texts"
+        raise unfit(metric, why, fix=CLASS_NAMES if found.dtype.kind not in TEXTS else "give texts as labels")
     both = np.concatenate([labels.astype(str), found[:, 0].astype(str)])
     names, codes = np.unique(both, return_inverse=True)
     return codes[len(labels) :], codes[: len(labels)], max(2, len(names))

@@ -16,6 +16,7 @@ class against all others.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 
@@ -31,7 +32,8 @@ _COUNTED = re.compile(r"(top|recall_at_|ndcg_at_)([1-9][0-9]{0,3})")
 CLASSES = ("accuracy", "precision", "recall", "f1", "roc_auc")
 USUAL = (CLASSES, ("top5",), ("recall_at_10", "ndcg_at_10"), ("r2", "mae"))
 LESS_IS_BETTER = frozenset({"mae"})
-UNBOUNDED = frozenset({"mae", "r2"})  # all others are from 0 to 1
+_BOUNDS = {"mae": (0.0, math.inf), "r2": (-math.inf, 1.0)}  # all others are from 0 to 1
+UNBOUNDED = frozenset(_BOUNDS)
 
 
 def score(name: str, answers: Mapping[str, Array], truth: Array) -> float:
@@ -77,8 +79,13 @@ def known(name: str) -> str:
     raise UsageError(
         f"there is no metric {name!r}",
         why="a metric is known by its name",
-        fix=f"use one of {', '.join(_METRICS)}, top5, recall_at_10, ndcg_at_10 (or another number)",
+        fix=f"use one of {', '.join(_METRICS)}, top5, recall@10, ndcg@10 (or another number)",
     )
+
+
+def bounds(name: str) -> tuple[float, float]:
+    """The least and the greatest value that a metric can have."""
+    return _BOUNDS.get(name, (0.0, 1.0))
 
 
 def worsening(name: str, before: float, after: float) -> float:
@@ -96,7 +103,9 @@ def usual(answer: Array, labels: Array) -> tuple[str, ...]:
     raise UsageError(
         "no metric fits the output and the labels",
         why=f"the output is {answer.dtype} {list(answer.shape)}, the labels are {labels.dtype} {list(labels.shape)}",
-        fix="name another output with --output, or give other labels",
+        fix=forms.CLASS_NAMES
+        if labels.dtype.kind in forms.TEXTS and answer.dtype.kind not in forms.TEXTS
+        else "name another output with --output, or give other labels",
     )
 
 

@@ -52,6 +52,25 @@ def test_a_served_version_is_scored_and_that_is_kept_with_it(shelf, server, net,
     assert stored.read(shelf.root, net, 1)[stored.EVALUATIONS] == [], "it is another version now"
 
 
+def test_a_table_with_names_of_classes_is_scored_by_the_models_labels(shelf, server, net, data, tmp_path, capsys):
+    """The columns' own names say nothing to the model, so it is told where each went."""
+    (shelf.root / net / "answers.txt").write_text("low\nhigh\n")
+    config, record = switch.read(shelf.root, net)
+    config.output[0].label_filename = "answers.txt"
+    switch.write(shelf.root, net, config, record)
+    rows = np.load(data)
+    lines = [f"{a},{b},{'high' if label else 'low'}" for (a, b), label in zip(rows["x"], rows["labels"], strict=True)]
+    table = tmp_path / "rows.csv"
+    table.write_text("\n".join(["left,right,labels", *lines]) + "\n")
+    words = ["evaluate", f"{net}/1", "--data", str(table), "--metric", "accuracy", "--repository", str(shelf.root)]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "columns by their order, not their names: left, right -> x[0] to x[1]" in told and "0.5 [" in told
+    table.write_text(table.read_text().replace("high", "higher"))
+    assert main(words) == 61
+    assert "'higher' (row 51) is none of the labels of the output 'y': low, high" in capsys.readouterr().err
+
+
 def test_the_version_that_serves_here_is_asked_for_by_its_number(shelf, server, net, data, tmp_path):
     """A server that has another one, or divides its calls, must not answer in its name."""
     shelf.publish(net, value=0.5)

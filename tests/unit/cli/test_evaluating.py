@@ -14,6 +14,8 @@ from modelport.cli import main
         (["gate", "m", "--remove"], "no --metric says what is limited"),
         (["gate", "m", "--metric", "f1", "--min", "0.9", "--remove"], "--remove takes no limits"),
         (["gate", "m", "--metric", "beauty", "--min", "0.9"], "there is no metric 'beauty'"),
+        (["gate", "m", "--metric", "f1", "--min", "90"], "--min 90.0 is above 1, 90 % is written 0.9"),
+        (["evaluate", "m", "--metric", "f1", "--metric", "beauty"], "there is no metric 'beauty'"),
         (["gate", "m", "--metric", "f1", "--max-drop", "-1"], "--max-drop -1.0 is below 0"),
         (["gate", "m", "--metric", "f1", "--min", "nan"], "--min nan"),
         (["gate", "m", "--metric", "f1", "--max", "1"], "use --min"),

@@ -34,6 +34,13 @@ def test_pickled_objects_are_refused_and_not_run(tmp_path, payload):
     assert payload.ran(), "the payload can run, so the check above means something"
 
 
+def test_a_table_is_no_samples_and_no_pickle(tmp_path):
+    (tmp_path / "s.csv").write_text("a,b,labels\n1,2,0\n")
+    with pytest.raises(ExampleInputError) as caught:
+        read_samples(tmp_path / "s.csv")
+    assert caught.value.why == "it is no .npz file, or not all of one" and "numpy.savez" in caught.value.fix
+
+
 def damaged(kind: str) -> bytes:
     file = io.BytesIO()
     np.savez_compressed(file, x=np.random.default_rng(0).integers(0, 255, 4000))

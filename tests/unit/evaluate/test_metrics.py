@@ -47,7 +47,7 @@ def test_recall_at_10_is_the_mean_share_of_what_was_held_out():
 def test_an_unknown_metric_is_refused_with_the_known_ones():
     with pytest.raises(UsageError) as caught:
         score("beauty", SCORES, np.array([0]))
-    assert all(name in caught.value.fix for name in ("accuracy", "roc_auc", "top5", "recall_at_10", "mae"))
+    assert all(name in caught.value.fix for name in ("accuracy", "roc_auc", "top5", "recall@10", "ndcg@10", "mae"))
 
 
 @pytest.fixture(params=[2, 4])
