@@ -42,6 +42,15 @@ class Spread:
         """Whether the values lie too far apart to be relied on."""
         return (self.high - self.low) > UNSTABLE * self.median
 
+    def words(self, better: str, worse: str) -> str:
+        """A ratio in words, never below 1: `1.20 x slower` for a median of 0.83."""
+        return f"{self.median:.2f} x {better}" if self.median >= 1 else f"{1 / self.median:.2f} x {worse}"
+
+    def range_words(self) -> str:
+        """From where to where the values of such a ratio go, turned round where `words` turns it."""
+        low, high = (self.low, self.high) if self.median >= 1 else (1 / self.high, 1 / self.low)
+        return f"({low:.2f} to {high:.2f})"
+
 
 def spread(values: Iterable[float]) -> Spread:
     """Median and range of at least one value."""

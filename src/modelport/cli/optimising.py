@@ -104,6 +104,9 @@ def optimise_command(
         Optional[float],  # noqa: UP045
         typer.Option(help="The least agreement with the original. Left out: any, where a metric decides."),
     ] = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="With --to: publish it also where it is neither smaller nor faster.")
+    ] = False,
     rounds: Annotated[int, typer.Option(help="Turns in which original and result are measured.")] = 5,
     seconds: Annotated[float, typer.Option(help="Seconds of each one's part of a turn.")] = 0.5,
     repository: Repository = DEFAULT_REPOSITORY,
@@ -112,7 +115,8 @@ def optimise_command(
     """Make a smaller or faster candidate version from a published one, and say what is gained and lost.
 
     It is proved like any version, with a tolerance that fits the kind, and measured beside the original. Layers keep
-    their precision where the drop would be more than allowed; where that does not help, nothing is published.
+    their precision where the drop would be more than allowed; where that does not help, or the result is neither
+    smaller nor faster, nothing is published.
 
     With `--budget`, what is cheap is tried first, what was tried is told in a table, and the best is published. Ctrl-C
     loses only the one that is being tried: the same command goes on.
@@ -147,9 +151,15 @@ def optimise_command(
     }
     if budget is not None:
         kinds = tuple(word.strip() for word in to.split(",")) if to else ()
+        if anyway:
+            raise UsageError(
+                "--anyway is given with --budget",
+                why="within a budget the best is kept, and nothing where none is better",
+                fix="name one kind with --to, and leave --budget out",
+            )
         _within(name, budget, objective, json, kinds=kinds, calibration=calibration, ratio=ratio, **common)
     else:
-        _one(name, to, objective, json, **common)
+        _one(name, to, objective, json, anyway=anyway, **common)
 
 
 def _one(reference: str, to: str | None, objective: str | None, json: bool, **common: Any) -> None:
@@ -188,6 +198,7 @@ def _within(reference: str, budget: str, objective: str | None, json: bool, **co
 def _show_ladder(done: Any) -> None:
     columns = ("tried", "", f"drop, {done.samples} samples", "size", "latency", "throughput", "why not")
     _render.table(f"{done.model}/{done.origin}: {done.budget}, best {done.objective}", columns, _rungs(done))
+    _render.lines(*([f"columns {done.columns}"] if done.columns else []))
     if done.published is None:
         return
     (kept,) = (one for one in done.rungs if one.state == "kept")
@@ -205,8 +216,7 @@ def _rungs(done: Any) -> list[tuple[object, ...]]:
     for one in done.rungs:
         drop = one.drop or (f"{one.scores[0].drop:.4g}" if one.scores else "")
         seen = one.measured
-        figures = (seen.smaller, seen.faster.median, seen.more.median) if seen else ()
-        gains = [f"{figure:.2f} x" for figure in figures] or [""] * 3
+        gains = seen.words() if seen else ("",) * 3
         rows.append((one.rung, one.state, str(drop), *gains, one.why))
     return rows
 
@@ -218,19 +228,20 @@ def _show(done: Any) -> None:
         f"(candidate: 'modelport promote {done.model} {done.version}' lets it serve)"
     )
     before, after = seen.before, seen.after
+    smaller, faster, more = seen.words()
     rows: list[tuple[object, ...]] = [
-        ("size", _render.size(before.size_bytes), _render.size(after.size_bytes), f"{seen.smaller:.2f} x smaller"),
+        ("size", _render.size(before.size_bytes), _render.size(after.size_bytes), smaller),
         (
             "latency, one row",
             f"{before.latency_ms:.3f} ms",
             f"{after.latency_ms:.3f} ms",
-            _times(seen.faster, "faster"),
+            f"{faster} {_spread(seen.faster)}",
         ),
         (
             f"throughput, batches of {seen.batch}",
             f"{before.rows_per_s:,.0f}/s",
             f"{after.rows_per_s:,.0f}/s",
-            _times(seen.more, "more"),
+            f"{more} {_spread(seen.more)}",
         ),
     ]
     rows += [
@@ -246,6 +257,6 @@ def _show(done: Any) -> None:
     _render.lines(f"measured: {seen.how}, {seen.rounds} rounds, {seen.sessions} x {seen.threads} threads", *done.notes)
 
 
-def _times(ratio: Any, word: str) -> str:
+def _spread(ratio: Any) -> str:
     flag = ", unstable: the machine was not quiet" if ratio.unstable else ""
-    return f"{ratio.median:.2f} x {word} ({ratio.low:.2f} to {ratio.high:.2f}){flag}"
+    return f"{ratio.range_words()}{flag}"

@@ -46,6 +46,7 @@ class Climbed:
         rungs: Everything, from the cheapest to the dearest; at most one is `kept`.
         published: `NAME/VERSION` of the candidate; None where none was within the budget and better than the original.
         folder: Its folder.
+        columns: Which columns of a table were scored as what, where their order said that and not their names.
     """
 
     model: str
@@ -56,6 +57,7 @@ class Climbed:
     rungs: tuple[Tried, ...]
     published: str | None = None
     folder: Path | None = None
+    columns: str = ""
 
     def require(self) -> None:
         """Refuse where nothing was published.
@@ -135,7 +137,8 @@ def optimise_within(
     origin = origins.read(root, reference)
     _require_measurable(origin, objective)
     todo = ladder(origin, how, kinds=kinds, calibration=calibration, ratio=ratio)
-    found, todo = _gather(origin, data, evaluation_of(evaluation, root, origin), count, todo)
+    known = evaluation_of(evaluation, root, origin)
+    found, todo = _gather(origin, data, known, count, todo)
     judge = wanted.applied(candidate.judge(origin, found, min_agreement=how.min_agreement))
     words = f"{origin.reference} is being optimised within a budget"
     with opened(_folder(root, origin, found, wanted, how, rounds, seconds), words) as workshop:
@@ -155,6 +158,7 @@ def optimise_within(
             budget=str(wanted),
             objective=objective,
             samples=judge.rows,
+            columns=known.columns if known is not None else "",
             rungs=explained(climb(todo, workshop, task, rounds=rounds, seconds=seconds), objective),
         )
         return _published(root, origin, workshop, todo.rungs, done, name or done.model, report)

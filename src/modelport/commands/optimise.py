@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelport.commands import evaluation_data, optimised
-from modelport.errors import DataError, UsageError
+from modelport.errors import DataError, UsageError, VerificationError
 from modelport.evaluate import gate_data
 from modelport.evaluate.data import EvaluationData
 from modelport.evaluate.intervals import Interval
@@ -75,6 +75,7 @@ def optimise(
     options: Options | None = None,
     rounds: int = ROUNDS,
     seconds: float = SECONDS,
+    anyway: bool = False,
     report: Report = lambda _: None,
 ) -> Optimised:
     """Make a candidate version from a published ONNX one. Where anything does not hold, nothing is published.
@@ -91,6 +92,7 @@ def optimise(
         options: How; the defaults when left out.
         rounds: In how many turns original and optimised model are measured.
         seconds: How long each is measured in a round, for latency and rate each.
+        anyway: Whether to publish also what is neither smaller nor faster than the original.
         report: Called with one line at each step.
 
     Raises:
@@ -100,7 +102,7 @@ def optimise(
         DataError: The evaluation data that was named cannot be used.
         ExampleInputError: The samples do not fit the model, or are too few.
         ConversionError: An operator that cannot be converted, or most weights are in such ones.
-        VerificationError: The result loses more than allowed, or mixes rows.
+        VerificationError: The result loses more than allowed, mixes rows, or is neither smaller nor faster.
         RepositoryError: The repository cannot be written.
     """
     root, how = Path(repository), options or Options()
@@ -126,6 +128,8 @@ def optimise(
             report=report,
         )
         made = candidate.attempt(task, to, rounds=rounds, seconds=seconds)
+        if not anyway:
+            _require_gain(origin, to, made.measured)
         published = optimised.publish(root, staging, origin, made, name=name or spec.name, report=report)
     return Optimised(
         model=published.model,
@@ -139,7 +143,28 @@ def optimise(
         allowed_drop=judge.allowed,
         evidence=made.evidence,
         facts=made.facts,
-        notes=made.notes,
+        notes=(*made.notes, *([f"columns {known.columns}"] if known is not None and known.columns else [])),
+    )
+
+
+def _require_gain(origin: Origin, to: str, measured: Measured) -> None:
+    """Refuse what is no better than the original in anything.
+
+    Raises:
+        VerificationError: With the figures.
+    """
+    if measured.gains:
+        return
+    size, latency, rate = measured.words()
+    faster, more = measured.faster.range_words(), measured.more.range_words()
+    raise VerificationError(
+        f"{to} makes {origin.reference} neither smaller nor faster: it is {size}, {latency} {faster} for one row and "
+        f"has {rate} throughput {more}",
+        why=f"measured in {measured.rounds} rounds on this processor, {measured.before.size_bytes} bytes became "
+        f"{measured.after.size_bytes}; what converts its numbers can cost a small model more than it saves",
+        fix="keep the original; try another kind, or all with --budget; or publish it nevertheless with --anyway, such "
+        "as for another processor or a GPU",
+        model=origin.manifest.spec.name,
     )
 
 
@@ -151,7 +176,7 @@ def evaluation_of(wanted: str | None, root: Path, origin: Origin) -> EvaluationD
     """
     spec = origin.manifest.spec
     try:
-        return evaluation_data.find(wanted, root, spec.name, spec)
+        return evaluation_data.find(wanted, root, spec.name, spec, version=origin.manifest.version)
     except DataError:
         if wanted is not None or gate_data.exists(root, spec.name):
             raise

@@ -70,6 +70,16 @@ class Measured:
     how: str
     raw: tuple[dict[str, float], ...]
 
+    @property
+    def gains(self) -> bool:
+        """Whether it is smaller, or faster in each round, alone or in batches: what is not may be noise."""
+        return self.smaller > 1 or self.faster.low > 1 or self.more.low > 1
+
+    def words(self) -> tuple[str, str, str]:
+        """What became of size, latency and rate: such as `2.30 x larger`, `1.20 x slower`, `1.40 x less`."""
+        size = Spread(median=self.smaller, low=self.smaller, high=self.smaller)
+        return size.words("smaller", "larger"), self.faster.words("faster", "slower"), self.more.words("more", "less")
+
 
 def measure(
     before: Path,

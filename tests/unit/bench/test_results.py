@@ -16,6 +16,12 @@ def test_spread_is_median_and_range():
     assert (spread.median, spread.low, spread.high) == (2.0, 1.0, 3.0)
 
 
+def test_a_ratio_is_told_in_words_that_are_never_below_one():
+    grown, shrunk = results.spread([2.0, 1.8, 2.2]), results.spread([0.8, 0.5, 1.25])
+    assert (grown.words("faster", "slower"), grown.range_words()) == ("2.00 x faster", "(1.80 to 2.20)")
+    assert (shrunk.words("faster", "slower"), shrunk.range_words()) == ("1.25 x slower", "(0.80 to 2.00)")
+
+
 @pytest.mark.parametrize(("values", "unstable"), [([100, 101, 99], False), ([100, 60, 100], True)])
 def test_far_apart_values_are_unstable(values, unstable):
     assert results.spread(values).unstable is unstable

@@ -113,6 +113,17 @@ def ending_large() -> onnx.ModelProto:
     return model(nodes, [weights("w", 8, 4, scale=2.0), up], [8], 4)
 
 
+def slight() -> onnx.ModelProto:
+    """Two dense layers of a few weights: what 8 bits need beside them is more than what they save."""
+    nodes = [
+        helper.make_node("Gemm", ["x", "w1", "b1"], ["a"], name="first"),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Gemm", ["b", "w2", "b2"], ["y"], name="last"),
+    ]
+    sizes = {"w1": (4, 16), "b1": (16,), "w2": (16, 3), "b2": (3,)}
+    return model(nodes, [weights(name, *shape) for name, shape in sizes.items()], [4], 3)
+
+
 def without_weights() -> onnx.ModelProto:
     return model([helper.make_node("Relu", ["x"], ["y"])], [], [4], 4)
 
@@ -127,6 +138,7 @@ MODELS = {
     "memory": (recurrent, (6, 16)),
     "overflowing": (overflowing, (8,)),
     "ending_large": (ending_large, (8,)),
+    "slight": (slight, (4,)),
     "plain": (without_weights, (4,)),
     "single": (single, (1, 3, 8, 8)),
 }

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from modelport.bench.results import Spread
 from modelport.cli import main
 from modelport.commands.adopt import adopt
 from modelport.commands.assemble import publish_ensemble
@@ -17,6 +18,7 @@ from modelport.commands.optimise import optimise
 from modelport.commands.verify import verify
 from modelport.errors import ConversionError, DataError, ExampleInputError, UsageError, VerificationError
 from modelport.evaluate import gate_data
+from modelport.optimise.measure import Measured, Side
 from modelport.optimise.types import Options
 from modelport.repository import manifest as manifests
 from modelport.repository.config import EnsembleStep
@@ -161,7 +163,7 @@ def test_layers_get_their_precision_back_until_the_drop_is_allowed(repository, d
 
 @pytest.mark.parametrize("model", ["overflowing", "ending_large"])
 def test_operators_that_overflow_in_float16_stay_in_float32(repository, data, model):
-    done = optimise(model, to="fp16", repository=repository, data=data(model), **QUICK)
+    done = optimise(model, to="fp16", repository=repository, data=data(model), anyway=True, **QUICK)
     assert done.scores[0].after > 0.95
     assert "large" in done.facts["optimised_operators_in_float32"] and done.facts["optimised_made_for"] == "gpu"
     assert any("for GPUs" in note for note in done.notes)
@@ -204,14 +206,58 @@ def test_calibration_data_that_does_not_fit_is_refused(repository, data, given, 
 
 def test_what_has_no_upper_end_may_drop_by_more_than_one(repository, data):
     file = data("overflowing", labels=np.random.default_rng(2).standard_normal((96, 4)))
-    options = Options(max_drop=1.5)
-    done = optimise("overflowing", to="fp16", repository=repository, evaluation=str(file), options=options, **QUICK)
+    how = {"options": Options(max_drop=1.5), "anyway": True, **QUICK}
+    done = optimise("overflowing", to="fp16", repository=repository, evaluation=str(file), **how)
     assert (done.scores[0].metric, done.allowed_drop) == ("r2", 1.5)
 
 
 def test_too_few_golden_inputs_do_not_calibrate(repository):
     with pytest.raises(ExampleInputError, match="to optimise pictures/1 with"):
         optimise("pictures", to="int8", repository=repository, **QUICK)
+
+
+def test_what_is_neither_smaller_nor_faster_is_not_published(repository, data, capsys):
+    """But for --anyway; what it costs is said in words, not as a gain below one."""
+    words = ["optimise", "slight", "--to", "int8", "--data", str(data("slight")), "--repository", str(repository)]
+    words += ["--rounds", "3", "--seconds", "0.1"]
+    assert main(words) == 20
+    told = capsys.readouterr().err
+    assert "int8 makes slight/1 neither smaller nor faster: it is" in told and "--anyway" in told
+    assert "x larger, " in told and "x slower (" in told and "bytes became" in told
+    nothing_published(repository, "slight")
+    assert main([*words, "--anyway"]) == 0
+    shown = capsys.readouterr().out
+    assert "published slight version 2" in shown and "x larger" in shown and "x slower" in shown
+    assert main([*words, "--anyway", "--budget", "agreement >= 0.5"]) == 2
+    assert "--anyway is given with --budget" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("smaller", "faster", "more", "gains"),
+    [(1.1, 0.5, 0.5, True), (0.5, 1.1, 0.5, True), (0.5, 0.5, 1.1, True), (1.0, 1.0, 0.9, False)],
+)
+def test_any_gain_is_one_that_was_seen_in_each_round(smaller, faster, more, gains):
+    side = Side(size_bytes=1, latency_ms=1.0, rows_per_s=1.0)
+    ratios = {"faster": Spread(median=2.0, low=faster, high=3.0), "more": Spread(median=2.0, low=more, high=3.0)}
+    rest = {"batch": 8, "sessions": 1, "threads": 1, "rounds": 3, "how": "", "raw": ()}
+    assert Measured(before=side, after=side, smaller=smaller, **ratios, **rest).gains is gains
+
+
+def test_names_of_classes_do_for_a_model_that_has_labels(repository, data):
+    names = np.array(["a", "b", "c", "d"])
+    options = Options(max_drop=0.2)
+    scored = [
+        optimise(
+            "pictures/1",
+            to="fp16",
+            repository=repository,
+            evaluation=str(data("pictures", labels=labels)),
+            options=options,
+            **QUICK,
+        ).scores
+        for labels in (names[np.arange(96) % 4], np.arange(96) % 4)
+    ]
+    assert scored[0] == scored[1] and scored[0][0].metric == "accuracy"
 
 
 def test_a_model_that_loses_too_much_is_not_published(repository, data):
