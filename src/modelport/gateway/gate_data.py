@@ -38,10 +38,9 @@ class GateData:
 
     @functools.cached_property
     def lua(self) -> str:
-        """The gate's variable DATA."""
+        """The gate's variable DATA. Of revoked keys it need not know: they are refused before."""
         tables = {
             "models": self.models,
-            "revoked": dict.fromkeys(sorted(self.revoked), True),
             "bodies": self.bodies,
             "turnstiles": self.turnstiles,
             "waits": self.waits,

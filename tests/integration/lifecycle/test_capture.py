@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import psutil
 import pytest
 
 from modelport._process import wait_until
@@ -105,26 +107,76 @@ def test_what_cannot_be_replayed_is_one_clear_error(shelf, net):
         replay(net, to="9", repository=shelf.root)
 
 
-def test_where_too_many_wait_for_their_answers_only_the_oldest_are_not_kept(shelf, server, gate):
-    """Forty at once, of which 32 are remembered: these are kept, and each with its own answer."""
+@pytest.fixture
+def sleepy(shelf, server, gate):
+    """`sleepy(x, spaces)`: a model that waits for row 0, asked in JSON; all that it is asked is captured."""
     shelf.publish("sleepy", python={"execute": "time.sleep(0 if x[0, 0] else 1.5)"}, value=1)
     server.load("sleepy")
     captures.capture("sleepy", part=1.0, repository=shelf.root)
     gate.refresh()
-    asked = [np.array([[number, 0]], np.float32) for number in range(40)]
+    url = f"{gate.settings.url}/v2/models/sleepy/infer"
+    headers = {"Authorization": f"Bearer {gate.token}", "Content-Type": "application/json"}
 
-    def one(x):
-        with Client(gate.settings.url, token=gate.token) as client:
-            return client.infer("sleepy", x=x)["y"][0, 1] == x[0, 0]
+    def act(x, spaces=0):
+        tensor = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [x, 0]}
+        body = json.dumps({"inputs": [tensor]}).encode() + b" " * spaces
+        with urllib.request.urlopen(urllib.request.Request(url, data=body, headers=headers), timeout=30) as answer:
+            return json.load(answer)["outputs"][0]["data"][1] == x
 
-    with ThreadPoolExecutor(40) as pool:
-        first = pool.submit(one, asked[0])  # the others wait behind it
-        time.sleep(0.2)
-        assert all(pool.map(one, asked[1:])) and first.result()
-    assert wait_until(lambda: gate.receiver.counts.kept >= 32, timeout_s=5), gate.receiver.counts
-    found = [
-        (kept.inputs["x"][0, 0], kept.outputs["y"][0, 1])
-        for kept in captures.show("sleepy", 99, repository=shelf.root).exchanges
-    ]
-    assert len(found) == 32 and 0 not in {x for x, _ in found} and all(x == y for x, y in found)
+    yield act
     server.unload("sleepy")
+
+
+def kept_of(shelf, gate, count):
+    """What was asked and what was answered, of so many."""
+    assert wait_until(lambda: gate.receiver.counts.kept >= count, timeout_s=5), gate.receiver.counts
+    time.sleep(0.3)
+    shown = captures.show("sleepy", 99, repository=shelf.root).exchanges
+    return [(one.inputs["x"][0, 0], one.outputs["y"][0, 1]) for one in shown]
+
+
+def test_each_of_many_that_wait_is_kept_with_its_own_answer(shelf, gate, sleepy):
+    with ThreadPoolExecutor(40) as pool:
+        first = pool.submit(sleepy, 0)  # the others wait behind it
+        time.sleep(0.2)
+        assert all(pool.map(sleepy, range(1, 40))) and first.result()
+    found = kept_of(shelf, gate, 40)
+    assert sorted(found) == [(x, x) for x in range(40)]
+
+
+def test_where_those_that_wait_take_too_much_memory_the_oldest_are_not_kept(shelf, gate, sleepy):
+    """Six of 14 MB, of which four fit into 64 MiB."""
+    with ThreadPoolExecutor(6) as pool:
+        first = pool.submit(sleepy, 0, 14_000_000)
+        time.sleep(0.5)
+        assert all(pool.map(sleepy, range(101, 106), [14_000_000] * 5)) and first.result()
+    found = [(x, y) for x, y in kept_of(shelf, gate, 4) if x > 100]
+    assert gate.receiver.counts.kept == len(found) == 4 and all(x == y for x, y in found)
+
+
+def test_what_is_refused_after_the_gate_is_not_remembered(shelf, server, net, gate):
+    """Beyond a quota: neither on the disk nor in Envoy's memory, where no limit of Envoy's would see it."""
+    token = issue.create(shelf.root, "spent", ("*",), expires_s=600, limits={"daily": 1}, now=int(time.time())).token
+    captures.capture(net, part=1.0, repository=shelf.root)
+    gate.refresh()
+    envoy, statuses = psutil.Process(gate.pid), []
+
+    def ask(number):
+        body = json.dumps(
+            {"id": str(number), "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}
+        )
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        data = body.encode() + b" " * 10_000_000
+        request = urllib.request.Request(f"{gate.settings.url}/v2/models/{net}/infer", data=data, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    statuses = [ask(number) for number in range(12)]
+    before = envoy.memory_info().rss
+    statuses += [ask(number) for number in range(12, 52)]
+    assert statuses == [200] + [429] * 51
+    assert envoy.memory_info().rss - before < 100_000_000, "forty of 10 MB"
+    assert gate.receiver.counts.kept == 1 and gate.receiver.counts.received == 1

@@ -79,6 +79,7 @@ def _clusters(facts: Facts) -> list[Config]:
 def _filters(facts: Facts) -> dict[str, Config]:
     return {
         "jwt": filters.jwt(facts.jwks),
+        "revoked": filters.revoked(facts.gate.revoked),
         "rate": filters.rate(facts.tenants),
         "gate": filters.gate(facts.gate, facts.secret),
         "quota": filters.quota(facts.left),

@@ -1,31 +1,34 @@
 """The filters that a request passes, in their order. Each one's configuration is a file of its own, which Envoy takes
 anew when it is replaced, without closing a connection.
 
-    jwt     the key: signature, expiry, issuer            401
-    rate    the tenant's requests each second             429
-    gate    what may be asked, and of which version       400 403 404 413 415   (gate/*.lua)
-    quota   what is left of the tenant's day              429
+    jwt      the key: signature, expiry, issuer           401
+    revoked  keys that are not taken any more             403
+    rate     the tenant's requests each second            429
+    gate     what may be asked, and of which version      400 403 404 413 415   (gate/*.lua)
+    quota    what is left of the tenant's day             429
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import resources
 from typing import Any
 
 from modelport.gateway.gate_data import GateData
 from modelport.gateway.keys.keyring import Limits
+from modelport.gateway.lua import table
 from modelport.gateway.quota import Left
 
 Config = dict[str, Any]
 
 TYPE = "type.googleapis.com/"
 FILTERS = "envoy.extensions.filters.http."
-NAMES = ("jwt", "rate", "gate", "quota")
+NAMES = ("jwt", "revoked", "rate", "gate", "quota")
 GATE = ("base", "asked", "json", "checks", "request", "answer")  # each uses only what stands before it
 TYPES = {
     "jwt": f"{FILTERS}jwt_authn.v3.JwtAuthentication",
+    "revoked": f"{FILTERS}lua.v3.Lua",
     "rate": f"{FILTERS}local_ratelimit.v3.LocalRateLimit",
     "gate": f"{FILTERS}lua.v3.Lua",
     "quota": f"{FILTERS}local_ratelimit.v3.LocalRateLimit",
@@ -52,6 +55,17 @@ def jwt(jwks: Mapping[str, Any]) -> Config:
     }
     rule = {"match": {"prefix": "/"}, "requires": {"provider_name": ISSUER}}
     return _typed("jwt", {"providers": {ISSUER: provider}, "rules": [rule]})
+
+
+def revoked(keys: Collection[str]) -> Config:
+    """Refuses keys before they spend what their tenant may, as callers with its other keys then could not.
+
+    Args:
+        keys: Their ids.
+    """
+    source = resources.files(__package__).joinpath("gate", "revoked.lua").read_text()
+    known = table("REVOKED", {"keys": dict.fromkeys(sorted(keys), True)}) + "\n" + source
+    return _typed("revoked", {"default_source_code": {"inline_string": known if keys else "-- no key is revoked"}})
 
 
 def rate(tenants: Mapping[str, Limits]) -> Config:

@@ -10,6 +10,8 @@ from modelport._process import wait_until
 from modelport.gateway import quota
 from modelport.gateway.gateway import LOGGED_S
 
+TAKEN_S = 0.2  # until Envoy has taken files that were replaced
+
 
 @pytest.fixture(scope="module")
 def front(make_gateway, server):
@@ -34,6 +36,15 @@ def test_a_change_of_something_else_gives_nobody_a_new_burst(front):
     assert front.ask(empty).status == 429, "another key of the tenant shares its rate"
     front.revoke(gone)
     assert front.ask(empty).status == 429
+
+
+def test_a_revoked_key_spends_nothing_of_its_tenants_rate(front):
+    """Nor is it told of the rate: a key that leaked must not lock out those that are good."""
+    leaked, good = front.key("half", rate_per_s=0.01, burst=2), front.key("half")
+    front.revoke(leaked)
+    time.sleep(TAKEN_S)
+    assert {front.ask(leaked, protocol).status for _ in range(10) for protocol in ("http", "grpc")} == {403}
+    assert [front.ask(good).status for _ in range(3)] == [200, 200, 429]
 
 
 def test_a_tenant_has_so_many_requests_on_their_way_and_no_more(front, count):

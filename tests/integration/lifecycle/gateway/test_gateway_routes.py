@@ -308,6 +308,26 @@ def test_a_shadow_gets_a_copy_of_each_request_and_answers_none(server, asking, s
     assert counted(server, "net", 1) == direct + 60, "nobody else gets copies"
 
 
+def test_what_is_refused_behind_the_gate_is_not_copied(server, front, set_route):
+    """What is beyond a quota is computed by nobody."""
+    set_route("net", Route(shares=share(v1=100), shadow="3"))
+    with Asking(front.http_url, front.key("spent", daily=2)) as spent:
+        before = counted(server, "net", 3)
+        assert [spent(form) for form in (*FORMS, *FORMS)] == [1, 1, 599, 429, 429, 599]
+        time.sleep(0.3)
+        assert counted(server, "net", 3) == before + 2
+
+
+def test_each_rendering_and_each_thread_draws_lots_of_its_own(front, asking, set_route):
+    """Else who changes something often would give a small canary the same few lots again and again."""
+    drawn = []
+    for version in ("1", "2", "1"):
+        set_route("dark", Route(shares=(Share(target=version, percent=100),)))  # renders the gate anew
+        set_route("net", Route(shares=share(v1=50, v2=50)))
+        drawn.append(tuple(asking() for _ in range(30)))
+    assert len({*drawn}) == 3
+
+
 @pytest.mark.parametrize("shadow", [3, 2], ids=["fails", "hangs"])
 def test_a_shadow_that_hangs_or_fails_touches_no_caller(server, front, asking, set_route, shadow):
     """Each of 450 calls is answered in a moment by the right version; what waits for the shadow is bounded."""

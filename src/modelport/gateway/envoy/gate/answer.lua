@@ -40,6 +40,14 @@ local function capture(handle, kept, status, grpc)
   if answer then handle:httpCall("capture", about, kept.content .. answer, 1000, true) end
 end
 
+-- The same request to a second version; its answer is not waited for, and reaches nobody. The time is longer than any run
+-- lasts: a call over gRPC that is cancelled may end Triton.
+local COPY_MS = 150000
+local function shadow(handle, kept, grpc)
+  local content = grpc and with_version(kept.content, kept.shadow) or kept.content
+  handle:httpCall(grpc and "shadow_grpc" or "shadow_http", kept.headers, content, COPY_MS, true)
+end
+
 -- The words of a failure over gRPC, in headers or in trailers.
 local function grpc_words(headers)
   local status = headers:get("grpc-status")
@@ -87,6 +95,8 @@ local function http_words(handle, status)
 end
 
 function envoy_on_response(handle)
+  local info = pending_count > 0 and handle:streamInfo():dynamicMetadata():get(MARK)
+  local kept = info and info["pending"] and forget(info["pending"])
   local headers = handle:headers()
   if headers:get("x-modelport-local") then -- Envoy's answer or ours: it is as it should be
     headers:remove("x-modelport-local")
@@ -122,15 +132,8 @@ function envoy_on_response(handle)
   elseif tonumber(status) >= 400 then
     http_words(handle, status)
   end
-  local info = pending_count > 0 and handle:streamInfo():dynamicMetadata():get(MARK)
-  if info and info["captured"] then
-    local kept = pending[info["captured"]]
-    pending[info["captured"]] = nil
-    if kept then
-      pending_count = pending_count - 1
-      capture(handle, kept, handle:headers():get(":status"), grpc)
-    end
-  end
+  if kept and kept.shadow then shadow(handle, kept, grpc) end
+  if kept and kept.captured then capture(handle, kept, handle:headers():get(":status"), grpc) end
   if grpc then
     local trailers = handle:trailers()
     if trailers then grpc_words(trailers) end

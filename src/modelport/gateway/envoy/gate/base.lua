@@ -32,9 +32,20 @@ local KEPT = { ["content-type"] = true, ["content-length"] = true, ["inference-h
                ["te"] = true, ["x-request-id"] = true, ["x-forwarded-proto"] = true }
 
 local CAPTURED_MOST = 16777216 -- bytes of an answer
-local PENDING_MOST = 32
-local pending, pending_count = {}, 0 -- requests that are captured, until their answer comes, by their ids
-local turns, turn = {}, 0 -- these ids; where there are too many, the oldest goes
+local PENDING_MOST, PENDING_BYTES, PENDING_S = 1024, 67108864, 300
+-- Requests that are copied or captured when a server has answered them, by their ids; and these ids, the oldest first.
+-- Where there are too many, they are too large together, or no answer came for long, the oldest go.
+local pending, pending_count, pending_bytes = {}, 0, 0
+local turns, turn_first, turn_last = {}, 1, 0
+
+-- Each of Envoy's threads draws lots of its own, and others after each rendering.
+local seed = 0
+local random = io.open("/dev/urandom", "rb")
+for _, byte in ipairs({ (random and random:read(6) or tostring(os.time()) .. tostring({})):byte(1, -1) }) do
+  seed = (seed * 256 + byte) % 9007199254740881
+end
+if random then random:close() end
+math.randomseed(seed)
 
 -- A refusal: Envoy makes the JSON, or the gRPC status, from it (listener.py).
 local function refuse(handle, code, text)

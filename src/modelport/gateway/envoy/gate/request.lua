@@ -35,23 +35,20 @@ local function upstream_path(asked, version)
 end
 
 -- The message with another version: of a field that is there twice the last one counts, and ours comes last.
-local function with_version(body, version)
-  local message = body:getBytes(5, body:length() - 5) .. "\18" .. string.char(#version) .. version
+local function with_version(content, version)
+  local message = content:sub(6) .. "\18" .. string.char(#version) .. version
   local size = #message
   return string.char(0, math.floor(size / 16777216) % 256, math.floor(size / 65536) % 256,
                      math.floor(size / 256) % 256, size % 256) .. message
 end
 
--- The same request to a second version; its answer is not waited for, and reaches nobody. The time is longer than any run
--- lasts: a call over gRPC that is cancelled may end Triton.
-local COPY_MS = 150000
-local function shadow(handle, asked, body, version, grpc)
+-- The headers of the same request to a second version.
+local function shadow_headers(handle, asked, version, grpc)
   local headers = { [":method"] = "POST", [":authority"] = "shadow" }
   local copied = { "content-type", "inference-header-content-length", "te" }
   for _, name in ipairs(copied) do headers[name] = handle:headers():get(name) end
   headers[":path"] = grpc and handle:headers():get(":path") or upstream_path(asked, version)
-  local content = grpc and with_version(body, version) or body:getBytes(0, body:length())
-  handle:httpCall(grpc and "shadow_grpc" or "shadow_http", headers, content, COPY_MS, true)
+  return headers
 end
 
 local function strip(headers)
@@ -67,16 +64,32 @@ local function strip(headers)
   end
 end
 
--- Remember a request whose answer is captured too; of those that never got one, only a few are kept.
-local function remember(handle, asked, body, version, header)
+-- What was remembered under an id, which is forgotten now.
+local function forget(id)
+  local kept = pending[id]
+  if kept then
+    pending[id], pending_count, pending_bytes = nil, pending_count - 1, pending_bytes - #kept.content
+  end
+  return kept
+end
+
+-- Remember a request until a server has answered it. One that is refused in between, for a quota or because too many are on
+-- their way, costs nobody a computation or a place on the disk.
+local function remember(handle, kept)
   local id = handle:headers():get("x-request-id")
   if not id then return end
-  turn = turn % PENDING_MOST + 1
-  local oldest = turns[turn]
-  if oldest and pending[oldest] then pending[oldest], pending_count = nil, pending_count - 1 end
-  turns[turn], pending_count = id, pending_count + 1
-  pending[id] = { model = asked.model, version = version, content = body:getBytes(0, body:length()), json = header }
-  handle:streamInfo():dynamicMetadata():set(MARK, "captured", id)
+  kept.since = os.time()
+  pending[id], pending_count, pending_bytes = kept, pending_count + 1, pending_bytes + #kept.content
+  turn_last = turn_last + 1
+  turns[turn_last] = id
+  while turn_first < turn_last do
+    local oldest = pending[turns[turn_first]]
+    if oldest and pending_count <= PENDING_MOST and pending_bytes <= PENDING_BYTES
+       and os.difftime(kept.since, oldest.since) < PENDING_S then break end
+    forget(turns[turn_first])
+    turns[turn_first], turn_first = nil, turn_first + 1
+  end
+  handle:streamInfo():dynamicMetadata():set(MARK, "pending", id)
 end
 
 local function allowed(claims, model)
@@ -153,7 +166,7 @@ function envoy_on_request(handle)
   local headers = handle:headers()
   local found = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.jwt_authn")
   local claims = found and found["claims"]
-  if not claims or not claims.jti or DATA.revoked[claims.jti] then return refuse(handle, "forbidden") end
+  if not claims or not claims.jti then return refuse(handle, "forbidden") end
   local content_type = headers:get("content-type") or ""
   local grpc = content_type:find("^application/grpc") ~= nil
   if encoded(headers, grpc) then return refuse(handle, "unsupported", "compressed requests are not taken") end
@@ -198,8 +211,15 @@ function envoy_on_request(handle)
     if described and described.elements > body:length() then why = TOO_FEW:format(described.elements) end
     if why then return refuse(handle, "bad_request", why) end
     note(handle, "inferences", ("%d"):format(described.rows)) -- as a number, Envoy writes a million as 1e+06
-    if model.shadow and model.shadow ~= version then shadow(handle, asked, body, model.shadow, grpc) end
-    if model.capture and math.random() < model.capture then remember(handle, asked, body, version, header or 0) end
+    local copied = model.shadow and model.shadow ~= version
+    local captured = model.capture and math.random() < model.capture
+    if copied or captured then
+      remember(handle, {
+        model = asked.model, version = version, content = body:getBytes(0, body:length()), json = header or 0,
+        captured = captured, shadow = copied and model.shadow,
+        headers = copied and shadow_headers(handle, asked, model.shadow, grpc),
+      })
+    end
   end
   headers = handle:headers()
   strip(headers)
@@ -207,7 +227,7 @@ function envoy_on_request(handle)
     headers:replace(":path", upstream_path(asked, version))
     if body then headers:replace("content-length", tostring(body:length())) end -- never in chunks
   elseif version ~= asked.version then
-    headers:replace("content-length", tostring(body:setBytes(with_version(body, version))))
+    headers:replace("content-length", tostring(body:setBytes(with_version(body:getBytes(0, body:length()), version))))
   end
   if asked.kind == "infer" then
     note(handle, "passed", "1") -- it counts for the quota, unless that is used up
