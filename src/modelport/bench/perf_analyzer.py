@@ -213,7 +213,8 @@ _ADVICE = {
     "failed to parse": "correct the flag behind --; perf_analyzer's own description has all of them",
     "libcudart": "pip install 'modelport[server]', which has it; then modelport bench --install",
     "restricted": "the server closes its statistics: add its header behind --, such as -H NAME:VALUE",
-    "batch": "--batch-size must not be larger than the model's max_batch_size",
+    "batch-size must": "--batch-size must not be larger than the model's max_batch_size",
+    "batch size": "--batch-size must not be larger than the model's max_batch_size",
     "certificate": "name the authority that signed the server's certificate: --ca-file FILE",
     "connect": "look whether the server runs, and at its log",
 }

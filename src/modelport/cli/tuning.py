@@ -60,7 +60,9 @@ def tune_command(
     """Find the batch size, batching delay, instances and threads that serve a model best on this machine.
 
     The model is timed, a simulation of Triton's batcher says what is worth measuring, and perf_analyzer measures only
-    that: in a server of its own, the running one is not touched. Nothing is written without `--write`.
+    that: in a server of its own, the running one is not touched. Nothing is written without `--write`; and nothing with
+    it where no setting keeps the latency budget (it leaves with 1 then), or, into `config.pbtxt`, where none is shown
+    to be better than the present one.
 
     Example: `modelport tune digits_cnn --concurrency 32 --latency-budget-ms 20 --write config`
     """
@@ -87,6 +89,8 @@ def tune_command(
         _render.as_json({**vars(done), "reason": done.reason})
     else:
         _show(done)
+    if not done.within_budget and done.withheld:
+        raise typer.Exit(1)
 
 
 def _show(done: Any) -> None:
@@ -105,7 +109,9 @@ def _show(done: Any) -> None:
             against += "; unstable: the machine was not quiet" if ratio.unstable else ""
         _render.lines(f"best: {done.best}{against}", f"present: {done.present}")
     _render.lines(f"{done.measurements} measurements, {done.settings} settings to choose from; every run: {done.file}")
-    if done.written is None:
+    if done.withheld:
+        _render.lines(f"nothing was written: {done.withheld}")
+    elif done.written is None:
         _render.lines("nothing was written: --write config does, or --write configs/NAME.pbtxt")
     else:
         where = f"; {done.written.server} serves it" if done.written.server else ""

@@ -59,6 +59,7 @@ class Tuned:
         settings: How many settings there were to choose from.
         file: Every run.
         written: Where the best setting was written; None where it was not.
+        withheld: Why it was not written though that was asked for; empty otherwise.
     """
 
     model: str
@@ -73,6 +74,23 @@ class Tuned:
     settings: int
     file: Path
     written: Configured | None = None
+    withheld: str = ""
+
+    def against(self, where: str) -> str:
+        """What speaks against writing the best setting; empty where nothing does.
+
+        Args:
+            where: `config`, where it takes the place of the present one, or a file beside it.
+        """
+        if not self.within_budget:
+            return "no setting that was measured keeps the latency budget"
+        if where != CONFIG:
+            return ""
+        if self.best == self.present:
+            return "the present setting is the best one"
+        if self.ratio is not None and self.ratio.low <= 1:
+            return "no difference to the present setting is shown; more --repeats, or a longer --interval, may show one"
+        return ""
 
     @property
     def reason(self) -> str:
@@ -118,9 +136,24 @@ def tune(asked: Asked, *, output: Path | None = None, tell: Report = lambda _: N
     ):
         problem = tuner.problem(asked, found, tell)
         search = Search(problem=problem, measure=found.measure, report=tell)
-        search.run()
         wanted = found.wanted
-    about = {"kind": "modelport tune", "model": wanted.model, "version": wanted.version, "settings": _settings(asked)}
+        about = {
+            "kind": "modelport tune",
+            "model": wanted.model,
+            "version": wanted.version,
+            "settings": _settings(asked),
+        }
+        circumstances = {**about, **circumstances, "perf_analyzer": program.version}
+        try:
+            search.run()
+        except BaseException as exc:  # Ctrl-C, or a run that failed: what was measured is kept
+            if search.runs:
+                rows = [tuner.row(run) for run in search.runs]
+                results.write(
+                    file, circumstances={**circumstances, "stopped": f"{type(exc).__name__}: {exc}"}, rows=rows
+                )
+                tell(f"what was measured until now is in {file}")
+            raise
     fitted = {
         "costs": asdict(search.costs),
         "best": asdict(search.best()),
@@ -129,11 +162,14 @@ def tune(asked: Asked, *, output: Path | None = None, tell: Report = lambda _: N
     }
     results.write(
         file,
-        circumstances={**about, **circumstances, **fitted, "perf_analyzer": program.version},
+        circumstances={**circumstances, **fitted},
         rows=[tuner.row(run) for run in search.runs],
     )
     done = _tuned(search, wanted.model, wanted.version, file)
-    return _written(asked, done, tell) if asked.write else done
+    if not asked.write:
+        return done
+    withheld = done.against(asked.write)
+    return replace(done, withheld=withheld) if withheld else _written(asked, done, tell)
 
 
 def _tuned(search: Search, model: str, version: int, file: Path) -> Tuned:

@@ -63,6 +63,11 @@ def space(*, largest: int, cores: int, threads: bool, gpu: bool = False, most_de
     return sorted(Setting(instances=i, threads=t, batch=b, delay_us=d) for i, t in groups for b, d in batchings)
 
 
+def on_gpu(config: configs.ModelConfig) -> bool:
+    """Whether the configuration has the model run on a GPU."""
+    return any(group.kind == type(group).KIND_GPU for group in config.instance_group)
+
+
 def largest_batch(config: configs.ModelConfig, clients: int) -> int:
     """The largest batch that is worth trying: what the model takes, or the next doubling that all clients fill.
 
@@ -83,6 +88,12 @@ def present(config: configs.ModelConfig, *, cores: int) -> Setting:
         config: The configuration.
         cores: What the backend's threads share where the configuration does not say how many.
     """
+    if len(config.instance_group) > 1 or any(len(group.gpus) > 1 for group in config.instance_group):
+        raise UsageError(
+            f"{config.name} cannot be tuned: its instances are of several kinds, or on several GPUs",
+            why="one kind, in one place, is tuned at a time; the others would be lost",
+            fix=f"leave one instance_group in {config.name}/config.pbtxt, or tune a copy of the model with each",
+        )
     instances = sum(max(1, group.count) for group in config.instance_group) or 1
     batcher = config.dynamic_batching
     batch = int(config.max_batch_size)
@@ -108,6 +119,8 @@ def applied(config: configs.ModelConfig, setting: Setting, *, kind: str = "") ->
     group.count = setting.instances
     if kind:
         group.kind = type(group).Kind.Value(kind)
+    if group.kind == type(group).KIND_CPU:
+        group.ClearField("gpus")  # which Triton refuses there
     if setting.threads:
         final.parameters[THREADS[config.backend]].string_value = str(setting.threads)
     if setting.batch:

@@ -62,7 +62,7 @@ def problem(asked: Asked, found: Candidates, report: Report) -> Problem:
         largest=largest,
         cores=usable,
         threads=config.backend in THREADS,
-        gpu=asked.target == "gpu",
+        gpu=asked.target == "gpu" or (not asked.target and space.on_gpu(config)),
         most_delay_us=asked.budget_ms * 500 if asked.budget_ms is not None else float("inf"),
     )
     now = space.present(config, cores=usable)

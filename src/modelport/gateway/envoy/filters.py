@@ -63,7 +63,7 @@ def revoked(keys: Collection[str]) -> Config:
     Args:
         keys: Their ids.
     """
-    source = resources.files(__package__).joinpath("gate", "revoked.lua").read_text()
+    source = resources.files(__package__).joinpath("gate").joinpath("revoked.lua").read_text()
     known = table("REVOKED", {"keys": dict.fromkeys(sorted(keys), True)}) + "\n" + source
     return _typed("revoked", {"default_source_code": {"inline_string": known if keys else "-- no key is revoked"}})
 

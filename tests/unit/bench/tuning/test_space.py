@@ -94,3 +94,24 @@ def test_the_kind_of_the_instances_can_be_chosen():
     made = space.applied(config(), Setting(instances=3, threads=1, batch=1, delay_us=0), kind="KIND_CPU")
     assert made.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_CPU
     assert made.instance_group[0].count == 3
+
+
+def test_a_processor_has_no_gpus_to_name():
+    """Triton refuses that."""
+    both = config()
+    both.instance_group[0].kind = model_config_pb2.ModelInstanceGroup.KIND_GPU
+    both.instance_group[0].gpus.append(0)
+    assert space.on_gpu(both) and not space.on_gpu(config())
+    setting = Setting(instances=2, threads=1, batch=8, delay_us=0)
+    assert list(space.applied(both, setting, kind="KIND_CPU").instance_group[0].gpus) == []
+    assert list(space.applied(both, setting).instance_group[0].gpus) == [0]
+
+
+def test_instances_of_several_kinds_or_on_several_gpus_are_left_to_their_owner():
+    """They would be flattened, and what is called the present setting would be another one."""
+    mixed, spread = config(), config()
+    mixed.instance_group.add(count=4)
+    spread.instance_group[0].gpus.extend([0, 1])
+    for one in (mixed, spread):
+        with pytest.raises(UsageError, match="several kinds, or on several GPUs"):
+            space.present(one, cores=4)
