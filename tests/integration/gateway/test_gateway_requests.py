@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import struct
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -185,6 +187,39 @@ def test_mutated_bodies_are_refused_or_right_and_never_a_failure(everything):
     assert len(statuses[400]) > 100, "hardly anything was changed"
     for body in statuses.get(200, []):
         assert json.loads(body)["inputs"][0]["name"] == "x"
+
+
+FULL = {
+    "id": "a",
+    "parameters": {"own": 1, "binary_data_output": False},
+    "inputs": [
+        {"name": "x", "datatype": "FP32", "shape": [1, 4], "parameters": {"own": "b"}, "data": [1.0, 2.0, 3.0, 4.0]}
+    ],
+    "outputs": [{"name": "y", "parameters": {"classification": 2, "binary_data": False}}],
+}
+KINDS = (None, True, 0, -1, 1.5, 1 << 32, 1 << 64, "text", [], [1], {}, {"a": 1}, [[]], [None])
+
+
+def swapped(value: Any) -> Iterator[Any]:
+    """Each value in it, and each part of it, in turn replaced by one of another kind."""
+    yield from KINDS
+    if isinstance(value, (dict, list)):
+        for key, part in list(value.items() if isinstance(value, dict) else enumerate(value)):
+            for other in swapped(part):
+                changed = copy.copy(value)
+                changed[key] = other
+                yield changed
+
+
+def test_a_value_of_another_kind_anywhere_is_no_failure_of_the_server(everything, direct):
+    assert everything.infer("double", FULL).status == 200
+    bodies = [json.dumps(one).encode() for one in swapped(FULL)]
+    statuses = {}
+    for body in bodies:
+        statuses.setdefault(everything.infer("double", body).status, []).append(body)
+    assert set(statuses) <= {200, 400}, {status: found[:5] for status, found in statuses.items() if status > 400}
+    assert len(statuses[400]) > len(bodies) // 3
+    assert direct.infer("double", json.dumps(FULL | {"parameters": 5}).encode()).status == 500, "Triton looks at it now"
 
 
 BAD_TEXT = [

@@ -68,7 +68,8 @@ end
 local function callers_fault(said)
   local why = said:match("^failed to parse the request JSON buffer: ([%a '%]},]+%. at %d+)$")
   if why then return "the JSON cannot be read: " .. why end
-  local field, what = said:match("^Unable to parse '([%l_]+)': ([%a '-]+)$")
+  if said == "failed to get request params.: attempt to get members for non-object" then return "the parameters are no object" end
+  local field, what = said:match("^Unable to %l+ '([%l_]+)': ([%a '-]+)$") -- to parse, and to set
   return field and ("the field '" .. field .. "' cannot be read: " .. what)
 end
 
