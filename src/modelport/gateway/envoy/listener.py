@@ -39,6 +39,7 @@ _LOGGED = {
     "kind": _META.format("modelport:kind"),
     "model": _META.format("modelport:model"),
     "version": _META.format("modelport:version"),
+    "drawn": _META.format("modelport:drawn"),
     "passed": _META.format("modelport:passed"),
     "inferences": _META.format("modelport:inferences"),
     "protocol": "%PROTOCOL%",
@@ -48,6 +49,8 @@ _LOGGED = {
     "sent_bytes": "%BYTES_SENT%",
     "us": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
     "server_us": "%COMMON_DURATION(US_TX_BEG:US_RX_BEG:us)%",
+    "ms": "%DURATION%",
+    "sent_ms": "%REQUEST_TX_DURATION%",
     "upstream": "%UPSTREAM_HOST%",
     "flags": "%RESPONSE_FLAGS%",
 }

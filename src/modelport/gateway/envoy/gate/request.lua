@@ -192,6 +192,7 @@ function envoy_on_request(handle)
     if not version then return refuse(handle, "not_found", "the model has no version '" .. asked.version:sub(1, 63) .. "'") end
   elseif version == "" then
     version = routed(model, claims.sub, headers)
+    if version ~= "" then note(handle, "drawn", "1") end
   end
   note(handle, "model", asked.model)
   note(handle, "version", version)
