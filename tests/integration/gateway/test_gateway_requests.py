@@ -353,6 +353,23 @@ def test_nothing_that_a_caller_writes_gets_into_the_access_log(setup, everything
     assert "forged" not in text and [line for line in text.splitlines() if not json.loads(line)] == []
 
 
+@pytest.mark.parametrize("digits", ["2147483648", "9" * 20, "7" * 5000], ids=["2^31", "20", "5000"])
+def test_a_number_that_no_version_has_is_refused_and_not_logged(setup, everything, digits):
+    log, before = setup.gateway.folder / "access.log", setup.asked()
+    settled(log)
+    lines = len(log.read_text().splitlines())
+    said = everything.http("POST", f"/v2/models/double/versions/{digits}/infer", as_json([X], []))
+    assert (said.status, said.error) == (404, f"the model has no version '{digits[:63]}'")
+    message = as_message("double", [X], [], typed=False)
+    message.model_version = digits
+    answer = everything.call("ModelInfer", message)
+    refused = grpc.StatusCode.NOT_FOUND if len(digits) < 256 else grpc.StatusCode.INVALID_ARGUMENT
+    assert answer.code() == refused, answer
+    assert setup.asked() == before
+    assert wait_until(lambda: len(log.read_text().splitlines()) == lines + 2, timeout_s=5)
+    assert digits not in log.read_text()
+
+
 def settled(log: Path) -> int:
     """How many lines there are, once those of the tests before have been written (Envoy writes each 100 ms)."""
     time.sleep(0.25)

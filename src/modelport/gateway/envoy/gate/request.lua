@@ -92,6 +92,11 @@ local function remember(handle, kept)
   handle:streamInfo():dynamicMetadata():set(MARK, "pending", id)
 end
 
+-- Whether a word is a version's number, as `spec.parse_version` takes it.
+local function is_number(word)
+  return #word <= 10 and word:match("^[1-9]%d*$") ~= nil and tonumber(word) <= VERSION_MOST
+end
+
 local function allowed(claims, model)
   for _, name in ipairs(claims.models or {}) do
     if name == "*" or name == model then return true end
@@ -187,7 +192,7 @@ function envoy_on_request(handle)
   local model = DATA.models[asked.model]
   if not model then return refuse(handle, "not_found", "there is no model '" .. asked.model:sub(1, 63) .. "'") end
   local version = asked.version
-  if version ~= "" and not version:match("^[1-9]%d*$") then
+  if version ~= "" and not is_number(version) then
     version = model.aliases[version]
     if not version then return refuse(handle, "not_found", "the model has no version '" .. asked.version:sub(1, 63) .. "'") end
   elseif version == "" then
