@@ -180,6 +180,7 @@ function envoy_on_request(handle)
   else asked, body, words_of_it = asked_by_http(handle, headers) end
   if not asked then return refuse(handle, body, words_of_it) end
   note(handle, "kind", asked.kind)
+  if grpc then note(handle, "grpc", "1") end
   headers = handle:headers()
   if asked.kind == "server" then
     strip(headers)
