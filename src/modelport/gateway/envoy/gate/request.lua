@@ -172,6 +172,7 @@ function envoy_on_request(handle)
   local found = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.jwt_authn")
   local claims = found and found["claims"]
   if not claims or not claims.jti then return refuse(handle, "forbidden") end
+  if headers:get("upgrade") then return refuse(handle, "bad_request", "there is no other protocol to upgrade to") end
   local content_type = headers:get("content-type") or ""
   local grpc = content_type:find("^application/grpc") ~= nil
   if encoded(headers, grpc) then return refuse(handle, "unsupported", "compressed requests are not taken") end
