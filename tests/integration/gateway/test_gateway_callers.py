@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import grpc
+import jwt
 import numpy as np
 import psutil
 import pytest
@@ -28,7 +29,7 @@ from tritonclient.grpc import service_pb2
 from modelport import Client
 from modelport._process import wait_until
 from modelport.errors import ModelportError
-from modelport.gateway import development_certificate
+from modelport.gateway import development_certificate, private
 from modelport.gateway.keys import issue
 from modelport.gateway.settings import Upstream
 
@@ -118,6 +119,34 @@ def test_a_valid_key_in_any_other_place_than_its_header_is_none(setup, front, wh
     said = front.http("POST", path, ROW, **headers)
     assert (said.status, said.body) == (401, NOBODY)
     assert token not in str(said.headers)
+
+
+@pytest.mark.parametrize(
+    "before", ["Basic Bearer ", "xx Bearer ", "xBearer ", "Bearer Basic ", "Bearer, Bearer ", "Bearer\t"]
+)
+def test_a_key_behind_any_other_word_than_bearer_is_none(setup, front, before):
+    said = front.http("POST", INFER, ROW, authorization=before + setup.token)
+    assert (said.status, said.body) == (401, NOBODY)
+    said = front.http("POST", INFER, ROW, authorization=f"{before}x, Bearer {setup.token}")
+    assert (said.status, said.body) == (401, NOBODY)
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR", "Bearer  "])
+def test_the_word_before_a_key_is_taken_in_any_letters(setup, front, scheme):
+    assert front.http("POST", INFER, ROW, authorization=f"{scheme} {setup.token}").status == 200
+
+
+def test_a_token_that_is_signed_and_never_expires_is_none(setup, front):
+    head, claims = parts(setup.token)
+    secret = private.folder(setup.gateway.repository, "keys", f"{head['kid']}.pem").read_bytes()
+
+    def signed(claims: dict) -> str:
+        return jwt.encode(claims, secret, algorithm="ES256", headers={"kid": head["kid"]})
+
+    assert front.http("POST", INFER, ROW, authorization=f"Bearer {signed(claims)}").status == 200
+    del claims["exp"]
+    said = front.http("POST", INFER, ROW, authorization=f"Bearer {signed(claims)}")
+    assert (said.status, said.body) == (401, NOBODY)
 
 
 def test_a_key_for_other_models_gets_403_whether_the_model_exists_or_not(setup, front):
