@@ -51,6 +51,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
         kind: What was asked for, `infer` for an answer of a model.
         model: Name of a model that there is.
         version: That was asked, or that a route chose; empty where Triton chooses.
+        drawn: `1` where a route chose the version, and not the caller.
         passed: `1` where it passed all checks of the gate.
         inferences: Its rows.
         grpc_status: Number of the status, over gRPC.
@@ -58,6 +59,8 @@ class Line(msgspec.Struct, frozen=True, gc=False):
         sent_bytes: Of the answer's body.
         us: Microseconds from its first byte to the answer's last; empty where there was no last.
         server_us: Microseconds that the server took.
+        ms: Milliseconds until it ended, in whatever way.
+        sent_ms: Milliseconds until the server had all of it.
         upstream: Address of the server that had it.
         flags: Envoy's words for what went wrong, by commas; `-` for nothing.
     """
@@ -68,6 +71,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     kind: str = ""
     model: str = ""
     version: str = ""
+    drawn: str = ""
     passed: str = ""
     inferences: str = ""
     grpc_status: str = ""
@@ -75,6 +79,8 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     sent_bytes: _Bytes = 0
     us: str = ""
     server_us: str = ""
+    ms: str = ""
+    sent_ms: str = ""
     upstream: str = ""
     flags: str = "-"
 

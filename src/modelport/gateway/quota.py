@@ -15,6 +15,7 @@ from modelport.gateway.access_log import Line
 from modelport.gateway.keys.values import Limits
 
 STATE_FILE = "quota.json"
+_DAYS = 3  # that are remembered, the one looked at last the longest: a clock can be set back over midnight
 _LOGS = 4  # that are remembered: more than are there at a time
 
 
@@ -31,9 +32,8 @@ class Used:
     def __init__(self, folder: Path, log: Path) -> None:
         self._path = folder / STATE_FILE
         self._log = log
-        self._day = ""
         self._offsets: dict[str, int] = {}  # up to where each log was read, the latest one last
-        self._count: Counter[str] = Counter()
+        self._days: dict[str, Counter[str]] = {}
         self._lock = threading.Lock()
         self._read_state()
 
@@ -44,14 +44,13 @@ class Used:
             today: The day as `YYYY-MM-DD`, in UTC.
         """
         with self._lock:  # Prometheus asks, and the gateway when a quota changes
-            if today != self._day:
-                self._day = today
-                self._count.clear()
+            self._days[today] = self._days.pop(today, Counter())
+            self._days = dict(list(self._days.items())[-_DAYS:])
             before = dict(self._offsets)
             self._take_in()
             if self._offsets != before or not self._path.exists():
                 self._write_state()
-            return dict(self._count)
+            return dict(self._days[today])
 
     def _take_in(self) -> None:
         for piece in access_log.pieces(self._log, lambda name: self._offsets.get(name, 0)):
@@ -62,21 +61,23 @@ class Used:
         self._offsets = dict(list(self._offsets.items())[-_LOGS:])
 
     def _add(self, line: Line | None) -> None:
-        """A request that the gate let through today; what was refused before or is over the quota costs nothing."""
+        """A request that the gate let through; what was refused before or is over the quota costs nothing."""
         counts = line is not None and line.passed and "RL" not in line.flags.split(",")  # RL: it was over the quota
-        if line is not None and counts and line.time.startswith(self._day):
-            self._count[line.tenant] += 1
+        if line is not None and counts and line.time[:10] in self._days:
+            self._days[line.time[:10]][line.tenant] += 1
 
     def _read_state(self) -> None:
         try:
             content = json.loads(self._path.read_bytes())
-            self._day, self._offsets = content["day"], {name: int(offset) for name, offset in content["logs"].items()}
-            self._count.update({str(name): int(count) for name, count in content["used"].items()})
+            days = content["days"] if "days" in content else {content["day"]: content["used"]}  # as it was before
+            offsets = {name: int(offset) for name, offset in content["logs"].items()}
+            self._days = {day: Counter({name: int(n) for name, n in used.items()}) for day, used in days.items()}
+            self._offsets = offsets
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return
 
     def _write_state(self) -> None:
-        content = {"day": self._day, "logs": self._offsets, "used": dict(self._count)}
+        content = {"days": self._days, "logs": self._offsets}
         private.write(self._path, json.dumps(content).encode())
 
 

@@ -73,6 +73,27 @@ def test_a_wrong_size_of_raw_data_gets_400(front, size):
     assert said.status == 400, said
 
 
+@pytest.mark.parametrize("upgrade", ["websocket", "TLS/1.3", "anything"])
+def test_what_wants_another_protocol_is_refused_at_once(setup, front, upgrade):
+    headers = {"connection": "Upgrade", "upgrade": upgrade, "sec-websocket-version": 13}
+    headers |= {"sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    started, before = time.monotonic(), setup.asked()
+    for path in (INFER, "/v2/health/live"):
+        method, body = ("POST", RIGHT) if path == INFER else ("GET", None)
+        said = front.http(method, path, body, **headers)
+        assert (said.status, said.code) == (400, "bad_request"), said
+    assert time.monotonic() - started < BODY_S and setup.asked() == before
+    headers["upgrade"] = "h2c"  # Envoy takes that off, and goes on with HTTP/1.1
+    assert front.http("POST", INFER, RIGHT, **headers).status == 200
+
+
+@pytest.mark.parametrize("version", ["1.0", "0.9"])
+def test_http_before_1_1_is_refused(front, version):
+    said = front.raw(f"GET /v2/health/live HTTP/{version}\r\n\r\n".encode())
+    assert (said.status, said.code) in ((426, "bad_request"), (400, "bad_request")), said
+    assert version == "0.9" or said.status == 426
+
+
 def padded(size: int) -> bytes:
     """A right request of that many bytes."""
     return RIGHT + b" " * (size - len(RIGHT))

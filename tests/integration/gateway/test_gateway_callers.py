@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 import stat
+import threading
 import time
 import warnings
 from concurrent import futures
@@ -19,14 +20,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import grpc
+import jwt
 import numpy as np
 import psutil
 import pytest
 from tritonclient.grpc import service_pb2
 
 from modelport import Client
+from modelport._process import wait_until
 from modelport.errors import ModelportError
-from modelport.gateway import development_certificate
+from modelport.gateway import development_certificate, private
 from modelport.gateway.keys import issue
 from modelport.gateway.settings import Upstream
 
@@ -116,6 +119,34 @@ def test_a_valid_key_in_any_other_place_than_its_header_is_none(setup, front, wh
     said = front.http("POST", path, ROW, **headers)
     assert (said.status, said.body) == (401, NOBODY)
     assert token not in str(said.headers)
+
+
+@pytest.mark.parametrize(
+    "before", ["Basic Bearer ", "xx Bearer ", "xBearer ", "Bearer Basic ", "Bearer, Bearer ", "Bearer\t"]
+)
+def test_a_key_behind_any_other_word_than_bearer_is_none(setup, front, before):
+    said = front.http("POST", INFER, ROW, authorization=before + setup.token)
+    assert (said.status, said.body) == (401, NOBODY)
+    said = front.http("POST", INFER, ROW, authorization=f"{before}x, Bearer {setup.token}")
+    assert (said.status, said.body) == (401, NOBODY)
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR", "Bearer  "])
+def test_the_word_before_a_key_is_taken_in_any_letters(setup, front, scheme):
+    assert front.http("POST", INFER, ROW, authorization=f"{scheme} {setup.token}").status == 200
+
+
+def test_a_token_that_is_signed_and_never_expires_is_none(setup, front):
+    head, claims = parts(setup.token)
+    secret = private.folder(setup.gateway.repository, "keys", f"{head['kid']}.pem").read_bytes()
+
+    def signed(claims: dict) -> str:
+        return jwt.encode(claims, secret, algorithm="ES256", headers={"kid": head["kid"]})
+
+    assert front.http("POST", INFER, ROW, authorization=f"Bearer {signed(claims)}").status == 200
+    del claims["exp"]
+    said = front.http("POST", INFER, ROW, authorization=f"Bearer {signed(claims)}")
+    assert (said.status, said.body) == (401, NOBODY)
 
 
 def test_a_key_for_other_models_gets_403_whether_the_model_exists_or_not(setup, front):
@@ -348,6 +379,77 @@ def stream(place, content: bytes):
         except grpc.RpcError as error:
             return count, error
     raise AssertionError("no failure came")
+
+
+@contextlib.contextmanager
+def answered_with(setup, answer: list[bytes]):
+    """In Triton's place a server that answers each request with the bytes in the list; gives what it was asked."""
+    listener, asked = socket.create_server(("127.0.0.1", 0)), []
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                one, _ = listener.accept()
+                with one, contextlib.suppress(OSError):
+                    data = b""
+                    while not data.endswith(ROW):
+                        data += one.recv(65536)
+                    asked.append(data)
+                    one.sendall(answer[0])
+
+    threading.Thread(target=serve, daemon=True).start()
+    port, right = listener.getsockname()[1], setup.gateway.settings.upstreams
+    setup.gateway.refresh([Upstream(host="127.0.0.1", http_port=port, grpc_port=port)])
+    try:
+        assert wait_until(lambda: setup.front.infer("double", ROW) and asked, timeout_s=5)
+        yield asked
+    finally:
+        setup.gateway.refresh(right)
+        assert wait_until(lambda: b'"outputs"' in setup.front.infer("double", ROW).body, timeout_s=5)
+        listener.close()
+
+
+def answer(status: str, body: bytes, *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", *headers, f"content-length: {len(body)}", "connection: close", "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+GRPC, TOLD = "content-type: application/grpc", b"secret /usr/lib/x.py"
+LIES = {
+    "500 as gRPC": (answer("500 X", TOLD, GRPC), 502, "unavailable"),
+    "200 as gRPC": (
+        answer("200 OK", TOLD, GRPC, "grpc-status: 13", f"grpc-message: {TOLD.decode()}"),
+        502,
+        "unavailable",
+    ),
+    "302": (answer("302 X", TOLD, "location: http://secret/"), 502, "unavailable"),
+    "304": (answer("304 X", b""), 502, "unavailable"),
+    "502": (answer("502 X", TOLD), 502, "unavailable"),
+    "garbage": (b"secret\r\n\r\n", 502, "unavailable"),
+    "401": (answer("401 X", TOLD, "www-authenticate: secret", "set-cookie: secret=1"), 401, "bad_request"),
+    "control": (answer("400 X", b'{"error":"a\n\x01b\\n"}'), 400, "bad_request"),
+    "not UTF-8": (answer("400 X", b'{"error":"a\xff"}'), 400, "bad_request"),
+    "another code": (answer("400 X", b'{"error":"a","code":"secret"}'), 400, "bad_request"),
+    "no end": (answer("400 X", b'{"error":"a\\"}'), 400, "bad_request"),
+}
+
+
+def test_a_server_that_lies_gets_nothing_but_our_errors_through(setup, front):
+    """Whatever it gives itself out for, and wherever it sends the caller."""
+    now = [b""]
+    with answered_with(setup, now):
+        for name, (bytes_, status, code) in LIES.items():
+            now[0] = bytes_
+            said = front.infer("double", ROW)
+            assert (name, said.status, said.code) == (name, status, code), said
+            assert said.json.keys() == {"code", "error"} and said.headers["content-type"] == "application/json", name
+            assert "secret" not in str(said), name
+            assert not {"location", "set-cookie", "grpc-status", "grpc-message"} & said.headers.keys(), name
+            if name == "control":
+                assert said.error == "a\n\x01b\n"
+        now[0] = answer("200 OK", b"{}", "set-cookie: a=b")  # negative control: an answer passes
+        said = front.infer("double", ROW)
+        assert (said.status, said.body) == (200, b"{}") and "set-cookie" not in said.headers
 
 
 # What listens

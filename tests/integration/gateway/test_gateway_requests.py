@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import struct
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -187,6 +189,39 @@ def test_mutated_bodies_are_refused_or_right_and_never_a_failure(everything):
         assert json.loads(body)["inputs"][0]["name"] == "x"
 
 
+FULL = {
+    "id": "a",
+    "parameters": {"own": 1, "binary_data_output": False},
+    "inputs": [
+        {"name": "x", "datatype": "FP32", "shape": [1, 4], "parameters": {"own": "b"}, "data": [1.0, 2.0, 3.0, 4.0]}
+    ],
+    "outputs": [{"name": "y", "parameters": {"classification": 2, "binary_data": False}}],
+}
+KINDS = (None, True, 0, -1, 1.5, 1 << 32, 1 << 64, "text", [], [1], {}, {"a": 1}, [[]], [None])
+
+
+def swapped(value: Any) -> Iterator[Any]:
+    """Each value in it, and each part of it, in turn replaced by one of another kind."""
+    yield from KINDS
+    if isinstance(value, (dict, list)):
+        for key, part in list(value.items() if isinstance(value, dict) else enumerate(value)):
+            for other in swapped(part):
+                changed = copy.copy(value)
+                changed[key] = other
+                yield changed
+
+
+def test_a_value_of_another_kind_anywhere_is_no_failure_of_the_server(everything, direct):
+    assert everything.infer("double", FULL).status == 200
+    bodies = [json.dumps(one).encode() for one in swapped(FULL)]
+    statuses = {}
+    for body in bodies:
+        statuses.setdefault(everything.infer("double", body).status, []).append(body)
+    assert set(statuses) <= {200, 400}, {status: found[:5] for status, found in statuses.items() if status > 400}
+    assert len(statuses[400]) > len(bodies) // 3
+    assert direct.infer("double", json.dumps(FULL | {"parameters": 5}).encode()).status == 500, "Triton looks at it now"
+
+
 BAD_TEXT = [
     *(b"\x80", b"\xbf", b"\xc3", b"\xc3(", b"\xc0\x80", b"\xc1\xbf", b"\xe2\x82", b"\xe0\x9f\xbf", b"\xed\xa0\x80"),
     *(b"\xf0\x8f\xbf\xbf", b"\xf0\x9f\x98", b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"\xff", b"a\xe9b"),
@@ -316,6 +351,23 @@ def test_nothing_that_a_caller_writes_gets_into_the_access_log(setup, everything
     assert wait_until(lambda: len(log.read_text().splitlines()) >= before + 8, timeout_s=5)
     text = log.read_text()
     assert "forged" not in text and [line for line in text.splitlines() if not json.loads(line)] == []
+
+
+@pytest.mark.parametrize("digits", ["2147483648", "9" * 20, "7" * 5000], ids=["2^31", "20", "5000"])
+def test_a_number_that_no_version_has_is_refused_and_not_logged(setup, everything, digits):
+    log, before = setup.gateway.folder / "access.log", setup.asked()
+    settled(log)
+    lines = len(log.read_text().splitlines())
+    said = everything.http("POST", f"/v2/models/double/versions/{digits}/infer", as_json([X], []))
+    assert (said.status, said.error) == (404, f"the model has no version '{digits[:63]}'")
+    message = as_message("double", [X], [], typed=False)
+    message.model_version = digits
+    answer = everything.call("ModelInfer", message)
+    refused = grpc.StatusCode.NOT_FOUND if len(digits) < 256 else grpc.StatusCode.INVALID_ARGUMENT
+    assert answer.code() == refused, answer
+    assert setup.asked() == before
+    assert wait_until(lambda: len(log.read_text().splitlines()) == lines + 2, timeout_s=5)
+    assert digits not in log.read_text()
 
 
 def settled(log: Path) -> int:

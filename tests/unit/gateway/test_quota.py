@@ -61,6 +61,26 @@ def test_only_the_days_own_requests_count(log, look):
     assert look("2026-03-05") == {"acme": 1}
 
 
+def test_a_clock_that_is_set_back_over_midnight_takes_nothing_off_what_was_used(tmp_path, log, look):
+    log.write_text(line())
+    assert look() == {"acme": 1}
+    with log.open("a") as file:
+        file.write(line(day="2026-03-05") * 2)
+    assert look("2026-03-05") == {"acme": 2}
+    with log.open("a") as file:
+        file.write(line())
+    assert look() == {"acme": 2}
+    assert look("2026-03-05") == {"acme": 2}
+    running = quota.Used(tmp_path, log)
+    assert [running.look(f"2027-03-0{number}") for number in range(1, 5)] == [{}] * 4
+    assert running.look(DAY) == {}, "days are not kept forever"
+
+
+def test_what_an_earlier_version_counted_of_the_day_still_counts(tmp_path, look):
+    (tmp_path / quota.STATE_FILE).write_text(json.dumps({"day": DAY, "logs": {}, "used": {"acme": 7}}))
+    assert look() == {"acme": 7}
+
+
 def test_a_log_that_is_put_aside_is_read_to_its_end(log, look):
     """Also where lines came between the last look and the change, and where there is no new log yet."""
     log.write_text(line())

@@ -19,10 +19,9 @@ from modelport.gateway.capture import segment, stored
 from modelport.gateway.capture.exchange import Exchange
 from modelport.gateway.capture.secret import Key
 from modelport.gateway.capture.segment import Damaged, Head, Opened, Writer
-from modelport.gateway.capture.stored import AREA, Rule
+from modelport.gateway.capture.stored import AREA, RECORDS, Rule
 from modelport.spec import check_model_name
 
-RECORDS = "records"
 _LONGEST_S = 3600
 _PARTS = 24  # files in the time that a rule keeps
 _SIXTEENTH = 16  # of the most bytes: the largest file

@@ -30,6 +30,7 @@ from modelport.gateway.capture.framing import BadRequestError, Framing
 from modelport.gateway.capture.keeper import Keeper, TooLargeError
 from modelport.gateway.capture.redaction import redact
 from modelport.gateway.capture.stored import AREA, Rule
+from modelport.repository import events
 
 SOCKET = "capture.sock"
 COUNTS = "counts"
@@ -78,6 +79,8 @@ class Receiver:
         self._received = self._kept = 0
         self._dropped: Counter[str] = Counter()
         self._keeper: Keeper | None = None
+        self._key_seen: object = None
+        self._trouble = ""  # with rules or key, that was told last
         self._rules: dict[str, Rule] = {}
         self._rules_seen: object = None
         self._selector = selectors.DefaultSelector()
@@ -221,9 +224,8 @@ class Receiver:
             rule = self._current_rules().get(pair.headers.get("x-model", ""))
             if rule is None:
                 return "no rule"
-            if self._keeper is None:
-                self._keeper = Keeper(self._repository, secret.read_or_make(self._repository))
-            self._keeper.keep(redact(decode(pair), rule), rule)
+            self._current_keeper().keep(redact(decode(pair), rule), rule)
+            self._trouble = ""
         except ValueError:
             return "cannot be decoded"
         except TooLargeError:
@@ -231,16 +233,26 @@ class Receiver:
         except OSError:
             return "the disk refused"
         except ModelportError as exc:  # the rules or the key cannot be read
+            if str(exc) != self._trouble:
+                self._trouble = str(exc)
+                events.append(self._repository, events.event("capture_refused", str(exc), level="error"))
             return f"no rules or no key ({type(exc).__name__})"
         return ""
 
+    def _current_keeper(self) -> Keeper:
+        """It writes with the key that is there now: what is encrypted with one that is gone, nobody can read."""
+        seen = _seen(secret.path(self._repository))
+        if self._keeper is not None and seen != self._key_seen:
+            self._keeper.close()
+            self._keeper = None
+        if self._keeper is None:
+            self._keeper = Keeper(self._repository, secret.read_or_make(self._repository))
+            self._key_seen = _seen(secret.path(self._repository))
+        return self._keeper
+
     def _current_rules(self) -> dict[str, Rule]:
         """The rules that hold now; read again when their file was replaced."""
-        try:
-            found = stored.path(self._repository).stat()
-            seen: object = (found.st_ino, found.st_mtime_ns, found.st_size)
-        except FileNotFoundError:
-            seen = ()
+        seen = _seen(stored.path(self._repository))
         if seen != self._rules_seen:
             self._rules = stored.rules(self._repository)
             self._rules_seen = seen
@@ -262,6 +274,15 @@ def told(repository: Path) -> Counts:
         return Counts(**json.loads(private.folder(repository, AREA, COUNTS).read_text()))
     except (OSError, ValueError, TypeError):
         return Counts()
+
+
+def _seen(path: Path) -> object:
+    """What changes when a file is replaced."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ()
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _close(selector: selectors.BaseSelector, connection: Any) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from modelport.errors import EnvironmentUnfitError, ManifestError
 from modelport.gateway import private
-from modelport.gateway.capture.stored import AREA
+from modelport.gateway.capture.stored import AREA, RECORDS
 from modelport.repository import disk
 
 VARIABLE = "MODELPORT_CAPTURE_KEY_FILE"
@@ -75,15 +75,28 @@ def read(repository: Path) -> Key:
 
 
 def read_or_make(repository: Path) -> Key:
-    """The key; a new one in the state folder where there is none. A key that the variable names is never made.
+    """The key; a new one in the state folder where there is none, and nothing that another one encrypted.
+
+    A key that the variable names is never made.
 
     Raises:
-        EnvironmentUnfitError, ManifestError: As `read`.
+        EnvironmentUnfitError, ManifestError: As `read`; or the key is gone with which something was encrypted.
         RepositoryError: The disk refuses.
     """
     file = private.folder(repository, AREA, FILE)
     if not os.environ.get(VARIABLE) and not file.exists():
         with private.locked(repository, AREA), disk.errors(repository):
             if not file.exists():
+                _refuse_lost(repository)
                 private.write(file, f"{secrets.token_hex(_BYTES)}\n".encode())
     return read(repository)
+
+
+def _refuse_lost(repository: Path) -> None:
+    """A new key in the place of one that is lost would hide that nothing from before can be read."""
+    if any(path.is_file() for path in private.folder(repository, AREA, RECORDS).rglob("*")):
+        raise EnvironmentUnfitError(
+            "the key of what was captured is lost",
+            why=f"there are records that were encrypted with it, and no file '{FILE}' beside them",
+            fix="give it back from a backup; or delete the records: modelport capture MODEL --off --delete",
+        )

@@ -17,6 +17,7 @@ from modelport.spec import TENSOR_NAME, check_model_name
 
 AREA = "capture"
 FILE = "rules.json"
+RECORDS = "records"  # the folder of what was captured
 FORMAT = 1
 DAY_S = 86400
 KEEP_S = 7.0 * DAY_S

@@ -39,6 +39,8 @@ PASS = "x-modelport-pass"  # noqa: S105
 QUOTA = "x-modelport-quota"
 RATE = "x-modelport-rate"
 _NEVER_S = 10 * 365 * 86400  # a bucket that is not filled again
+_BEARER = "(?i:bearer) +[A-Za-z0-9._-]+"  # Envoy itself finds its word anywhere, in these letters alone
+_NOBODY = "nobody"  # issues no keys
 _CACHED = 4096  # keys whose signature is not checked again
 
 
@@ -50,11 +52,15 @@ def jwt(jwks: Mapping[str, Any]) -> Config:
         "local_jwks": {"inline_string": json.dumps(jwks)},
         "payload_in_metadata": CLAIMS[1],
         "jwt_cache_config": {"jwt_cache_size": _CACHED},
-        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
+        "from_headers": [{"name": "authorization", "value_prefix": " "}],  # what is before it, the rules look at
         "clock_skew_seconds": 5,
+        "require_expiration": True,
     }
-    rule = {"match": {"prefix": "/"}, "requires": {"provider_name": ISSUER}}
-    return _typed("jwt", {"providers": {ISSUER: provider}, "rules": [rule]})
+    written = {"name": "authorization", "string_match": {"safe_regex": {"regex": _BEARER}}}
+    taken = {"match": {"prefix": "/", "headers": [written]}, "requires": {"provider_name": ISSUER}}
+    nobodys = {"match": {"prefix": "/"}, "requires": {"provider_name": _NOBODY}}
+    nobody = {"issuer": _NOBODY, "local_jwks": provider["local_jwks"], "from_headers": [{"name": "x-modelport-nobody"}]}
+    return _typed("jwt", {"providers": {ISSUER: provider, _NOBODY: nobody}, "rules": [taken, nobodys]})
 
 
 def revoked(keys: Collection[str]) -> Config:

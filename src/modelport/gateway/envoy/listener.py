@@ -10,6 +10,7 @@ from modelport.gateway.envoy.filters import CLAIMS, NAMES, PASS, TYPE, TYPES, Co
 from modelport.gateway.settings import Settings
 
 LOCAL = "x-modelport-local"  # on answers that no server gave
+_NOT_FOR_CALLERS = ("location", "set-cookie", "www-authenticate")  # of a server's answer: Triton gives none of them
 ACCESS_LOG = "access.log"
 HTTP, GRPC = "triton_http", "triton_grpc"
 TURNSTILES = "turnstiles"
@@ -23,8 +24,10 @@ _REFUSALS = {
     408: ("timeout", "the request did not arrive in time"),
     413: ("too_large", "the request is too large"),
     415: ("unsupported", "compressed requests are not taken"),
+    426: ("bad_request", "HTTP/1.1 or HTTP/2 is needed"),
     429: ("rate_limited", "too many requests: ask again later"),
     431: ("too_large", "the headers are too large"),
+    502: ("unavailable", "the server does not answer"),
     503: ("overloaded", "the server has more requests than it can answer"),
     504: ("timeout", "the answer took too long"),
 }
@@ -39,6 +42,7 @@ _LOGGED = {
     "kind": _META.format("modelport:kind"),
     "model": _META.format("modelport:model"),
     "version": _META.format("modelport:version"),
+    "drawn": _META.format("modelport:drawn"),
     "passed": _META.format("modelport:passed"),
     "inferences": _META.format("modelport:inferences"),
     "protocol": "%PROTOCOL%",
@@ -48,6 +52,8 @@ _LOGGED = {
     "sent_bytes": "%BYTES_SENT%",
     "us": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
     "server_us": "%COMMON_DURATION(US_TX_BEG:US_RX_BEG:us)%",
+    "ms": "%DURATION%",
+    "sent_ms": "%REQUEST_TX_DURATION%",
     "upstream": "%UPSTREAM_HOST%",
     "flags": "%RESPONSE_FLAGS%",
 }
@@ -187,7 +193,7 @@ def _routes(settings: Settings, secret: str) -> Config:
     return {
         "routes": [limited, *_to_servers(settings, passed, timeout_s=settings.timeout_s)],
         "request_headers_to_remove": [PASS, TURNSTILE],
-        "response_headers_to_remove": ["x-envoy-upstream-service-time", LOCAL],
+        "response_headers_to_remove": ["x-envoy-upstream-service-time", LOCAL, *_NOT_FOR_CALLERS],
         "request_body_buffer_limit": settings.body_bytes,
     }
 

@@ -21,8 +21,10 @@ from modelport.client import Client
 from modelport.commands.tagging import alias
 from modelport.errors import ModelportError, VersionNotFoundError
 from modelport.gateway.envoy.clusters import COPIES
+from modelport.gateway.envoy.listener import ACCESS_LOG
 from modelport.gateway.gateway import Gateway
 from modelport.gateway.routes import change
+from modelport.gateway.routes.calls import Calls
 from modelport.gateway.settings import Settings, Upstream
 from modelport.lifecycle.change import rollback
 from modelport.repository import config as configs
@@ -198,6 +200,17 @@ def test_a_canary_gets_its_share_and_a_pinned_call_never_moves(asking, set_route
     assert 140 <= seen[2] <= 260, seen
     assert {asking(form, version="3") for _ in range(20)} == {3}
     assert {asking(form, version="stable") for _ in range(20)} == {1}
+
+
+def test_calls_that_name_a_version_are_no_evidence_of_what_it_does(front, asking, set_route):
+    set_route("net", Route(shares=share(stable=50, canary=50)))
+    calls = Calls(front.gateway.folder / ACCESS_LOG, "net")
+    seen = Counter(asking(form) for form in FORMS for _ in range(10))
+    for form in FORMS:
+        assert [asking(form, version=word) for word in ("1", "canary", "3")] == [1, 2, 3]
+    assert wait_until(lambda: sum(did.answered for did in calls.read().values()) >= 30, timeout_s=5)
+    time.sleep(0.25)  # Envoy writes each 100 ms
+    assert {version: did.answered for version, did in calls.read().items()} == seen
 
 
 @pytest.mark.parametrize("form", ["json", "grpc"])

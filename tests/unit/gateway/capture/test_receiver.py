@@ -16,6 +16,7 @@ from modelport.gateway.capture import keeper, patterns, receiver, secret, stored
 from modelport.gateway.capture.decoding import decode
 from modelport.gateway.capture.receiver import Receiver
 from modelport.gateway.capture.stored import Rule
+from modelport.repository import events
 
 TEXT = np.array(["call SECRET-1234 now"], object)
 
@@ -179,6 +180,27 @@ def test_without_its_key_nothing_is_kept(ruled, pair, x, monkeypatch, tmp_path):
         Gate(ruled).send_pair(pair({"x": x}, None))
         wait(lambda: one.counts.dropped == {"no rules or no key (EnvironmentUnfitError)": 1})
     assert keeper.models(ruled) == []
+
+
+def test_a_key_that_is_lost_is_told_once_and_nothing_is_kept_until_it_is_back(ruled, pair, x):
+    """Also by a receiver that has it in memory: what it encrypts would be readable by nobody."""
+    reason = "no rules or no key (EnvironmentUnfitError)"
+    with receiving(ruled) as one:
+        gate = Gate(ruled)
+        gate.send_pair(pair({"x": x}, None))
+        wait(lambda: one.counts.kept == 1)
+        key = secret.path(ruled).read_bytes()
+        secret.path(ruled).unlink()
+        for number in (1, 2):
+            gate.send_pair(pair({"x": x}, None))
+            wait(lambda number=number: one.counts.dropped == {reason: number})
+        assert not secret.path(ruled).exists()
+        told = [event for event in events.latest(ruled, 10) if event.kind == "capture_refused"]
+        assert len(told) == 1 and told[0].text.startswith("the key of what was captured is lost")
+        private.write(secret.path(ruled), key)
+        gate.send_pair(pair({"x": x}, None))
+        wait(lambda: one.counts.kept == 2)
+    assert len(list(keeper.read(ruled, "net", secret.read(ruled)))) == 2
 
 
 def test_it_deletes_what_has_come_to_its_age(ruled, key, now, pair, x):

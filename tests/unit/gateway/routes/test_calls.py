@@ -17,6 +17,7 @@ ANSWERED = {
     "kind": "infer",
     "model": "net",
     "version": "2",
+    "drawn": "1",
     "status": 200,
     "grpc_status": "",
     "server_us": "40",
@@ -44,7 +45,6 @@ def add(log, **changes):
         ({"status": 500}, True),
         ({"status": 503}, True),
         ({"status": 504, "flags": "UT"}, True),
-        ({"status": 0, "server_us": "", "flags": "DC"}, True),
         ({"grpc_status": "0"}, False),
         ({"grpc_status": "3"}, False),
         ({"grpc_status": "13"}, True),
@@ -56,6 +56,22 @@ def test_a_call_fails_by_the_server_or_where_it_is_given_up_and_not_by_the_calle
     calls = Calls(log, "net")
     add(log, **changes)
     assert calls.read() == {2: Did(answered=not failed, answered_us=0 if failed else 40, failed=failed)}
+
+
+GIVEN_UP = {"status": 0, "server_us": "", "flags": "DC", "version": "1"}
+
+
+def test_what_callers_name_or_give_up_soon_is_held_against_no_version(log):
+    """Also where the body had come slowly. What the server had for longer than calls take is."""
+    calls = Calls(log, "net")
+    add(log, server_us="20000")
+    add(log, version="1", status=500, drawn="")
+    for ms, sent_ms in (("3", "2"), ("80", "0"), ("5000", "4920"), ("5000", ""), ("", "")):
+        add(log, **GIVEN_UP, ms=ms, sent_ms=sent_ms)
+    right = {2: Did(answered=1, answered_us=20000, failed=0)}
+    assert calls.read() == right
+    add(log, **GIVEN_UP, ms="100", sent_ms="10")
+    assert calls.read() == right | {1: Did(answered=0, answered_us=0, failed=1)}
 
 
 def test_what_was_before_other_models_and_what_reached_no_server_count_for_nobody(log):

@@ -68,15 +68,25 @@ end
 local function callers_fault(said)
   local why = said:match("^failed to parse the request JSON buffer: ([%a '%]},]+%. at %d+)$")
   if why then return "the JSON cannot be read: " .. why end
-  local field, what = said:match("^Unable to parse '([%l_]+)': ([%a '-]+)$")
+  if said == "failed to get request params.: attempt to get members for non-object" then return "the parameters are no object" end
+  local field, what = said:match("^Unable to %l+ '([%l_]+)': ([%a '-]+)$") -- to parse, and to set
   return field and ("the field '" .. field .. "' cannot be read: " .. what)
+end
+
+-- What stands in an error of Triton's, still escaped as in JSON; nil where it would not be JSON in ours.
+local function said_in(text)
+  local said = text:match('^%s*{"error":"(.*)"}%s*$')
+  if not said then return nil end
+  local bare = said:gsub('\\["\\/bfnrt]', ""):gsub("\\u%x%x%x%x", "")
+  if bare:find('["\\]') or not is_utf8(ffi.cast("const uint8_t *", said), 0, #said) then return nil end
+  return (said:gsub("%c", function(one) return ("\\u%04x"):format(one:byte()) end))
 end
 
 -- The words of a failure over HTTP: what is wrong with the request is Triton's to say, what is wrong behind it is not.
 local function http_words(handle, status)
   local body = handle:body(true)
   local text = body:length() > 0 and body:getBytes(0, math.min(2048, body:length())) or ""
-  local said = text:match('^%s*{"error":"(.*)"}%s*$')
+  local said = said_in(text)
   local fault = status == "500" and said and callers_fault(said)
   if fault then
     status, said = "400", fault
@@ -127,6 +137,17 @@ function envoy_on_response(handle)
     return
   end
   local status, grpc = headers:get(":status"), (headers:get("content-type") or ""):find("^application/grpc") ~= nil
+  if grpc then -- so it says; by the request it is known
+    local asked = handle:streamInfo():dynamicMetadata():get(MARK)
+    grpc = asked ~= nil and asked["grpc"] ~= nil
+    if not grpc then status = "502" end
+  end
+  if tonumber(status) >= 300 and tonumber(status) < 400 then status = "502" end -- nobody is sent elsewhere
+  if status == "502" then
+    headers:replace(":status", status)
+    headers:remove("grpc-status")
+    headers:remove("grpc-message")
+  end
   if grpc then
     grpc_words(headers)
   elseif tonumber(status) >= 400 then

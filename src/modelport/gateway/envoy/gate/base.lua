@@ -23,7 +23,7 @@ local STATUS = { bad_request = "400", forbidden = "403", not_found = "404", too_
 local GRPC_STATUS = { bad_request = "3", timeout = "4", not_found = "5", forbidden = "7", too_large = "8",
                       unsupported = "12", overloaded = "14", unavailable = "14", unauthorized = "16",
                       concurrency_limited = "8" }
-local DIM_MOST, RANK_MOST, TENSORS_MOST = 2147483647, 64, 4096
+local DIM_MOST, RANK_MOST, TENSORS_MOST, VERSION_MOST = 2147483647, 64, 4096, 2147483647
 local METHODS = { ModelInfer = "infer", ModelReady = "ready", ModelMetadata = "metadata",
                   ServerLive = "server", ServerReady = "server" }
 local SERVER = { ["/v2/health/live"] = true, ["/v2/health/ready"] = true }

@@ -92,6 +92,11 @@ local function remember(handle, kept)
   handle:streamInfo():dynamicMetadata():set(MARK, "pending", id)
 end
 
+-- Whether a word is a version's number, as `spec.parse_version` takes it.
+local function is_number(word)
+  return #word <= 10 and word:match("^[1-9]%d*$") ~= nil and tonumber(word) <= VERSION_MOST
+end
+
 local function allowed(claims, model)
   for _, name in ipairs(claims.models or {}) do
     if name == "*" or name == model then return true end
@@ -167,6 +172,7 @@ function envoy_on_request(handle)
   local found = handle:streamInfo():dynamicMetadata():get("envoy.filters.http.jwt_authn")
   local claims = found and found["claims"]
   if not claims or not claims.jti then return refuse(handle, "forbidden") end
+  if headers:get("upgrade") then return refuse(handle, "bad_request", "there is no other protocol to upgrade to") end
   local content_type = headers:get("content-type") or ""
   local grpc = content_type:find("^application/grpc") ~= nil
   if encoded(headers, grpc) then return refuse(handle, "unsupported", "compressed requests are not taken") end
@@ -175,6 +181,7 @@ function envoy_on_request(handle)
   else asked, body, words_of_it = asked_by_http(handle, headers) end
   if not asked then return refuse(handle, body, words_of_it) end
   note(handle, "kind", asked.kind)
+  if grpc then note(handle, "grpc", "1") end
   headers = handle:headers()
   if asked.kind == "server" then
     strip(headers)
@@ -187,11 +194,12 @@ function envoy_on_request(handle)
   local model = DATA.models[asked.model]
   if not model then return refuse(handle, "not_found", "there is no model '" .. asked.model:sub(1, 63) .. "'") end
   local version = asked.version
-  if version ~= "" and not version:match("^[1-9]%d*$") then
+  if version ~= "" and not is_number(version) then
     version = model.aliases[version]
     if not version then return refuse(handle, "not_found", "the model has no version '" .. asked.version:sub(1, 63) .. "'") end
   elseif version == "" then
     version = routed(model, claims.sub, headers)
+    if version ~= "" then note(handle, "drawn", "1") end
   end
   note(handle, "model", asked.model)
   note(handle, "version", version)
