@@ -37,6 +37,7 @@ REFUSALS = (
         infer_only=True,
     ),
     Refusal(status=415, codes=("unsupported",), meaning="The request is compressed: send it as it is."),
+    Refusal(status=426, codes=("bad_request",), meaning="HTTP/1.0, or older: ask over HTTP/1.1 or HTTP/2."),
     Refusal(
         status=429,
         codes=("rate_limited", "quota_exceeded", "concurrency_limited"),
